@@ -1,0 +1,118 @@
+"""Commands that work without a daemon: doctor, keys, token inspect."""
+
+import time
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skerry.node.cli.options import Format, FormatOption, HomeOption
+from skerry.node.cli.output import print_json, print_result
+from skerry.node.home import Home
+
+if TYPE_CHECKING:
+    from skerry.protocol.token import JoinToken
+
+MAX_TIME = 253_402_300_799
+"""The end of the year 9999, the last that a date can show."""
+
+token_app = typer.Typer(help="Look into join tokens.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(doctor)
+    app.command()(keys)
+    app.add_typer(token_app, name="token")
+
+
+def doctor(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
+    """Check this machine: what would stop a node or slow it down, and what to do about it.
+
+    Exits with 1 if a check fails; warnings do not count.
+
+    \b
+    Examples:
+      skerry doctor
+      skerry doctor --format json
+    """
+    from skerry.node.doctor import Verdict, examine
+
+    checks = examine(Home.resolve(home))
+    if output is Format.JSON:
+        print_json([check.to_dict() for check in checks])
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            typer.echo(f"{check.verdict.value:<4}  {check.name:<{width}}  {check.detail}")
+            if check.fix:
+                typer.echo(f"{'':<4}  {'':<{width}}  fix: {check.fix}")
+    if any(check.verdict is Verdict.FAIL for check in checks):
+        raise typer.Exit(1)
+
+
+def keys(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
+    """Show this node's identity; made now if this home has none yet.
+
+    The fingerprint is the SHA-256 of the public key in DER, as openssl prints it:
+    openssl pkey -in identity.pem -pubout -outform DER | sha256sum
+
+    \b
+    Examples:
+      skerry keys
+      skerry keys --format json
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    from skerry.node.identity import load_or_create_identity
+    from skerry.protocol.signing import peer_id_of
+
+    place = Home.resolve(home)
+    place.create()
+    public = load_or_create_identity(place.identity_file).public_key()
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    found = {
+        "peer_id": peer_id_of(public.public_bytes_raw()),
+        "key_file": str(place.identity_file),
+        "fingerprint": sha256(der).hexdigest(),
+    }
+    print_result(found, output)
+
+
+@token_app.callback()
+def _token_group() -> None:
+    # A group of one command would otherwise be that command itself.
+    ...
+
+
+@token_app.command("inspect")
+def inspect_token(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="As printed by skerry init.")],
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """Show what a join token holds: run, owner, addresses, and until when it invites.
+
+    Its checksum and signatures are checked; nothing is sent anywhere.
+
+    \b
+    Examples:
+      skerry token inspect TOKEN
+      skerry token inspect TOKEN --format json
+    """
+    from skerry.protocol.token import decode_token
+
+    print_result(_token_facts(decode_token(token)), output)
+
+
+def _token_facts(token: "JoinToken") -> dict[str, Any]:
+    from skerry.protocol.codec import decode_invite
+
+    facts: dict[str, Any] = {"run_id": token.run_id, "owner": token.owner}
+    facts["bootstrap"] = list(token.bootstrap)
+    if token.invite is None:
+        return facts | {"invite": "none, the run is open", "expires_at": None, "expired": False}
+    expires_at = decode_invite(token.invite.body).expires_at
+    until = datetime.fromtimestamp(min(expires_at, MAX_TIME), UTC).isoformat()
+    expired = expires_at <= time.time()
+    return facts | {"invite": "signed by the owner", "expires_at": until, "expired": expired}

@@ -1,0 +1,95 @@
+"""Commands about the daemon itself: daemon, stop."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from skerry.node.cli.options import (
+    DaemonFlags,
+    HomeOption,
+    HostOption,
+    LogLevelOption,
+    PortOption,
+    ThreadsOption,
+)
+from skerry.node.home import Home
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(daemon)
+    app.command()(stop)
+
+
+def daemon(
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Go on in the background once it answers.")
+    ] = False,
+    home: HomeOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    threads: ThreadsOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Run this machine's node; init and join start one by themselves.
+
+    Settings come from flags, then SKERRY_* variables such as SKERRY_LISTEN__PORT, then
+    config.toml in the home. Ctrl-C ends it in good order; the next start goes on with its run.
+
+    \b
+    Examples:
+      skerry daemon
+      skerry daemon --detach --port 4001
+      skerry daemon --home ~/second --threads 1
+    """
+    place = Home.resolve(home)
+    flags = DaemonFlags(host, port, threads, log_level)
+    if detach:
+        _detach(place, flags)
+        return
+    from skerry.node.config import load_config
+
+    config = load_config(place.config_file, flags.settings())
+    _check_home(place)
+    # The daemon starts processes while gRPC is in use; all of them exec at once and need no
+    # help of gRPC's fork handlers, which run in the child before that.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+    from skerry.node.daemon import run_daemon
+
+    raise typer.Exit(run_daemon(place, config))
+
+
+def stop(home: HomeOption = None) -> None:
+    """End the daemon; its run goes on when it is started again.
+
+    Returns when the home is free. To give up the run for good, use skerry leave.
+
+    \b
+    Example:
+      skerry stop
+    """
+    from skerry.node.cli.background import stop_daemon
+    from skerry.node.control_client import ControlClient
+
+    place = Home.resolve(home)
+    with ControlClient(place.control_socket) as client:
+        stop_daemon(place, client)
+    typer.echo("the daemon has ended")
+
+
+def _check_home(home: Home) -> None:
+    """Find what is wrong with home and key before the slow imports, which take seconds."""
+    from skerry.node.identity import load_or_create_identity
+
+    with home.lock():  # refuses, naming who has it; the daemon takes it for itself
+        load_or_create_identity(home.identity_file)
+
+
+def _detach(home: Home, flags: DaemonFlags) -> None:
+    from skerry.node.cli.background import start_daemon
+
+    with home.lock():  # refuses, naming who has it; the daemon takes it for itself
+        pass
+    child = start_daemon(home, flags)
+    typer.echo(f"daemon runs with process id {child.pid}; its log is {home.log_file}")

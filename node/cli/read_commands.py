@@ -1,0 +1,105 @@
+"""Commands that read what a node does: status, peers, logs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skerry.node.cli.options import Format, FormatOption, HomeOption, WatchOption
+from skerry.node.home import Home
+from skerry.protocol.errors import DaemonError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(status)
+    app.command()(peers)
+    app.command()(logs)
+
+
+def status(
+    watch: WatchOption = False, output: FormatOption = Format.TEXT, home: HomeOption = None
+) -> None:
+    """Show what this node does: round, loss, bytes, and whom it waits for.
+
+    \b
+    Examples:
+      skerry status
+      skerry status --watch
+      skerry status --format json
+    """
+    from skerry.node.cli.output import message_to_dict, print_json
+    from skerry.node.control_client import ControlClient
+
+    with ControlClient(Home.resolve(home).control_socket) as client:
+        if watch:
+            from skerry.node.cli.watch import watch as watch_daemon
+
+            watch_daemon(client, output)
+            return
+        reply = client.status()
+    if output is Format.JSON:
+        print_json(message_to_dict(reply))
+        return
+    from skerry.node.cli.watch import show
+
+    show(reply)
+
+
+def peers(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
+    """List the peers of the run, with the addresses under which they are reached.
+
+    \b
+    Examples:
+      skerry peers
+      skerry peers --format json
+    """
+    from skerry.node.cli.output import message_to_dict, print_json
+    from skerry.node.cli.wording import printable
+    from skerry.node.control_client import ControlClient
+
+    with ControlClient(Home.resolve(home).control_socket) as client:
+        reply = client.status()
+    if not reply.HasField("run"):
+        raise DaemonError("SK-DMN-004", f"the daemon of {reply.home} is in no run")
+    if output is Format.JSON:
+        print_json([message_to_dict(peer) for peer in reply.run.peers])
+        return
+    for peer in reply.run.peers:
+        state = "this node" if peer.self else "alive" if peer.alive else "lost"
+        addresses = " ".join(printable(address) for address in peer.addresses)
+        typer.echo(f"{printable(peer.peer_id)}  {state:<9}  round {peer.head_round}  {addresses}")
+
+
+def logs(
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what is to come.")] = False,
+    last: Annotated[int, typer.Option("--last", min=1, max=10**6, help="Newest lines.")] = 50,
+    replay: Annotated[
+        Path | None,
+        typer.Option("--replay", metavar="FILE", help="Decide a recorded run again and compare."),
+    ] = None,
+    output: FormatOption = Format.TEXT,
+    home: HomeOption = None,
+) -> None:
+    """Print the node's event log; without a daemon, what the last one left.
+
+    With --replay: what a node decided, upon which event, and whom it waited for. Every node
+    records its events in runs/RUN_ID/events.record.jsonl in its home; a copy can be replayed
+    anywhere. Exits with 1 if a decision comes out otherwise than it was recorded.
+
+    \b
+    Examples:
+      skerry logs --last 20
+      skerry logs --follow --format json
+      skerry logs --replay events.record.jsonl
+    """
+    if replay is not None:
+        from skerry.node.cli.replay import print_replay
+
+        if not print_replay(replay, output):
+            raise typer.Exit(1)
+        return
+    from skerry.node.cli.events import event_lines, event_text
+
+    for line in event_lines(Home.resolve(home), last, follow):
+        typer.echo(line if output is Format.JSON else event_text(line))

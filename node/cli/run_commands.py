@@ -1,0 +1,209 @@
+"""Commands that start, join, leave and use a run: init, join, leave, export, demo."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skerry.node.cli.options import (
+    DaemonFlags,
+    Format,
+    FormatOption,
+    HomeOption,
+    HostOption,
+    PortOption,
+    ThreadsOption,
+    WatchOption,
+)
+from skerry.node.cli.output import print_result
+from skerry.node.home import Home
+from skerry.protocol.errors import ConfigError
+
+MAX_RUN_FILE_BYTES = 64 * 1024
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(init)
+    app.command()(join)
+    app.command()(leave)
+    app.command()(export)
+    app.command()(demo)
+
+
+def init(
+    run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="What to train, and how.")],
+    home: HomeOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    threads: ThreadsOption = None,
+    output: FormatOption = Format.TEXT,
+    watch: WatchOption = False,
+) -> None:
+    """Start a run, and print the line with which others join it.
+
+    A daemon is started if none runs. An empty file is a valid run: every key has a default.
+
+    \b
+    Examples:
+      skerry init run.toml
+      skerry init run.toml --port 4001 --watch
+    \b
+    A run.toml:
+      name = "first"
+      rounds = 20
+      [model]
+      layers = 4
+      [data]
+      source = "text"
+      path = "/data/books"
+    """
+    text = _read_run_file(run_file)
+    place = Home.resolve(home)
+    from skerry.node.cli.background import daemon_for
+
+    with daemon_for(place, DaemonFlags(host, port, threads)) as client:
+        reply = client.init(text)
+    found = {"run_id": reply.run_id, "name": reply.name}
+    if reply.token:
+        found |= {"token": reply.token, "others_type": f"skerry join {reply.token}"}
+    print_result(found, output)
+    _watch_if(watch, place, output)
+
+
+def join(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="As printed by skerry init.")],
+    home: HomeOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    threads: ThreadsOption = None,
+    output: FormatOption = Format.TEXT,
+    watch: WatchOption = False,
+) -> None:
+    """Join a run; the token is checked before anything is sent or started.
+
+    A daemon is started if none runs. It goes on training after this command has ended.
+
+    \b
+    Examples:
+      skerry join TOKEN
+      skerry join TOKEN --watch
+      skerry join TOKEN --home ~/second --threads 1
+    """
+    _check_token(token)
+    place = Home.resolve(home)
+    from skerry.node.cli.background import daemon_for
+
+    with daemon_for(place, DaemonFlags(host, port, threads)) as client:
+        reply = client.join(token)
+    print_result({"run_id": reply.run_id, "name": reply.name}, output)
+    _watch_if(watch, place, output)
+
+
+def leave(home: HomeOption = None) -> None:
+    """Leave the run; the daemon goes on and can join another one.
+
+    \b
+    Example:
+      skerry leave
+    """
+    from skerry.node.control_client import ControlClient
+
+    with ControlClient(Home.resolve(home).control_socket) as client:
+        client.leave()
+    typer.echo("left the run")
+
+
+def export(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; made new.")],
+    home: HomeOption = None,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """Write the model in the Hugging Face layout: config.json and model.safetensors.
+
+    \b
+    Example:
+      skerry export ./model
+    """
+    from skerry.node.cli.output import message_to_dict
+    from skerry.node.control_client import ControlClient
+
+    with ControlClient(Home.resolve(home).control_socket) as client:
+        reply = client.export(directory.expanduser().absolute())
+    print_result(message_to_dict(reply), output)
+
+
+def demo(
+    peers: Annotated[int, typer.Option("--peers", min=2, max=16, help="Nodes to start.")] = 3,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Outer rounds.", show_default="10")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON too.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="DIR", help="Work in DIR, and keep it.")
+    ] = None,
+) -> None:
+    """Show all of it on this machine: a real swarm trains a real model, and loses a peer.
+
+    Several daemons meet over libp2p and train on the text of Python's own library; one is
+    killed, a new one joins mid-run, and all end with the same parameters.
+
+    \b
+    Examples:
+      skerry demo
+      skerry demo --peers 4 --json out.json
+    """
+    from skerry.node.demo import DemoOptions, run_demo
+
+    options = DemoOptions(peers=peers, json_file=json_file, keep=keep)
+    if rounds is not None:
+        options = replace(options, rounds=rounds)
+    raise typer.Exit(run_demo(options))
+
+
+def _read_run_file(path: Path) -> str:
+    """Return the file's text. Raises: ConfigError("SK-CFG-003") or ConfigError("SK-CFG-002")."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_RUN_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError("SK-CFG-003", f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError("SK-CFG-003", f"{path} is not text in UTF-8") from None
+    if len(text) > MAX_RUN_FILE_BYTES:
+        raise ConfigError("SK-CFG-002", f"{path} exceeds {MAX_RUN_FILE_BYTES} bytes")
+    _check_run_file(path, text)
+    return text
+
+
+def _check_run_file(path: Path, text: str) -> None:
+    """Find mistakes before a daemon is started; the owner does not matter for that."""
+    from skerry.protocol.ids import PeerId
+    from skerry.protocol.manifest import parse_run_file
+
+    try:
+        parse_run_file(text, PeerId("offline-check"))
+    except ConfigError as error:
+        raise ConfigError(error.code, f"{path}: {error.detail}") from None
+
+
+def _check_token(token: str) -> None:
+    """Refuse a forged or expired token without asking anyone. Raises: TokenError."""
+    import time
+
+    from skerry.protocol.token import check_invite, decode_token
+
+    check_invite(decode_token(token), time.time())
+
+
+def _watch_if(wanted: bool, home: Home, output: Format) -> None:
+    """Show the live view; Ctrl-C ends the view, not the daemon."""
+    if wanted:
+        from skerry.node.cli.watch import watch
+        from skerry.node.control_client import ControlClient
+
+        with ControlClient(home.control_socket) as client:
+            watch(client, output)

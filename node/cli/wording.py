@@ -1,0 +1,47 @@
+"""Numbers and names as people read them, and text of others made safe for a terminal."""
+
+import math
+
+from skerry.protocol.ids import short
+
+_SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+
+
+def printable(text: str) -> str:
+    """Return ``text`` as one line without control characters: it may come from a peer."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def name_of(peer: str) -> str:
+    """Return a peer id in short; other words pass unchanged."""
+    return printable(short(peer) if peer.startswith("12D3") else peer)
+
+
+def size(num_bytes: float) -> str:
+    """Return a number of bytes such as "1.5 MB"."""
+    for factor, unit in _SIZES:
+        if num_bytes >= factor:
+            return f"{num_bytes / factor:.1f} {unit}"
+    return f"{num_bytes:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration such as "42 s", "3 min 05 s" or "2 h 07 min"; a dash for none."""
+    if not math.isfinite(seconds):
+        return "-"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count(number: float) -> str:
+    """Return a whole number with thousands apart."""
+    return f"{number:,.0f}"
+
+
+def loss(value: float) -> str:
+    """Return a loss, or a dash for one that was not measured yet."""
+    return f"{value:.3f}" if value else "-"

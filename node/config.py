@@ -1,0 +1,161 @@
+"""A node's settings, from flags, SKERRY_* variables, config.toml and defaults, in that order.
+
+The only place that reads settings from the environment. Each source is checked on its own, so
+that a message can say where the wrong value stands.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from skerry.protocol.errors import ConfigError
+from skerry.protocol.manifest import Section, validated
+from skerry.protocol.units import Seconds
+
+PREFIX = "SKERRY_"
+OTHER_VARIABLES = frozenset({"SKERRY_HOME"})
+"""Variables that are no settings of a daemon."""
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+class ListenSection(Section):
+    """Where other peers reach this node."""
+
+    host: str = "0.0.0.0"
+    """IP address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """TCP port; 0 lets the system choose one."""
+    announce: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
+    """Further multiaddrs under which this node can be reached, such as a forwarded port."""
+
+    @field_validator("host")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        ip_address(value)  # raises ValueError, which pydantic reports
+        return value
+
+    @field_validator("announce")
+    @classmethod
+    def _are_multiaddrs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            if not address.startswith("/") or "/p2p/" in address:
+                raise ValueError(
+                    f"{address!r} is not a multiaddr such as /ip4/203.0.113.7/tcp/4001"
+                )
+        return value
+
+
+class ComputeSection(Section):
+    """What the compute process may use."""
+
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Torch threads; 0 means as many as the machine has cores."""
+
+
+class LogSection(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class HeartbeatSection(Section):
+    """Signs of life between peers."""
+
+    interval: Annotated[Seconds, Field(ge=0.05, le=60)] = 1.0
+    """Time between two heartbeats; written "500ms" or "2s"."""
+
+
+class NodeConfig(BaseSettings):
+    """All settings of one daemon; ``load_config`` builds it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    listen: ListenSection = ListenSection()
+    compute: ComputeSection = ComputeSection()
+    log: LogSection = LogSection()
+    heartbeat: HeartbeatSection = HeartbeatSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take given values only: ``NodeConfig()`` is the defaults, whatever the environment."""
+        return (init_settings,)
+
+
+def load_config(file: Path, flags: Mapping[str, Mapping[str, object]] | None = None) -> NodeConfig:
+    """Merge all sources: ``flags`` (section → key → value) > environment > ``file`` > default.
+
+    Raises: ConfigError, naming the source of the wrong key or value.
+    """
+    sources: dict[str, Mapping[str, Any]] = {
+        str(file): _from_file(file),
+        "environment": _from_environment(),
+        "command line": flags or {},
+    }
+    merged: dict[str, dict[str, Any]] = {}
+    for name, data in reversed(sources.items()):
+        _check(name, data)
+        for section, values in data.items():
+            merged[section] = {**values, **merged.get(section, {})}
+    return validated(NodeConfig, merged)
+
+
+def _check(source: str, data: Mapping[str, Any]) -> None:
+    try:
+        validated(NodeConfig, data)
+    except ConfigError as error:
+        raise ConfigError(error.code, f"{source}: {error.detail}") from None
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):  # a home that is a file is told by its lock
+        return {}
+    except OSError as error:
+        raise ConfigError("SK-CFG-003", f"{file}: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ConfigError("SK-CFG-003", f"{file} is not TOML: {error}") from None
+
+
+def _from_environment() -> dict[str, Any]:
+    known = _variables()
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known | OTHER_VARIABLES:
+            near = get_close_matches(name, known | OTHER_VARIABLES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            raise ConfigError("SK-CFG-001", f"unknown environment variable {name}; {hint}")
+    return EnvSettingsSource(NodeConfig)()
+
+
+def _variables() -> set[str]:
+    """Return the names of all variables that hold a setting."""
+    return {
+        f"{PREFIX}{section}__{key}".upper()
+        for section, field in NodeConfig.model_fields.items()
+        for key in getattr(field.annotation, "model_fields", {})
+    }

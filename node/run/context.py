@@ -1,0 +1,103 @@
+"""What the parts of a run share: who we are, the rules, and the way events get into the queue."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from skerry.compression.pseudogradient import PseudoGradientCodec
+from skerry.node.net.rpc import RpcClient
+from skerry.node.run.facts import Facts, Seen
+from skerry.node.run.journal import Journal
+from skerry.node.run.quota import QUOTA, BadMessages
+from skerry.node.run.state import NodeEvent, NodeState
+from skerry.node.run.store import RunStore
+from skerry.protocol.blobs import BlobStore
+from skerry.protocol.ids import Address, PeerId, RunId, short
+from skerry.protocol.layout import ShardSpec, layout_of
+from skerry.protocol.manifest import Manifest
+from skerry.protocol.messages import Envelope, Heartbeat, ShardPayload, SignedMember
+from skerry.protocol.signing import Signer
+from skerry.protocol.token import check_member
+from skerry.protocol.transport import Transport
+
+MAX_REASONS = 64
+"""Reasons counted apart: some are words that a peer has chosen."""
+OTHER_REASON = "other"
+
+
+@dataclass(slots=True)
+class RunContext:
+    """Everything that outlives a single action of one run."""
+
+    signer: Signer
+    manifest: Manifest
+    manifest_envelope: Envelope
+    invite: Envelope | None
+    transport: Transport
+    client: RpcClient
+    store: RunStore
+    blobs: BlobStore
+    journal: Journal
+    state: NodeState
+    heartbeat_s: float
+    announced: tuple[str, ...]
+    """Further addresses of this node, from its settings."""
+    bootstrap: tuple[str, ...]
+    """Full multiaddrs of the peers that the token names."""
+    facts: Facts = field(default_factory=Facts)
+    events: "asyncio.Queue[NodeEvent]" = field(default_factory=asyncio.Queue)
+    served: dict[Address, tuple[ShardPayload, bool]] = field(default_factory=dict)
+    """Blobs that others may ask for; True for parameter shards."""
+    bad_messages: BadMessages = field(default_factory=BadMessages)
+
+    @property
+    def me(self) -> PeerId:
+        """This node's id."""
+        return self.signer.peer_id
+
+    @property
+    def run_id(self) -> RunId:
+        """The run's id."""
+        return self.state.rounds.rules.chain.run_id
+
+    def post(self, event: NodeEvent) -> None:
+        """Put an event into the one queue."""
+        self.events.put_nowait(event)
+
+    def check_membership(self, member: SignedMember) -> None:
+        """Check a member's right to take part at any time. Raises: ProtocolError."""
+        manifest = self.manifest
+        check_member(member, self.run_id, manifest.owner, manifest.admission.mode, now=0)
+
+    def check_admission(self, member: SignedMember) -> None:
+        """Check a member's right to take part, now. Raises: ProtocolError."""
+        manifest = self.manifest
+        check_member(member, self.run_id, manifest.owner, manifest.admission.mode, int(time.time()))
+
+    def saw(self, peer: PeerId, heartbeat: Heartbeat) -> None:
+        """Note a peer's newest heartbeat for the status."""
+        self.facts.seen[peer] = Seen(heartbeat, time.monotonic())
+
+    def refuse(self, peer: PeerId, reason: str, detail: str = "") -> None:
+        """Count and log what was not accepted from a peer."""
+        known = reason in self.facts.refused or len(self.facts.refused) < MAX_REASONS
+        self.facts.refused[reason if known else OTHER_REASON] += 1
+        if reason != QUOTA:  # dropped by the thousand: counted, not written down
+            self.journal.write("refused", peer=peer, reason=reason, detail=detail)
+        if self.bad_messages.charge(peer, reason, time.monotonic()):
+            text = f"{short(peer)} sent too much that was refused; it is not heard for a while"
+            self.journal.write("warning", text=text)
+
+    def shuts_out(self, peer: PeerId) -> bool:
+        """Say whether a peer has sent so much rubbish that it is not listened to for now."""
+        return self.bad_messages.exceeded(peer, time.monotonic())
+
+
+def payload_limits(manifest: Manifest) -> tuple[tuple[str, int], ...]:
+    """Return the largest possible payload of each shard, from shapes and k alone."""
+    return tuple((spec.name, _limit(spec, manifest.codec.k)) for spec in layout_of(manifest.model))
+
+
+def _limit(spec: ShardSpec, k: int) -> int:
+    shapes = tuple(tensor.shape for tensor in spec.tensors)
+    return PseudoGradientCodec(shapes, k).max_payload_bytes

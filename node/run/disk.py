@@ -1,0 +1,61 @@
+"""What a run writes to disk: in the order it was decided, in a thread of its own.
+
+A disk may take long over an fsync or over freeing a large file; the event loop must not wait
+for it, or the node would neither answer its user nor its peers meanwhile.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from skerry.node.run.context import RunContext
+from skerry.protocol.blobs import remove_files
+from skerry.protocol.errors import StateError
+from skerry.protocol.messages import SignedAnnounce
+from skerry.protocol.rounds import actions as act
+
+
+class DiskWriter:
+    """One thread that does one thing after another."""
+
+    def __init__(self, context: RunContext, group: asyncio.TaskGroup) -> None:
+        """Write into the stores of ``context``; failures are noted by tasks of ``group``."""
+        self._context, self._group = context, group
+        self._thread = ThreadPoolExecutor(1, "disk")
+
+    def write(self, action: act.StoreCommits | act.StoreStates | act.Retain) -> None:
+        """Begin to write or tidy; what a full disk prevents is had again from the others."""
+        store = self._context.store
+        match action:
+            case act.StoreCommits():
+                done = self._begin(lambda: store.append_commits(action.commits))
+            case act.StoreStates():
+                done = self._begin(lambda: store.save_states(action.states))
+            case act.Retain():
+                # What is hidden now cannot be taken for what is put or fetched a moment later.
+                hidden = self._context.blobs.set_aside(action.addresses)
+                done = self._begin(lambda: remove_files(hidden))
+        self._group.create_task(self._note_failure(done))
+
+    async def keep_own(self, announce: SignedAnnounce) -> None:
+        """Return when an own announcement is durable. Raises: StateError on a full disk."""
+        await self._begin(lambda: self._context.store.append_own(announce))
+
+    def failed(self, error: StateError) -> None:
+        """Say that something could not be written, here or elsewhere in the run."""
+        self._context.facts.warning = str(error)
+        self._context.journal.write("disk", error=str(error), fix=error.fix)
+
+    async def close(self) -> None:
+        """Return when all is written."""
+        await asyncio.to_thread(self._thread.shutdown)
+
+    def _begin(self, work: Callable[[], None]) -> "asyncio.Future[None]":
+        # Shielded: what was decided is written even if nobody waits for it any more.
+        return asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+    async def _note_failure(self, done: "asyncio.Future[None]") -> None:
+        try:
+            await done
+        except StateError as error:
+            self.failed(error)

@@ -1,0 +1,337 @@
+"""Carrying out the actions of the pure core; every result comes back as an event.
+
+``execute`` never waits: what takes time runs as a task of the session's group. Requests to the
+compute process are sent in the order of the actions, since the process answers in that order.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, assert_never
+
+from skerry.node.net.fetch import Fetcher
+from skerry.node.run.compute import ComputeProcess
+from skerry.node.run.context import RunContext
+from skerry.node.run.disk import DiskWriter
+from skerry.node.run.payloads import UNAVAILABLE, Payloads
+from skerry.node.run.peers import Peers
+from skerry.node.run.state import Unreachable
+from skerry.protocol import compute as cp
+from skerry.protocol.codec import open_envelope, sign_message
+from skerry.protocol.errors import PeerUnavailable, ProtocolError, SkerryError, StateError
+from skerry.protocol.ids import short
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    ShardPayload,
+    Signed,
+    SignedAnnounce,
+    SignedCommit,
+)
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds.actions import Action
+
+_LOG = logging.getLogger(__name__)
+DISK_RETRY_SECONDS = 5.0
+
+
+class Effects:
+    """The edge of one run."""
+
+    def __init__(
+        self, context: RunContext, peers: Peers, fetcher: Fetcher, group: asyncio.TaskGroup
+    ) -> None:
+        """Run tasks in ``group``; ``compute`` is set by the session while a process is up."""
+        self._context, self._peers, self._group = context, peers, group
+        self._training = 0
+        """Request number of the newest Train."""
+        self.disk = DiskWriter(context, group)
+        self._payloads = Payloads(context, fetcher, self.disk)
+        self.compute: ComputeProcess | None = None
+
+    def execute(self, action: Action) -> None:
+        """Begin one action."""
+        match action:
+            case act.LoadState() | act.Train() | act.FinishTraining() | act.Encode():
+                self._compute_round(action)
+            case act.Apply() | act.Settle() | act.Evaluate():
+                self._compute_update(action)
+            case act.PublishAnnounce() | act.PublishCommit() | act.Broadcast() | act.AskChain():
+                self._talk(action)
+            case act.Check():
+                self._spawn(self._check(action.announce))
+            case act.Gather():
+                self._spawn(self._gather(action))
+            case act.StoreCommits() | act.StoreStates() | act.Retain():
+                self._keep(action)
+            case act.Refuse():
+                self._context.refuse(action.peer, action.reason)
+            case act.Note():
+                self._note(action)
+            case _:
+                assert_never(action)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._group.create_task(work)
+
+    # -- the compute process ---------------------------------------------------------------
+
+    def _compute_round(
+        self, action: act.LoadState | act.Train | act.FinishTraining | act.Encode
+    ) -> None:
+        match action:
+            case act.LoadState(local=None) if action.digest is not None:
+                self._spawn(self._download(action))
+            case act.LoadState():
+                self._begin(action.local.shards if action.local else None)
+            case act.Train():
+                self._train(action)
+            case act.FinishTraining():
+                if self.compute is not None:
+                    self.compute.tell(cp.Finish(request=self._training))
+            case act.Encode():
+                self._ask(
+                    lambda n: cp.Encode(request=n, parent=action.parent, send=action.send),
+                    self._on_encoded,
+                )
+
+    def _compute_update(self, action: act.Apply | act.Settle | act.Evaluate) -> None:
+        match action:
+            case act.Apply():
+                self._context.facts.compute = "applying"
+                self._ask(
+                    lambda n: cp.Apply(
+                        request=n, round=action.round, contributions=action.contributions
+                    ),
+                    lambda reply: self._on_applied(action, reply),
+                )
+            case act.Settle():
+                self._ask(lambda n: cp.Settle(request=n, verdicts=action.verdicts), _ignore)
+            case act.Evaluate():
+                self._evaluate(action)
+
+    def _ask(self, build: Callable[[int], cp.Request], then: Callable[[cp.Reply], None]) -> None:
+        """Send a request now; pass its reply on. A failure ends the process, which is healed."""
+        if self.compute is not None:
+            self._spawn(self._answer(self.compute, self.compute.submit(build), then))
+
+    async def _answer(
+        self,
+        compute: ComputeProcess,
+        reply: "asyncio.Future[cp.Reply]",
+        then: Callable[[cp.Reply], None],
+    ) -> None:
+        try:
+            then(await reply)
+        except SkerryError as error:
+            if compute is self.compute:  # else its end is known already
+                self._context.facts.warning = str(error)
+                self._context.journal.write("compute-failed", error=str(error), fix=error.fix)
+                await compute.kill()
+
+    def _begin(self, shards: tuple[ShardPayload, ...] | None) -> None:
+        self._ask(lambda n: cp.Begin(request=n, shards=shards), self._on_ready)
+
+    def _train(self, action: act.Train) -> None:
+        facts = self._context.facts
+        facts.compute, facts.step, facts.steps = "training", 0, self._context.manifest.inner.steps
+
+        def build(number: int) -> cp.Request:
+            self._training = number
+            return cp.Train(
+                request=number,
+                round=action.round,
+                parent=action.parent,
+                cursor=action.cursor,
+                slot=action.slot,
+                num_slots=action.num_slots,
+                steps=self._context.manifest.inner.steps,
+            )
+
+        self._ask(build, lambda reply: self._on_trained(action, reply))
+
+    def _on_ready(self, reply: cp.Reply) -> None:
+        assert isinstance(reply, cp.Ready)
+        self._context.facts.compute = "ready"
+        self._context.post(ev.StateLoaded(ev.LocalState(reply.digest, reply.shards)))
+
+    def _on_trained(self, action: act.Train, reply: cp.Reply) -> None:
+        assert isinstance(reply, cp.Trained)
+        self._context.facts.compute = "ready"
+        self._context.journal.write(
+            "trained", round=action.round, steps=reply.steps, loss=round(reply.loss, 4)
+        )
+        self._context.post(ev.Trained(action.parent))
+
+    def _on_encoded(self, reply: cp.Reply) -> None:
+        assert isinstance(reply, cp.Encoded)
+        self._payloads.offer(reply.shards, is_state=False)
+        event = ev.Encoded(
+            reply.parent, reply.text_tokens, reply.round_tokens, reply.loss, reply.shards
+        )
+        self._context.post(event)
+
+    def _on_applied(self, action: act.Apply, reply: cp.Reply) -> None:
+        assert isinstance(reply, cp.Applied)
+        self._context.facts.compute, self._context.facts.warning = "ready", ""
+        rejected = tuple((r.author, r.reason) for r in reply.rejected)
+        state = ev.LocalState(reply.digest, reply.shards)
+        self._context.journal.write(
+            "applied",
+            round=action.round,
+            digest=reply.digest,
+            contributions=len(action.contributions),
+        )
+        self._context.post(ev.Applied(action.commit, state, rejected))
+
+    def _evaluate(self, action: act.Evaluate) -> None:
+        if self.compute is not None:
+            reply = self.compute.submit(lambda n: cp.Evaluate(request=n))
+            self._spawn(self._on_evaluated(action.round, reply))
+
+    async def _on_evaluated(self, round_number: int, answer: "asyncio.Future[cp.Reply]") -> None:
+        try:
+            reply = await answer
+        except SkerryError as error:  # only a measurement: the run goes on without it
+            self._context.journal.write("warning", text=f"no validation loss: {error}")
+            return
+        assert isinstance(reply, cp.Evaluated)
+        self._context.facts.validated(round_number, reply.loss)
+        self._context.journal.write("validated", round=round_number, loss=round(reply.loss, 4))
+
+    # -- payloads and states ---------------------------------------------------------------
+
+    async def _download(self, action: act.LoadState) -> None:
+        """Take a state from whoever has it; several peers share the work."""
+        assert action.digest is not None
+        compute = self.compute
+        for holder in action.holders:
+            try:
+                shards = await self._peers.state_shards(holder, action.digest)
+                await self._payloads.fetch_state(shards, holder, action.holders)
+            except PeerUnavailable as error:
+                _LOG.info("state from %s: %s", short(holder), error)
+                self._context.post(Unreachable(holder))
+            except ProtocolError as error:
+                self._context.refuse(holder, error.reason, error.detail)
+            except StateError as error:
+                self.disk.failed(error)
+                break
+            else:
+                size = sum(shard.size for shard in shards)
+                self._context.journal.write("state-downloaded", digest=action.digest, bytes=size)
+                if compute is self.compute:  # a new process has a new plan
+                    self._begin(shards)
+                return
+        self._context.post(ev.StateFailed(action.digest))
+
+    async def _check(self, announce: SignedAnnounce) -> None:
+        """Fetch an announced contribution and have it decoded."""
+        author, shards = announce.signer, announce.message.shards
+        rounds = self._context.state.rounds
+        holders = (author, *rounds.others)
+        try:
+            # By then the round is committed without it; nobody may keep us busy for longer.
+            async with asyncio.timeout(rounds.deadline.seconds + rounds.rules.grace):
+                reason = await self._payloads.fetch(shards, holders)
+        except TimeoutError:
+            reason = UNAVAILABLE
+        if reason or self.compute is None:
+            if reason and announce.message.parent != rounds.at:  # too late to be judged there
+                self._context.refuse(author, reason)
+            self._context.post(ev.Checked(announce.hash, reason or UNAVAILABLE))
+            return
+
+        def then(reply: cp.Reply) -> None:
+            assert isinstance(reply, cp.Validated)
+            self._context.post(ev.Checked(announce.hash, reply.reason))
+
+        self._ask(lambda n: cp.Validate(request=n, author=author, shards=shards), then)
+
+    async def _gather(self, action: act.Gather) -> None:
+        """Fetch what is missing of a commit, within the grace period."""
+        try:
+            async with asyncio.timeout(self._context.manifest.round.grace):
+                for contribution in action.contributions:
+                    holders = (contribution.author, *action.holders)
+                    if await self._payloads.fetch(contribution.shards, holders):
+                        break
+                else:
+                    self._context.post(ev.Gathered(action.commit, complete=True))
+                    return
+        except TimeoutError:
+            _LOG.info("payloads of commit %s did not come in time", short(action.commit))
+        self._context.post(ev.Gathered(action.commit, complete=False))
+
+    # -- other peers -----------------------------------------------------------------------
+
+    def _talk(
+        self, action: act.PublishAnnounce | act.PublishCommit | act.Broadcast | act.AskChain
+    ) -> None:
+        match action:
+            case act.PublishAnnounce():
+                self._spawn(self._publish_announce(action.announce))
+            case act.PublishCommit():
+                self._publish_commit(action.commit)
+            case act.Broadcast():
+                self._spawn(self._peers.broadcast(action.envelope, action.peers))
+            case act.AskChain():
+                self._spawn(self._ask_chain(action))
+
+    async def _publish_announce(self, announce: Announce) -> None:
+        """Send an own announcement once it is on disk: later if the disk is full."""
+        rounds = self._context.state.rounds
+        # Read back what was signed: numbers are rounded on the wire, and all must decide alike.
+        opened = open_envelope(sign_message(self._context.signer, announce).envelope)
+        assert isinstance(opened.message, Announce)
+        signed = Signed(opened.message, opened.envelope)
+        while True:
+            try:
+                await self.disk.keep_own(signed)
+                break
+            except StateError as error:
+                self.disk.failed(error)
+            await asyncio.sleep(DISK_RETRY_SECONDS)
+            if rounds.at != announce.parent or rounds.own is not None:
+                return  # it does not matter any more
+        self._context.post(ev.AnnounceReceived(signed))
+        await self._peers.broadcast(signed.envelope, self._peers.greeted)
+
+    def _publish_commit(self, commit: Commit) -> None:
+        signed: SignedCommit = Signed(commit, sign_message(self._context.signer, commit).envelope)
+        self._context.journal.write(
+            "commit", round=commit.round, view=commit.view, contributions=len(commit.announces)
+        )
+        self._context.post(ev.CommitsReceived((signed,), self._context.me))
+        self._spawn(self._peers.broadcast(signed.envelope, self._peers.greeted))
+
+    async def _ask_chain(self, action: act.AskChain) -> None:
+        try:
+            commits = await self._peers.chain(action.peer, action.from_round)
+        except PeerUnavailable:
+            self._context.post(Unreachable(action.peer))
+        except ProtocolError as error:
+            self._context.refuse(action.peer, error.reason, error.detail)
+        else:
+            self._context.post(ev.CommitsReceived(commits, action.peer))
+
+    # -- the disk and the user -------------------------------------------------------------
+
+    def _keep(self, action: act.StoreCommits | act.StoreStates | act.Retain) -> None:
+        context = self._context
+        self.disk.write(action)
+        if isinstance(action, act.StoreStates):
+            for state in action.states:
+                self._payloads.offer(state.shards, is_state=True)
+        elif isinstance(action, act.Retain):
+            context.served = {a: x for a, x in context.served.items() if a in action.addresses}
+
+    def _note(self, action: act.Note) -> None:
+        self._context.journal.write("warning" if action.warning else "note", text=action.text)
+        if action.warning:
+            self._context.facts.warning = action.text
+
+
+def _ignore(reply: cp.Reply) -> None:
+    """Nothing follows from this reply."""

@@ -1,0 +1,70 @@
+"""Measurements of a run for status, metrics and the log; nothing here decides anything."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from skerry.protocol.compute import Progress
+from skerry.protocol.ids import PeerId
+from skerry.protocol.layout import FP32_BYTES
+from skerry.protocol.messages import Heartbeat, ShardPayload
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A peer's newest heartbeat."""
+
+    heartbeat: Heartbeat
+    at: float
+    """Monotonic seconds."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the node has seen and done in this run since it started."""
+
+    params: int = 0
+    unigram_entropy: float = 0.0
+    step: int = 0
+    steps: int = 0
+    loss: float = 0.0
+    tokens_per_second: float = 0.0
+    val_loss_start: float = 0.0
+    val_loss: float = 0.0
+    validated_round: int = -1
+    """Round after which val_loss was measured."""
+    compute: str = "starting"
+    warning: str = ""
+    sent_bytes: Counter[str] = field(default_factory=Counter)
+    """By kind: payload, state, control."""
+    received_bytes: Counter[str] = field(default_factory=Counter)
+    dense_bytes: int = 0
+    """What the payloads handed out would have been as dense fp32."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    seen: dict[PeerId, Seen] = field(default_factory=dict)
+    shard_params: dict[str, int] = field(default_factory=dict)
+    """Parameters by shard name."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Take in an inner step."""
+        self.step, self.steps = progress.step, progress.steps
+        self.loss, self.tokens_per_second = progress.loss, progress.tokens_per_second
+
+    def validated(self, round_number: int, loss: float) -> None:
+        """Take in the validation loss after a round."""
+        self.val_loss_start = self.val_loss_start or loss
+        self.val_loss, self.validated_round = loss, round_number
+
+    def sent_to(self, blob: tuple[ShardPayload, bool] | None) -> Callable[[int], None]:
+        """Return what to tell how many bytes of a blob were handed to another peer."""
+        kind = "payload" if blob and not blob[1] else "state"
+        # A share of the payload's bytes stands for the same share of its dense fp32 form.
+        numel = self.shard_params.get(blob[0].shard, 0) if blob and not blob[1] else 0
+        ratio = FP32_BYTES * numel / max(1, blob[0].size) if blob else 0.0
+
+        def sent(num_bytes: int) -> None:
+            self.sent_bytes[kind] += num_bytes
+            self.dense_bytes += round(num_bytes * ratio)
+
+        return sent

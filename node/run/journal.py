@@ -1,0 +1,69 @@
+"""The event log: one JSON object a line, for people and tools.
+
+Kept in the home as events.jsonl, turned over once it is large, so that a daemon that runs for
+months does not fill the disk. ``follow`` hands new lines to whoever listens.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+_LOG = logging.getLogger(__name__)
+MAX_BYTES = 16 * 2**20
+_KEPT_LINES = 10_000
+_QUEUE_LINES = 1_000
+"""A listener that is so far behind misses lines rather than holding memory."""
+
+
+class Journal:
+    """Writes events; never raises because of the disk: a full disk must not stop a run."""
+
+    def __init__(self, path: Path) -> None:
+        """Append to ``path``."""
+        self._path = path
+        self._listeners: set[asyncio.Queue[str]] = set()
+        self._recent: deque[str] = deque(maxlen=_KEPT_LINES)
+        if path.exists():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                self._recent.extend(line.rstrip("\n") for line in file)
+
+    def write(self, event: str, **details: object) -> None:
+        """Add one line; ``time`` is unix seconds."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **details}, default=str)
+        self._recent.append(line)
+        self._append(line)
+        for queue in self._listeners:
+            with suppress(asyncio.QueueFull):
+                queue.put_nowait(line)
+
+    def last(self, count: int) -> list[str]:
+        """Return the newest lines, oldest first."""
+        return list(self._recent)[-count:] if count else []
+
+    async def follow(self, last: int = 0) -> AsyncIterator[str]:
+        """Yield the newest lines, then those to come; none is missed in between."""
+        queue: asyncio.Queue[str] = asyncio.Queue(_QUEUE_LINES)
+        recent = self.last(last)
+        self._listeners.add(queue)
+        try:
+            for line in recent:
+                yield line
+            while True:
+                yield await queue.get()
+        finally:
+            self._listeners.discard(queue)
+
+    def _append(self, line: str) -> None:
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+                size = file.tell()
+            if size > MAX_BYTES:
+                self._path.replace(self._path.with_suffix(".old.jsonl"))
+        except OSError as error:
+            _LOG.warning("the event log cannot be written: %s", error)

@@ -1,0 +1,217 @@
+"""Taking part in a run: begin an own one, join one by token, or go on after a restart."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from skerry.node.config import NodeConfig
+from skerry.node.home import Home
+from skerry.node.net.p2pd import P2pdTransport
+from skerry.node.net.rpc import RpcClient
+from skerry.node.run.context import RunContext, payload_limits
+from skerry.node.run.discovery import keep_directory
+from skerry.node.run.journal import Journal
+from skerry.node.run.peers import hello, member_record
+from skerry.node.run.record import Recorder, initial_state, start_of
+from skerry.node.run.session import Session
+from skerry.node.run.store import RunStore
+from skerry.pipeline.capacity import available_bytes, check_memory
+from skerry.protocol.blobs import BlobStore, write_atomic
+from skerry.protocol.codec import envelope_from_pb, open_member
+from skerry.protocol.compute import Launch
+from skerry.protocol.errors import ConfigError, NetworkError, ProtocolError, TokenError
+from skerry.protocol.ids import PeerId, RunId
+from skerry.protocol.manifest import Manifest, parse_canonical, parse_run_file
+from skerry.protocol.messages import Envelope, Kind, SignedMember
+from skerry.protocol.signing import Signer, verify
+from skerry.protocol.token import JoinToken, check_invite, decode_token, encode_token, make_invite
+
+JOIN_SECONDS = 25.0
+"""For all bootstrap peers together: whoever types the command is waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParts:
+    """What of the daemon a run is made from."""
+
+    home: Home
+    config: NodeConfig
+    signer: Signer
+    transport: P2pdTransport
+    client: RpcClient
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run that is ready to begin, and what others join it with."""
+
+    session: Session
+    members: tuple[SignedMember, ...]
+    token: str
+
+
+async def begin(parts: NodeParts, toml: str, nonce: bytes) -> Opened:
+    """Start a run that this node owns. Raises: SkerryError; then nothing is left behind."""
+    manifest = parse_run_file(toml, parts.signer.peer_id)
+    expires_at = int(time.time() + manifest.admission.invite_lifetime)
+    token = JoinToken(
+        bootstrap=_full_addresses(parts),
+        run_id=manifest.run_id,
+        owner=manifest.owner,
+        invite=make_invite(parts.signer, manifest.run_id, expires_at, nonce)
+        if manifest.admission.mode == "invite"
+        else None,
+    )
+    envelope = parts.signer.sign(Kind.MANIFEST, manifest.canonical())
+    return await _open(parts, envelope, token, ())
+
+
+async def join(parts: NodeParts, text: str) -> Opened:
+    """Join a run by its token. Raises: SkerryError; then nothing is left behind."""
+    token = decode_token(text)
+    check_invite(token, time.time())
+    if token.owner == parts.signer.peer_id:
+        raise ConfigError("SK-CFG-002", "this node owns the run; others join with the token")
+    envelope, members = await _fetch_manifest(parts, token)
+    return await _open(parts, envelope, token, members)
+
+
+async def go_on(parts: NodeParts, run_id: RunId) -> Opened:
+    """Continue a run of which this node kept manifest and token. Raises: SkerryError, OSError."""
+    envelope, text = RunStore(parts.home.run(run_id)).load_manifest()
+    token = decode_token(text)
+    return await _open(parts, envelope, token, ())
+
+
+async def _open(
+    parts: NodeParts, envelope: Envelope, token: JoinToken, members: tuple[SignedMember, ...]
+) -> Opened:
+    manifest = check_manifest(envelope, token)
+    folder = parts.home.run(token.run_id).folder
+    text = encode_token(token)
+    # The compute process checks it too, but only after we have laid out all of the model's tiles.
+    check_memory(manifest, available_bytes())
+    async with contextlib.AsyncExitStack() as undo:
+        if not folder.exists():
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        session = _session(parts, manifest, envelope, token)
+        undo.push_async_callback(session.close)
+        await session.start()
+        session.context.store.save_manifest(envelope, text)
+        write_atomic(parts.home.path / CURRENT_FILE, token.run_id.encode())
+        undo.pop_all()
+    return Opened(session, members, text)
+
+
+CURRENT_FILE = "current"
+"""Names the run that a daemon goes on with when it starts."""
+
+
+def check_manifest(envelope: Envelope, token: JoinToken) -> Manifest:
+    """Check that a manifest is the one the token names. Raises: TokenError("SK-MAN-001")."""
+    try:
+        if envelope.kind is not Kind.MANIFEST or envelope.signer != token.owner:
+            raise ProtocolError("signature", "it is not signed by the run's owner")
+        verify(envelope)
+        manifest = parse_canonical(envelope.body)
+    except (ProtocolError, ConfigError) as error:
+        raise TokenError("SK-MAN-001", f"the manifest is not valid: {error.detail}") from None
+    if manifest.run_id != token.run_id or manifest.owner != token.owner:
+        raise TokenError("SK-MAN-001", f"it is the manifest of run {manifest.run_id[:8]}")
+    return manifest
+
+
+def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: JoinToken) -> Session:
+    home = parts.home.run(token.run_id)
+    store, blobs = RunStore(home), BlobStore(home.blobs)
+    blobs.clear_leftovers()
+    me, gap = parts.signer.peer_id, parts.config.heartbeat.interval
+    start = start_of(me, manifest.canonical(), payload_limits(manifest), gap, time.monotonic())
+    context = RunContext(
+        signer=parts.signer,
+        manifest=manifest,
+        manifest_envelope=envelope,
+        invite=token.invite if me != manifest.owner else None,
+        transport=parts.transport,
+        client=parts.client,
+        store=store,
+        blobs=blobs,
+        journal=parts.journal,
+        state=initial_state(start),
+        heartbeat_s=gap,
+        announced=parts.config.listen.announce,
+        bootstrap=token.bootstrap,
+    )
+    launch = Launch(
+        manifest=manifest.canonical().decode(),
+        store=str(home.blobs),
+        folder=str(home.compute),
+        threads=parts.config.compute.threads or len(os.sched_getaffinity(0)),
+    )
+    recorder = Recorder(home.folder / "events.record.jsonl", start)
+    discovery = partial(keep_directory, parts.transport)
+    return Session(context, launch, parts.home.compute_log, recorder, discovery)
+
+
+async def _fetch_manifest(
+    parts: NodeParts, token: JoinToken
+) -> tuple[Envelope, tuple[SignedMember, ...]]:
+    """Ask all bootstrap peers at once; the first that gives the token's manifest is believed.
+
+    Raises: NetworkError("SK-NET-001") if none can be reached; otherwise what is wrong with those
+        that answered: TokenError("SK-MAN-001") or ProtocolError.
+    """
+    refusals: list[TokenError | ProtocolError] = []
+    failures: list[str] = []
+    asking = [
+        asyncio.create_task(_ask_manifest(parts, token, peer, addresses))
+        for peer, addresses in _bootstrap_peers(token).items()
+    ]
+    try:
+        for answer in asyncio.as_completed(asking, timeout=JOIN_SECONDS):
+            try:
+                return await answer
+            except NetworkError as error:
+                failures.append(error.detail)
+            except (TokenError, ProtocolError) as error:
+                refusals.append(error)
+    except TimeoutError:
+        failures.append(f"no answer within {JOIN_SECONDS:.0f} s")
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+    if refusals:
+        raise refusals[0]
+    raise NetworkError("SK-NET-001", "; ".join(failures))
+
+
+async def _ask_manifest(
+    parts: NodeParts, token: JoinToken, peer: PeerId, addresses: tuple[str, ...]
+) -> tuple[Envelope, tuple[SignedMember, ...]]:
+    own = (*parts.config.listen.announce, *parts.transport.addresses)
+    record = member_record(parts.signer, token.run_id, own, token.invite)
+    await parts.transport.connect(peer, addresses)
+    reply = await hello(parts.client, token.run_id, peer, record)
+    envelope = envelope_from_pb(reply.manifest)
+    check_manifest(envelope, token)
+    return envelope, tuple(open_member(envelope_from_pb(m)) for m in reply.members)
+
+
+def _bootstrap_peers(token: JoinToken) -> dict[PeerId, tuple[str, ...]]:
+    """Group the token's full multiaddrs by peer."""
+    peers: dict[PeerId, tuple[str, ...]] = {}
+    for full in token.bootstrap:
+        address, _, name = full.rpartition("/p2p/")
+        peers[PeerId(name)] = (*peers.get(PeerId(name), ()), address)
+    return peers
+
+
+def _full_addresses(parts: NodeParts) -> tuple[str, ...]:
+    addresses = (*parts.config.listen.announce, *parts.transport.addresses)
+    return tuple(f"{address}/p2p/{parts.signer.peer_id}" for address in addresses)

@@ -1,0 +1,58 @@
+"""The blobs of a run: getting contributions and states from other peers, offering our own."""
+
+from skerry.node.net.fetch import Fetcher, Wanted
+from skerry.node.run.context import RunContext, payload_limits
+from skerry.node.run.disk import DiskWriter
+from skerry.protocol.errors import PeerUnavailable, ProtocolError, StateError
+from skerry.protocol.ids import PeerId
+from skerry.protocol.messages import ShardPayload
+
+UNAVAILABLE = "unavailable"
+
+
+class Payloads:
+    """What effects.py needs of the blob store and of those who have blobs."""
+
+    def __init__(self, context: RunContext, fetcher: Fetcher, disk: DiskWriter) -> None:
+        """Fetch by ``fetcher``; a full disk is told to ``disk``."""
+        self._context, self._fetcher, self._disk = context, fetcher, disk
+        self._limits = dict(payload_limits(context.manifest))
+
+    async def fetch(self, shards: tuple[ShardPayload, ...], holders: tuple[PeerId, ...]) -> str:
+        """Return why a contribution's payloads could not be fetched; empty if they are here."""
+        others = tuple(peer for peer in dict.fromkeys(holders) if peer != self._context.me)
+        wanted = [Wanted(shard, others, self._limits[shard.shard]) for shard in shards]
+        try:
+            await self._fetcher.fetch_all(wanted)
+        except PeerUnavailable:
+            return UNAVAILABLE
+        except ProtocolError as error:
+            return error.reason
+        except StateError as error:
+            self._disk.failed(error)
+            return UNAVAILABLE
+        self.offer(shards, is_state=False)
+        return ""
+
+    async def fetch_state(
+        self, shards: tuple[ShardPayload, ...], teller: PeerId, holders: tuple[PeerId, ...]
+    ) -> None:
+        """Get a state that ``teller`` told us of. Raises: SkerryError."""
+        await self._fetcher.fetch_all(_spread(shards, teller, holders))
+        self._context.facts.received_bytes["state"] += sum(shard.size for shard in shards)
+
+    def offer(self, shards: tuple[ShardPayload, ...], is_state: bool) -> None:
+        """Note what others may ask for, to count what is sent."""
+        for shard in shards:
+            self._context.served[shard.address] = (shard, is_state)
+
+
+def _spread(
+    shards: tuple[ShardPayload, ...], teller: PeerId, holders: tuple[PeerId, ...]
+) -> list[Wanted]:
+    """Ask a different peer first for each shard, so that several uplinks share the work."""
+    ring = (teller, *(peer for peer in holders if peer != teller))
+    return [
+        Wanted(shard, ring[i % len(ring) :] + ring[: i % len(ring)], shard.size)
+        for i, shard in enumerate(shards)
+    ]

@@ -1,0 +1,238 @@
+"""Calls to the other peers of a run: greeting, heartbeats, messages, chains, states."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+
+from skerry.node.net.rpc import RpcClient
+from skerry.node.net.rpc_errors import translate
+from skerry.node.run.context import RunContext
+from skerry.node.run.state import LEAVING, Unreachable
+from skerry.proto import peer_pb2 as pb
+from skerry.protocol.codec import (
+    MAX_ADDRESSES,
+    envelope_from_pb,
+    envelope_to_pb,
+    open_commit,
+    open_member,
+    payloads_from_pb,
+    sign_message,
+)
+from skerry.protocol.errors import PeerUnavailable, ProtocolError
+from skerry.protocol.ids import Digest, PeerId, RunId, short
+from skerry.protocol.layout import layout_of, state_digest
+from skerry.protocol.messages import (
+    PROTOCOL_VERSION,
+    Envelope,
+    Heartbeat,
+    MemberRecord,
+    ShardPayload,
+    Signed,
+    SignedCommit,
+    SignedMember,
+)
+from skerry.protocol.rounds.events import MemberLearned
+from skerry.protocol.signing import Signer
+from skerry.protocol.transport import BULK_PROTOCOL, CONTROL_PROTOCOL
+
+_LOG = logging.getLogger(__name__)
+AGENT = "skerry/0.1"
+RECORD_SECONDS = 3600
+MAX_RECORD_SECONDS = 7 * 86400
+"""Records that claim to be valid for longer are refused: the newest of a peer replaces others."""
+CALL_SECONDS = 10.0
+MAX_COMMITS = 256
+"""Commits taken from one answer; a longer chain is asked for in parts."""
+NOT_ADMITTED = "not-admitted"
+
+
+class Peers:
+    """This node's view of the others as things to call."""
+
+    def __init__(self, context: RunContext) -> None:
+        """Know nobody yet but those in the state's member list."""
+        self._context = context
+        self._greeted: set[PeerId] = set()
+
+    @property
+    def greeted(self) -> frozenset[PeerId]:
+        """Members that have taken in our record."""
+        return frozenset(self._greeted)
+
+    def own_record(self) -> SignedMember:
+        """Return this node's member record, signed now."""
+        context = self._context
+        addresses = (*context.announced, *context.transport.addresses)
+        return member_record(context.signer, context.run_id, addresses, context.invite)
+
+    async def greet(self, member: SignedMember) -> None:
+        """Connect to a member and introduce ourselves. Raises: PeerUnavailable, ProtocolError."""
+        await self._context.transport.connect(member.signer, member.message.addresses)
+        context = self._context
+        reply = await hello(context.client, context.run_id, member.signer, self.own_record())
+        self._greeted.add(member.signer)
+        for envelope in reply.members:
+            self._learn(envelope_from_pb(envelope))
+
+    def forget_greeting(self, peer: PeerId) -> None:
+        """Greet a peer again: it was away, or has forgotten us."""
+        self._greeted.discard(peer)
+
+    async def keep_greeting(self) -> None:
+        """Greet every member that has not been, again and again."""
+        delays: dict[PeerId, float] = {}
+        while True:
+            now = time.monotonic()
+            members = self._context.state.rounds.members
+            due = [
+                member
+                for peer, member in sorted(members.items())
+                if peer != self._context.me
+                and peer not in self._greeted
+                and delays.get(peer, 0.0) <= now
+            ]
+            for member in due:
+                delays[member.signer] = now + 2 * self._context.heartbeat_s
+            async with asyncio.TaskGroup() as group:
+                for member in due:
+                    group.create_task(self._try_greeting(member))
+            await asyncio.sleep(self._context.heartbeat_s / 2)
+
+    async def keep_beating(self) -> None:
+        """Send heartbeats to all greeted members."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                envelope = self.heartbeat()
+                for peer in self._greeted:
+                    group.create_task(self.deliver(peer, envelope, 3 * self._context.heartbeat_s))
+                await asyncio.sleep(self._context.heartbeat_s)
+
+    def heartbeat(self, leaving: bool = False) -> Envelope:
+        """Return a signed sign of life."""
+        context, rounds = self._context, self._context.state.rounds
+        facts = context.facts
+        beat = Heartbeat(
+            run_id=context.run_id,
+            head=rounds.at,
+            head_round=max(0, rounds.chain.round_of(rounds.at)),
+            weight=rounds.chain.weight_of(rounds.at),
+            phase=LEAVING if leaving else str(rounds.phase),
+            step=facts.step,
+            steps=facts.steps,
+            tokens_per_second=facts.tokens_per_second,
+            loss=facts.loss,
+        )
+        return sign_message(context.signer, beat).envelope
+
+    async def broadcast(self, envelope: Envelope, peers: Iterable[PeerId]) -> None:
+        """Send a message to several peers at once; failures are only noted."""
+        async with asyncio.TaskGroup() as group:
+            for peer in peers:
+                group.create_task(self.deliver(peer, envelope, CALL_SECONDS))
+
+    async def deliver(self, peer: PeerId, envelope: Envelope, deadline_s: float) -> None:
+        """Send one signed message; what goes wrong becomes an event."""
+        message = envelope_to_pb(envelope)
+        stub = self._context.client.stub(peer, CONTROL_PROTOCOL)
+        try:
+            with translate(peer):
+                reply: pb.DeliverReply = await stub.Deliver(message, timeout=deadline_s)
+        except PeerUnavailable:
+            self._context.post(Unreachable(peer))
+            return
+        except ProtocolError as error:
+            self.forget_greeting(peer)  # it is in another run by now, or has lost our record
+            _LOG.info("%s does not take our %s: %s", short(peer), envelope.kind.name, error)
+            return
+        self._context.facts.sent_bytes["control"] += message.ByteSize()
+        if reply.refused == NOT_ADMITTED:
+            self.forget_greeting(peer)
+        elif reply.refused:
+            text = f"{short(peer)} refused our {envelope.kind.name.lower()}: {reply.refused[:80]}"
+            _LOG.info("%s", text)
+
+    async def chain(self, peer: PeerId, from_round: int) -> tuple[SignedCommit, ...]:
+        """Ask for commits. Raises: PeerUnavailable, ProtocolError."""
+        request = pb.ChainRequest(
+            run_id=bytes.fromhex(self._context.run_id), from_round=from_round, limit=MAX_COMMITS
+        )
+        commits: list[SignedCommit] = []
+        with translate(peer):
+            stub = self._context.client.stub(peer, BULK_PROTOCOL)
+            async for envelope in stub.Chain(request, timeout=6 * CALL_SECONDS):
+                commits.append(open_commit(envelope_from_pb(envelope)))
+                if len(commits) >= MAX_COMMITS:
+                    break
+        return tuple(commits)
+
+    async def state_shards(self, peer: PeerId, digest: Digest) -> tuple[ShardPayload, ...]:
+        """Ask where the shards of a state are; what comes back is checked against the digest.
+
+        Raises: PeerUnavailable, ProtocolError.
+        """
+        request = pb.StateRequest(
+            run_id=bytes.fromhex(self._context.run_id), digest=bytes.fromhex(digest)
+        )
+        with translate(peer):
+            stub = self._context.client.stub(peer, BULK_PROTOCOL)
+            reply: pb.StateReply = await stub.State(request, timeout=CALL_SECONDS)
+        shards = payloads_from_pb(list(reply.shards))
+        if not shards:
+            raise PeerUnavailable("SK-NET-003", f"{short(peer)} no longer has this state")
+        wanted = [(s.name, s.state_bytes) for s in layout_of(self._context.manifest.model)]
+        if [(s.shard, s.size) for s in shards] != wanted or state_digest(shards) != digest:
+            raise ProtocolError("state", f"{short(peer)} gave shards of another state")
+        return shards
+
+    def _learn(self, envelope: Envelope) -> None:
+        """Take in a member that another peer told us of; a bad one says nothing of the teller."""
+        try:
+            member = open_member(envelope)
+            if member.message.expires_at > time.time() + MAX_RECORD_SECONDS:
+                raise ProtocolError("expired", "it is said to be valid for too long")
+            self._context.check_admission(member)
+        except ProtocolError as error:
+            _LOG.info("a member record that was passed on is not valid: %s", error)
+            return
+        if member.signer != self._context.me:
+            self._context.post(MemberLearned(member))
+
+    async def _try_greeting(self, member: SignedMember) -> None:
+        try:
+            await self.greet(member)
+        except (PeerUnavailable, ProtocolError) as error:
+            # Not a fault of its own: a peer that is still joining is in no run yet.
+            _LOG.info("member %s cannot be greeted: %s", short(member.signer), error)
+
+
+async def hello(
+    client: RpcClient, run_id: RunId, peer: PeerId, record: SignedMember
+) -> pb.HelloReply:
+    """Introduce ourselves to a connected peer. Raises: PeerUnavailable, ProtocolError."""
+    request = pb.HelloRequest(
+        protocol=PROTOCOL_VERSION,
+        run_id=bytes.fromhex(run_id),
+        member=envelope_to_pb(record.envelope),
+    )
+    with translate(peer):
+        stub = client.stub(peer, CONTROL_PROTOCOL)
+        reply: pb.HelloReply = await stub.Hello(request, timeout=CALL_SECONDS)
+    if reply.protocol != PROTOCOL_VERSION:
+        detail = f"{peer} speaks protocol {reply.protocol}, this peer {PROTOCOL_VERSION}"
+        raise ProtocolError("version", detail, "SK-PRO-001")
+    return reply
+
+
+def member_record(
+    signer: Signer, run_id: RunId, addresses: tuple[str, ...], invite: Envelope | None
+) -> SignedMember:
+    """Return the record of a peer, signed now."""
+    record = MemberRecord(
+        run_id=run_id,
+        addresses=tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES],
+        invite=invite,
+        expires_at=int(time.time()) + RECORD_SECONDS,
+        agent=AGENT,
+    )
+    return Signed(record, sign_message(signer, record).envelope)

@@ -1,0 +1,173 @@
+"""What this node answers to one other peer; the transport has proven who that peer is.
+
+Everything here is hostile until checked: sizes by the codec, signatures before effects, and
+membership before anything but Hello.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from skerry.node.net.fetch import blob_chunks
+from skerry.node.net.rpc_errors import refuse
+from skerry.node.run.context import RunContext
+from skerry.node.run.peers import MAX_COMMITS, MAX_RECORD_SECONDS, NOT_ADMITTED
+from skerry.node.run.quota import QUOTA
+from skerry.proto import peer_pb2 as pb
+from skerry.proto.peer_pb2_grpc import PeerServicer
+from skerry.protocol.codec import (
+    envelope_from_pb,
+    envelope_to_pb,
+    open_envelope,
+    open_member,
+    payload_to_pb,
+)
+from skerry.protocol.errors import ProtocolError, SkerryError
+from skerry.protocol.ids import Address, Digest, PeerId
+from skerry.protocol.messages import (
+    PROTOCOL_VERSION,
+    Announce,
+    Commit,
+    Heartbeat,
+    Message,
+    Signed,
+)
+from skerry.protocol.rounds.events import (
+    AnnounceReceived,
+    CommitsReceived,
+    HeartbeatReceived,
+    MemberLearned,
+)
+
+Grpc = Any
+"""A grpc.aio.ServicerContext; grpc has no types."""
+MAX_MEMBERS = 512
+"""Members kept; one invite lets anyone make any number of identities."""
+
+
+class RunServicer(PeerServicer):
+    """The run's door for one peer. ``current`` gives the run, or None between two runs."""
+
+    def __init__(self, peer: PeerId, current: Callable[[], RunContext | None]) -> None:
+        """Answer ``peer``."""
+        self._peer, self._current = peer, current
+
+    async def Hello(self, request: pb.HelloRequest, grpc: Grpc) -> pb.HelloReply:
+        """Take in a member record; give the manifest and the members."""
+        try:
+            context = self._context(request.run_id)
+            self._check_quota(context)
+            self._admit(context, request)
+        except SkerryError as error:
+            await self._refuse(error, grpc)
+        await context.events.join()  # what the peer sends next must find it admitted
+        members = context.state.rounds.members.values()
+        return pb.HelloReply(
+            protocol=PROTOCOL_VERSION,
+            manifest=envelope_to_pb(context.manifest_envelope),
+            members=[envelope_to_pb(member.envelope) for member in members],
+        )
+
+    async def Deliver(self, request: pb.Envelope, grpc: Grpc) -> pb.DeliverReply:
+        """Take a signed message into the event queue, or say why not."""
+        context = self._current()
+        if context is None:
+            return pb.DeliverReply(refused=NOT_ADMITTED)
+        try:
+            self._check_known(context)
+            context.facts.received_bytes["control"] += request.ByteSize()
+            self._take(context, open_envelope(envelope_from_pb(request)))
+        except ProtocolError as error:
+            context.refuse(self._peer, error.reason, error.detail)
+            return pb.DeliverReply(refused=error.reason)
+        return pb.DeliverReply()
+
+    async def Chain(self, request: pb.ChainRequest, grpc: Grpc) -> AsyncIterator[pb.Envelope]:
+        """Give the own chain from a round on, oldest first."""
+        context = await self._member_context(request.run_id, grpc)
+        rounds = context.state.rounds
+        wanted = [c for c in rounds.chain.path(rounds.at)]
+        wanted = [c for c in reversed(wanted) if rounds.chain.round_of(c) >= request.from_round]
+        for commit in wanted[: min(request.limit, MAX_COMMITS)]:
+            yield envelope_to_pb(rounds.chain[commit].envelope)
+
+    async def State(self, request: pb.StateRequest, grpc: Grpc) -> pb.StateReply:
+        """Say where the shards of a state are, if they are still here."""
+        context = await self._member_context(request.run_id, grpc)
+        state = context.state.rounds.states.get(Digest(request.digest.hex()))
+        return pb.StateReply(shards=[payload_to_pb(s) for s in state.shards] if state else [])
+
+    async def Blob(self, request: pb.BlobRequest, grpc: Grpc) -> AsyncIterator[pb.BlobChunk]:
+        """Give a blob's bytes from an offset on, in chunks."""
+        context = await self._member_context(request.run_id, grpc)
+        blob = context.served.get(Address(request.address.hex()))
+        try:
+            async for chunk in blob_chunks(context.blobs, request, context.facts.sent_to(blob)):
+                yield chunk
+        except SkerryError as error:
+            await self._refuse(error, grpc)
+
+    def _context(self, run_id: bytes) -> RunContext:
+        context = self._current()
+        if context is None or bytes.fromhex(context.run_id) != run_id:
+            detail = f"this peer is not in run {run_id.hex()[:8]}"
+            raise ProtocolError("run", detail, "SK-PRO-002")
+        return context
+
+    async def _member_context(self, run_id: bytes, grpc: Grpc) -> RunContext:
+        """Return the run for a peer that has been admitted; anyone else is refused."""
+        try:
+            context = self._context(run_id)
+            self._check_known(context)
+        except ProtocolError as error:
+            await self._refuse(error, grpc)
+        return context
+
+    def _check_quota(self, context: RunContext) -> None:
+        if context.shuts_out(self._peer):
+            raise ProtocolError(QUOTA, "too much of what this peer sent was refused")
+
+    def _check_known(self, context: RunContext) -> None:
+        """Raises: ProtocolError for a peer that is shut out or has not been admitted."""
+        self._check_quota(context)
+        if self._peer not in context.state.rounds.members:
+            raise ProtocolError(NOT_ADMITTED, "say hello first", "SK-PRO-003")
+
+    def _admit(self, context: RunContext, request: pb.HelloRequest) -> None:
+        if request.protocol != PROTOCOL_VERSION:
+            detail = f"protocol {request.protocol}, this peer speaks {PROTOCOL_VERSION}"
+            raise ProtocolError("version", detail, "SK-PRO-001")
+        member = open_member(envelope_from_pb(request.member))
+        if member.signer != self._peer:
+            raise ProtocolError("signature", "the record is of another peer", "SK-PRO-003")
+        now = time.time()
+        if not now < member.message.expires_at < now + MAX_RECORD_SECONDS:
+            raise ProtocolError("expired", "the member record has expired", "SK-PRO-003")
+        context.check_admission(member)
+        members = context.state.rounds.members
+        if self._peer not in members and len(members) >= MAX_MEMBERS:
+            raise ProtocolError("full", f"there are {MAX_MEMBERS} members already", "SK-PRO-003")
+        context.post(MemberLearned(member))
+
+    def _take(self, context: RunContext, signed: Signed[Message]) -> None:
+        message, envelope = signed.message, signed.envelope
+        if not isinstance(message, Commit) and envelope.signer != self._peer:
+            raise ProtocolError("signature", "signed by another peer than the one that sent it")
+        match message:
+            case Announce() | Commit() | Heartbeat() if message.run_id != context.run_id:
+                raise ProtocolError("run", "of another run")
+            case Announce():
+                context.post(AnnounceReceived(Signed(message, envelope)))
+            case Commit():
+                context.post(CommitsReceived((Signed(message, envelope),), self._peer))
+            case Heartbeat():
+                context.saw(self._peer, message)
+                context.post(HeartbeatReceived(Signed(message, envelope)))
+            case _:
+                raise ProtocolError("kind", f"{envelope.kind.name} is not delivered")
+
+    async def _refuse(self, error: SkerryError, grpc: Grpc) -> None:
+        context = self._current()
+        if context is not None and isinstance(error, ProtocolError):
+            context.refuse(self._peer, error.reason, error.detail)
+        await refuse(grpc, error)

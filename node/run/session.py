@@ -1,0 +1,210 @@
+"""One run on this node, from start to leave: the event queue, the compute process, the peers.
+
+The one data path: event → ``apply`` → actions → effects, in ``_decide``. Everything else here
+makes events or keeps something alive.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from skerry.node.net.fetch import Fetcher
+from skerry.node.run.compute import ComputeProcess
+from skerry.node.run.context import RunContext
+from skerry.node.run.effects import Effects
+from skerry.node.run.peers import Peers
+from skerry.node.run.record import Recorder
+from skerry.node.run.state import NodeEvent, apply, next_deadline
+from skerry.protocol import compute as cp
+from skerry.protocol.errors import ComputeError, SkerryError
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.layout import layout_of
+from skerry.protocol.messages import SignedMember
+from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds.actions import Action
+from skerry.protocol.rounds.state import Phase
+
+_LOG = logging.getLogger(__name__)
+_MIN_TICK_SECONDS = 0.02
+"""A deadline that cannot be acted on must not become a busy loop."""
+_RESTART_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+
+Discovery = Callable[[RunContext, Peers], Coroutine[Any, Any, None]]
+
+
+class Session:
+    """A node's part in one run."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        launch: cp.Launch,
+        compute_log: Path,
+        recorder: Recorder | None = None,
+        discovery: Discovery | None = None,
+    ) -> None:
+        """Prepare; nothing runs before ``start``. ``discovery`` finds members until cancelled."""
+        self.context = context
+        self._discovery = discovery
+        self.peers = Peers(context)
+        self._launch, self._compute_log, self._recorder = launch, compute_log, recorder
+        self._fetcher = Fetcher(context.client, context.blobs, context.run_id, self._on_bad)
+        self._first: tuple[ComputeProcess, cp.Hello] | None = None
+        self._known: tuple[SignedMember, ...] = ()
+        self._process: ComputeProcess | None = None
+        """The newest compute process, running or not."""
+        self._effects: Effects | None = None
+
+    async def start(self) -> None:
+        """Start the compute process, so that a bad corpus or too little memory is told at once.
+
+        Raises: SkerryError.
+        """
+        restored, self._known = await asyncio.to_thread(self._restore)
+        self.context.post(restored)
+        self._first = await self._start_compute()
+
+    async def close(self) -> None:
+        """End compute process and recording; ``run`` does so, one that never ran needs it."""
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close)
+        if self._process is not None:
+            await self._process.stop()
+
+    async def run(self, members: tuple[SignedMember, ...]) -> None:
+        """Take part until cancelled; ``members`` are known from the outset."""
+        assert self._first is not None
+        known = {member.signer: member for member in (*self._known, *members)}
+        for member in (self.peers.own_record(), *known.values()):
+            self.context.post(ev.MemberLearned(member))
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._effects = Effects(self.context, self.peers, self._fetcher, group)
+                group.create_task(self._supervise(*self._first))
+                group.create_task(self.peers.keep_greeting())
+                group.create_task(self.peers.keep_beating())
+                if self._discovery is not None:
+                    group.create_task(self._discovery(self.context, self.peers))
+                await self._decide(self._effects)
+        finally:
+            await self._end()
+
+    async def ask(self, build: Callable[[int], cp.Request]) -> cp.Reply:
+        """Put a request of the user to the compute process. Raises: ComputeError."""
+        if self._effects is None or self._effects.compute is None:
+            raise ComputeError("SK-CMP-001", "the compute process is being restarted")
+        return await self._effects.compute.submit(build)
+
+    @property
+    def compute_pid(self) -> int | None:
+        """Process id of the compute process, if there is one."""
+        return self._effects.compute.pid if self._effects and self._effects.compute else None
+
+    async def _decide(self, effects: Effects) -> None:
+        """Take events one by one, decide, act: the loop of the node."""
+        clock = asyncio.get_running_loop().time
+        context = self.context
+        while True:
+            event, counted = await self._next_event(clock)
+            now = clock()
+            before = context.state.rounds.phase
+            actions = self._apply(event, now)
+            self._log_phase(before)
+            for action in actions:
+                effects.execute(action)
+            if counted:
+                context.events.task_done()
+
+    def _apply(self, event: NodeEvent, now: float) -> list[Action]:
+        if self._recorder is None:
+            return apply(self.context.state, event, now)
+        self._recorder.record(event, now)
+        actions = apply(self.context.state, event, now)
+        self._recorder.decided(actions)
+        if self._recorder.ended:
+            text = f"events are no longer recorded: {self._recorder.ended}"
+            self.context.journal.write("warning", text=text)
+            self._recorder = None
+        return actions
+
+    async def _next_event(self, clock: Callable[[], float]) -> tuple[NodeEvent, bool]:
+        """Return the next event, a Tick if a deadline comes first; True if it was queued."""
+        deadline = next_deadline(self.context.state, clock())
+        wait = None if deadline is None else max(_MIN_TICK_SECONDS, deadline - clock())
+        try:
+            async with asyncio.timeout(wait):
+                return await self.context.events.get(), True
+        except TimeoutError:
+            return ev.Tick(), False
+
+    def _log_phase(self, before: Phase) -> None:
+        rounds = self.context.state.rounds
+        if rounds.phase is not before:
+            leader = short(rounds.leader) if rounds.leader else ""
+            self.context.journal.write(
+                "phase", phase=str(rounds.phase), round=rounds.round, leader=leader
+            )
+
+    def _restore(self) -> tuple[ev.Restored, tuple[SignedMember, ...]]:
+        """Read what was kept of the run; a long chain takes a while, so not on the event loop."""
+        store = self.context.store
+        stored = ev.Restored(store.load_commits(), store.load_own(), self._whole_states())
+        return stored, store.load_members()
+
+    def _whole_states(self) -> tuple[ev.LocalState, ...]:
+        """Return the stored states of which every shard is really there."""
+        blobs, states = self.context.blobs, self.context.store.load_states()
+        return tuple(
+            state
+            for state in states
+            if all(blobs.size(shard.address) == shard.size for shard in state.shards)
+        )
+
+    async def _start_compute(self) -> tuple[ComputeProcess, cp.Hello]:
+        facts = self.context.facts
+        facts.compute = "starting"
+        process, hello = await ComputeProcess.start(
+            self._launch, self._compute_log, facts.progressed
+        )
+        self._process = process
+        facts.params, facts.unigram_entropy = hello.params, hello.unigram_entropy
+        facts.shard_params = {s.name: s.numel for s in layout_of(self.context.manifest.model)}
+        return process, hello
+
+    async def _supervise(self, process: ComputeProcess, hello: cp.Hello) -> None:
+        """Keep a compute process running: its end is an event, and so is its return."""
+        assert self._effects is not None
+        attempt = 0
+        while True:
+            self._effects.compute = process
+            self.context.post(ev.ComputeReady(tuple(entry.parent for entry in hello.ledger)))
+            began = asyncio.get_running_loop().time()
+            await process.serve()
+            self._effects.compute = None
+            self.context.facts.compute = "dead"
+            self.context.post(ev.ComputeLost())
+            lasted = asyncio.get_running_loop().time() - began
+            attempt = 0 if lasted > 60 else attempt + 1
+            process, hello = await self._restart_compute(attempt)
+
+    async def _restart_compute(self, attempt: int) -> tuple[ComputeProcess, cp.Hello]:
+        while True:
+            await asyncio.sleep(_RESTART_SECONDS[min(attempt, len(_RESTART_SECONDS) - 1)])
+            try:
+                return await self._start_compute()
+            except SkerryError as error:
+                attempt += 1
+                self.context.facts.warning = str(error)
+                self.context.journal.write("compute-failed", error=str(error), fix=error.fix)
+
+    async def _end(self) -> None:
+        members = self.context.state.rounds.members.values()
+        self.context.store.save_members(m for m in members if m.signer != self.context.me)
+        if self._effects is not None:
+            await self._effects.disk.close()
+        await self.close()
+
+    def _on_bad(self, peer: PeerId, reason: str) -> None:
+        self.context.refuse(peer, reason)

@@ -1,0 +1,89 @@
+"""The status reply: what the node knows, put into the schema of proto/control.proto."""
+
+import time
+
+from skerry.node.run.context import RunContext
+from skerry.proto import control_pb2 as pb
+from skerry.protocol.ids import PeerId
+from skerry.protocol.rounds.state import RoundState
+from skerry.protocol.rounds.waiting import waiting_for
+
+
+def run_status(context: RunContext, now: float) -> pb.RunStatus:
+    """Return the run's part of the status; ``now`` is monotonic seconds."""
+    rounds, facts = context.state.rounds, context.facts
+    return pb.RunStatus(
+        run_id=context.run_id,
+        name=context.manifest.name,
+        state_digest=rounds.digests.get(rounds.at, ""),
+        digest_round=max(0, rounds.chain.round_of(rounds.at)),
+        head=rounds.at,
+        text_tokens=rounds.chain.weight_of(rounds.at),
+        loss=facts.loss,
+        val_loss=facts.val_loss,
+        val_loss_start=facts.val_loss_start,
+        unigram_entropy=facts.unigram_entropy,
+        params=facts.params,
+        payload_bytes_sent=facts.sent_bytes["payload"],
+        dense_bytes=facts.dense_bytes,
+        refused=sum(facts.refused.values()),
+        refused_by_reason=dict(facts.refused),
+        round=_round_status(context, now),
+        peers=[_peer_status(context, peer) for peer in _known_peers(rounds)],
+        finished=rounds.finished and facts.validated_round >= rounds.chain.round_of(rounds.at),
+        sent_bytes=dict(facts.sent_bytes),
+        received_bytes=dict(facts.received_bytes),
+    )
+
+
+def _round_status(context: RunContext, now: float) -> pb.RoundStatus:
+    rounds, facts = context.state.rounds, context.facts
+    return pb.RoundStatus(
+        round=max(0, rounds.chain.round_of(rounds.at)) if rounds.finished else rounds.round,
+        rounds=context.manifest.rounds,
+        view=rounds.view,
+        phase=str(rounds.phase),
+        step=facts.step,
+        steps=facts.steps,
+        waiting_for=[str(name) for name in waiting_for(rounds)],
+        leader=rounds.leader or "",
+        phase_seconds=max(0.0, now - rounds.phase_since),
+    )
+
+
+def _known_peers(rounds: RoundState) -> list[PeerId]:
+    """Return this peer first, then everyone else by id."""
+    others = {*rounds.members, *rounds.roster, *rounds.alive} - {rounds.me}
+    return [rounds.me, *sorted(others)]
+
+
+def _peer_status(context: RunContext, peer: PeerId) -> pb.PeerStatus:
+    rounds, facts = context.state.rounds, context.facts
+    if peer == rounds.me:
+        return pb.PeerStatus(
+            peer_id=peer,
+            self=True,
+            alive=True,
+            in_roster=peer in rounds.roster,
+            phase=str(rounds.phase),
+            head_round=max(0, rounds.chain.round_of(rounds.at)),
+            step=facts.step,
+            steps=facts.steps,
+            tokens_per_second=facts.tokens_per_second,
+            loss=facts.loss,
+            addresses=context.transport.addresses,
+        )
+    member, seen = rounds.members.get(peer), facts.seen.get(peer)
+    status = pb.PeerStatus(
+        peer_id=peer,
+        alive=peer in rounds.alive,
+        in_roster=peer in rounds.roster,
+        addresses=member.message.addresses if member else (),
+        seen_seconds_ago=time.monotonic() - seen.at if seen else 0.0,
+    )
+    if seen is not None:
+        beat = seen.heartbeat
+        status.phase, status.head_round = beat.phase, beat.head_round
+        status.step, status.steps = beat.step, beat.steps
+        status.tokens_per_second, status.loss = beat.tokens_per_second, beat.loss
+    return status

@@ -1,0 +1,161 @@
+"""What a node keeps of its run on disk, besides the blobs: manifest, token, chain, own words.
+
+Every file is either replaced whole or only appended to; a tail cut by a crash is dropped.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from skerry.node.home import RunHome
+from skerry.protocol.blobs import disk_errors, write_atomic
+from skerry.protocol.codec import decode_envelope, encode_envelope, open_commit, open_envelope
+from skerry.protocol.errors import ProtocolError
+from skerry.protocol.messages import (
+    Announce,
+    Envelope,
+    MemberRecord,
+    Signed,
+    SignedAnnounce,
+    SignedCommit,
+    SignedMember,
+)
+from skerry.protocol.rounds.events import LocalState
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+_LENGTH_BYTES = 4
+MAX_OWN = 128
+"""Own announcements kept; older ones cannot change their fate any more."""
+_STATES: TypeAdapter[tuple[LocalState, ...]] = TypeAdapter(tuple[LocalState, ...])
+
+
+class RunStore:
+    """The files of one run."""
+
+    def __init__(self, home: RunHome) -> None:
+        """Use the run's folder, created if missing."""
+        self._home = home
+        with disk_errors():
+            for folder in (home.folder, home.blobs, home.compute):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of this run was kept yet."""
+        return not self._home.manifest_file.exists()
+
+    def save_manifest(self, manifest: Envelope, token: str) -> None:
+        """Keep the signed manifest and the token by which this node takes part."""
+        write_atomic(self._token_file, token.encode())
+        write_atomic(self._home.manifest_file, encode_envelope(manifest))
+
+    def load_manifest(self) -> tuple[Envelope, str]:
+        """Return what save_manifest kept. Raises: OSError, ProtocolError."""
+        manifest = decode_envelope(self._home.manifest_file.read_bytes())
+        return manifest, self._token_file.read_text(errors="replace")
+
+    def append_commits(self, commits: Iterable[SignedCommit]) -> None:
+        """Add commits to the chain file."""
+        data = b"".join(_framed(encode_envelope(commit.envelope)) for commit in commits)
+        _append(self._home.chain_file, data)
+
+    def load_commits(self) -> tuple[SignedCommit, ...]:
+        """Return the commits that are whole and properly signed, in the order of arrival."""
+        return tuple(_read_frames(self._home.chain_file, open_commit))
+
+    def append_own(self, announce: SignedAnnounce) -> None:
+        """Keep an own announcement; done before it is sent, so that a restart repeats it."""
+        _append(self._own_file, _framed(encode_envelope(announce.envelope)), durably=True)
+
+    def load_own(self) -> tuple[SignedAnnounce, ...]:
+        """Return the newest own announcements and forget the others."""
+        opened = _read_frames(self._own_file, open_envelope)[-MAX_OWN:]
+        data = b"".join(_framed(encode_envelope(o.envelope)) for o in opened)
+        write_atomic(self._own_file, data)
+        return tuple(
+            Signed(o.message, o.envelope) for o in opened if isinstance(o.message, Announce)
+        )
+
+    def save_members(self, members: Iterable[SignedMember]) -> None:
+        """Keep the newest records of all members, to find them again after a restart."""
+        data = b"".join(_framed(encode_envelope(member.envelope)) for member in members)
+        write_atomic(self._home.folder / "members.bin", data)
+
+    def load_members(self) -> tuple[SignedMember, ...]:
+        """Return the member records that were kept."""
+        opened = _read_frames(self._home.folder / "members.bin", open_envelope)
+        return tuple(
+            Signed(o.message, o.envelope) for o in opened if isinstance(o.message, MemberRecord)
+        )
+
+    def save_states(self, states: tuple[LocalState, ...]) -> None:
+        """Keep the list of the states that lie in the blob store."""
+        write_atomic(self._states_file, _STATES.dump_json(states))
+
+    def load_states(self) -> tuple[LocalState, ...]:
+        """Return the states that lie in the blob store; none if the list is damaged."""
+        try:
+            return _STATES.validate_json(self._states_file.read_bytes())
+        except FileNotFoundError:
+            return ()
+        except ValidationError:
+            _LOG.warning("%s is damaged and ignored", self._states_file)
+            return ()
+
+    @property
+    def _states_file(self) -> Path:
+        return self._home.folder / "states.json"
+
+    @property
+    def _own_file(self) -> Path:
+        return self._home.folder / "own.bin"
+
+    @property
+    def _token_file(self) -> Path:
+        return self._home.folder / "token"
+
+
+def _framed(data: bytes) -> bytes:
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+def _append(path: Path, data: bytes, durably: bool = False) -> None:
+    """Add to a file all of ``data`` or, on a full disk, nothing: what follows must be readable."""
+    with disk_errors(), path.open("ab", buffering=0) as file:
+        end, left = file.tell(), memoryview(data)
+        try:
+            while left:
+                left = left[file.write(left) :]
+            if durably:
+                os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _read_frames(path: Path, read: Callable[[Envelope], T]) -> list[T]:
+    """Return what ``read`` makes of a file's envelopes; cut off what a crash left half-written."""
+    data = path.read_bytes() if path.exists() else b""
+    found: list[T] = []
+    position = 0
+    while position + _LENGTH_BYTES <= len(data):
+        end = position + _LENGTH_BYTES
+        end += int.from_bytes(data[position:end], "big")
+        try:
+            item = read(decode_envelope(data[position + _LENGTH_BYTES : end]))
+        except ProtocolError as error:
+            _LOG.warning("%s is damaged at byte %d and cut there: %s", path, position, error)
+            break
+        if end > len(data):
+            break
+        found.append(item)
+        position = end
+    if position < len(data):
+        with path.open("r+b") as file:
+            file.truncate(position)
+    return found

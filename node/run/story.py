@@ -1,0 +1,232 @@
+"""Events, decisions and situations in words, for whoever reads a replay."""
+
+from collections.abc import Iterable, Sized
+from typing import assert_never
+
+from skerry.node.run.replay import Situation
+from skerry.node.run.state import NodeEvent, Unreachable
+from skerry.protocol.compute import Contribution, Verdict
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.messages import Announce, Commit, SignedCommit
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds.actions import Action
+
+
+def event_words(event: NodeEvent) -> str:
+    """Say what happened."""
+    match event:
+        case ev.Trained():
+            return f"trained upon {short(event.parent)}"
+        case ev.Encoded() if event.shards:
+            tokens = f"{event.round_tokens} of {event.text_tokens} unsent text tokens"
+            return f"encoded a contribution upon {short(event.parent)}: {tokens}"
+        case ev.Encoded():
+            return f"folded the progress upon {short(event.parent)} into the error feedback"
+        case ev.Gathered():
+            ending = "are here" if event.complete else "could not be had"
+            return f"the payloads of commit {short(event.commit)} {ending}"
+        case ev.Applied():
+            rejected = "".join(f"; {short(p)} rejected: {why}" for p, why in event.rejected)
+            return f"applied {short(event.commit)}: state {short(event.state.digest)}{rejected}"
+        case ev.Checked():
+            verdict = f"is refused: {event.reason}" if event.reason else "is sound"
+            return f"contribution {short(event.announce)} {verdict}"
+        case ev.Tick():
+            return "a deadline may have passed"
+        case ev.Restored() | ev.ComputeReady() | ev.ComputeLost():
+            return _own_words(event)
+        case ev.StateLoaded() | ev.StateFailed():
+            return _state_words(event)
+        case _:
+            return _peer_words(event)
+
+
+def _own_words(event: ev.Restored | ev.ComputeReady | ev.ComputeLost) -> str:
+    match event:
+        case ev.Restored():
+            found = (
+                (event.commits, "commit"),
+                (event.own, "own contribution"),
+                (event.states, "state"),
+            )
+            return f"restored from disk: {', '.join(_count(*pair) for pair in found)}"
+        case ev.ComputeReady():
+            open_ones = _count(event.ledger, "open contribution")
+            return f"the compute process is up with {open_ones}"
+        case ev.ComputeLost():
+            return "the compute process ended"
+
+
+def _state_words(event: ev.StateLoaded | ev.StateFailed) -> str:
+    match event:
+        case ev.StateLoaded():
+            return f"loaded state {short(event.state.digest)}"
+        case ev.StateFailed():
+            return f"state {_digest(event.digest)} could not be loaded"
+
+
+_PeerEvent = (
+    ev.AnnounceReceived
+    | ev.CommitsReceived
+    | ev.MemberLearned
+    | ev.HeartbeatReceived
+    | ev.PeerUp
+    | ev.PeerDown
+    | Unreachable
+)
+
+
+def _peer_words(event: _PeerEvent) -> str:
+    match event:
+        case ev.AnnounceReceived():
+            by = f"{short(event.announce.hash)} by {short(event.announce.signer)}"
+            return f"announcement {by}: {_announced(event.announce.message)}"
+        case ev.CommitsReceived():
+            return f"from {short(event.source)}: {_commits(event.commits)}"
+        case ev.MemberLearned():
+            return f"record of member {short(event.member.signer)}"
+        case ev.HeartbeatReceived():
+            beat = event.heartbeat.message
+            where = f"{beat.phase}, after round {beat.head_round}, step {beat.step}/{beat.steps}"
+            return f"heartbeat of {short(event.heartbeat.signer)}: {where}"
+        case ev.PeerUp():
+            return f"{short(event.peer)} is up"
+        case ev.PeerDown():
+            return f"{short(event.peer)} is down"
+        case Unreachable():
+            return f"a request to {short(event.peer)} failed"
+        case _:
+            assert_never(event)
+
+
+def action_words(action: Action) -> str:
+    """Say what was decided."""
+    match action:
+        case act.LoadState() if action.local is not None:
+            return f"load state {short(action.local.digest)} from disk"
+        case act.LoadState() if action.digest is not None:
+            return f"download state {short(action.digest)} from {_peers(action.holders)}"
+        case act.LoadState():
+            return "load the initial state"
+        case act.Train():
+            slot = f"slot {action.slot + 1} of {action.num_slots}"
+            return f"train round {action.round} upon {short(action.parent)}, {slot}"
+        case act.FinishTraining():
+            return "end training early"
+        case act.Encode():
+            purpose = "to send it" if action.send else "to keep it as error feedback"
+            return f"encode the progress upon {short(action.parent)} {purpose}"
+        case act.Gather():
+            return f"gather the payloads of {_contributions(action.contributions, action.commit)}"
+        case act.Apply():
+            count = _contributions(action.contributions, action.commit)
+            return f"apply round {action.round}: {count}"
+        case act.Settle():
+            return f"settle {', '.join(map(_verdict, action.verdicts))}"
+        case act.Evaluate():
+            return f"measure the validation loss after round {action.round}"
+        case act.Note():
+            return f"{'warn' if action.warning else 'note'}: {action.text}"
+        case act.StoreCommits() | act.StoreStates() | act.Retain():
+            return _disk_words(action)
+        case _:
+            return _talk_words(action)
+
+
+def _disk_words(action: act.StoreCommits | act.StoreStates | act.Retain) -> str:
+    match action:
+        case act.StoreCommits():
+            return f"store {_count(action.commits, 'commit')}"
+        case act.StoreStates():
+            digests = ", ".join(short(state.digest) for state in action.states)
+            return f"keep states {digests}"
+        case act.Retain():
+            return f"keep {_count(action.addresses, 'blob')} and remove all others"
+
+
+_Talk = (
+    act.PublishAnnounce | act.PublishCommit | act.Broadcast | act.Check | act.AskChain | act.Refuse
+)
+
+
+def _talk_words(action: _Talk) -> str:
+    match action:
+        case act.PublishAnnounce():
+            return f"announce {_announced(action.announce)}"
+        case act.PublishCommit():
+            return f"publish the commit of {_committed(action.commit)}"
+        case act.Broadcast():
+            return f"send {action.envelope.kind.name.lower()} again to {_peers(action.peers)}"
+        case act.Check():
+            return f"check contribution {short(action.announce.hash)}"
+        case act.AskChain():
+            return f"ask {short(action.peer)} for its chain from round {action.from_round}"
+        case act.Refuse():
+            return f"refuse something of {short(action.peer)}: {action.reason}"
+        case _:
+            assert_never(action)
+
+
+def change_words(before: Situation, after: Situation) -> list[str]:
+    """Say what is different after an event, and whom the node waits for then."""
+    words = [f"{short(peer)} is alive" for peer in sorted(after.alive - before.alive)]
+    words += [f"{short(peer)} is gone" for peer in sorted(before.alive - after.alive)]
+    leader = f"led by {short(after.leader)}" if after.leader else "without a leader"
+    if (before.round, before.view) != (after.round, after.view):
+        words.append(f"round {after.round} view {after.view} {leader}")
+        if before.round == after.round and before.leader:
+            state = "gave no commit" if before.leader in after.alive else "is gone"
+            words.append(f"{short(before.leader)} {state}")
+    if before.phase is not after.phase:
+        words.append(f"{before.phase} -> {after.phase}")
+    changed = (before.phase, before.waiting_for) != (after.phase, after.waiting_for)
+    if changed and after.waiting_for:
+        words.append(f"waits for {', '.join(map(_name, after.waiting_for))}")
+    return words
+
+
+def _name(name: str) -> str:
+    """Shorten a peer id; a phrase stays as it is."""
+    return short(name) if name.startswith("12D3") else name
+
+
+def _announced(announce: Announce) -> str:
+    loss = f"loss {announce.loss:.4f}, state {short(announce.state_digest)}"
+    return f"round {announce.round}, {announce.text_tokens} text tokens, {loss}"
+
+
+def _commits(commits: tuple[SignedCommit, ...]) -> str:
+    if not commits:
+        return "no commits"
+    newest = commits[-1]
+    text = f"commit {short(newest.hash)} of {_committed(newest.message)}"
+    return text if len(commits) == 1 else f"{len(commits)} commits, at last {text}"
+
+
+def _committed(commit: Commit) -> str:
+    authors = [announce.signer for announce in commit.announces]
+    new = [member.signer for member in commit.admissions]
+    text = f"round {commit.round} view {commit.view} with {_peers(authors)}"
+    return f"{text}, taking in {_peers(new)}" if new else text
+
+
+def _contributions(contributions: tuple[Contribution, ...], commit: str) -> str:
+    return f"{_peers(c.author for c in contributions)} of commit {short(commit)}"
+
+
+def _verdict(verdict: Verdict) -> str:
+    fate = "included" if verdict.included else "left out"
+    return f"{short(verdict.parent)} {fate}"
+
+
+def _count(items: Sized, name: str) -> str:
+    return f"{len(items)} {name}{'s' if len(items) != 1 else ''}"
+
+
+def _peers(peers: Iterable[PeerId]) -> str:
+    return ", ".join(map(short, peers)) or "nobody"
+
+
+def _digest(digest: str | None) -> str:
+    return short(digest) if digest else "from the seed"

@@ -1,0 +1,103 @@
+"""Whether a model fits into this machine's memory, asked before any of it is allocated.
+
+A process that the kernel kills for memory leaves no message; one that looks first does.
+"""
+
+import os
+from pathlib import Path
+
+from skerry.protocol.errors import ComputeError
+from skerry.protocol.layout import layout_of
+from skerry.protocol.manifest import Manifest, ModelSection
+
+BYTES_PER_PARAMETER = 4 + 4 + 4 + 8 + 4
+"""Theta, local copy, gradient (or, between rounds, the new error feedback), two AdamW moments,
+error feedback."""
+
+_FLOAT_BYTES = 4
+_GIB = 2**30
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP_OF_SELF = Path("/proc/self/cgroup")
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_V1_LIMIT = _CGROUP_ROOT / "memory" / "memory.limit_in_bytes"
+
+
+def check_memory(manifest: Manifest, available: int | None) -> None:
+    """Refuse a model that cannot fit into ``available`` bytes; None means unknown and passes.
+
+    Raises: ComputeError("SK-MEM-001") with both sizes.
+    """
+    needed = needed_bytes(manifest)
+    if available is not None and needed > available:
+        raise ComputeError(
+            "SK-MEM-001",
+            f"training needs about {needed / _GIB:.1f} GiB, {available / _GIB:.1f} GiB are free",
+        )
+
+
+def needed_bytes(manifest: Manifest) -> int:
+    """Return parameters with all their state, plus the activations of one inner step."""
+    params = sum(spec.numel for spec in layout_of(manifest.model))
+    sequences = manifest.inner.batch_size
+    return params * BYTES_PER_PARAMETER + sequences * _activation_bytes(manifest.model)
+
+
+def available_bytes() -> int | None:
+    """Return what this process may still allocate; None where the system does not tell."""
+    known = [amount for amount in (_free_bytes(), _cgroup_limit()) if amount is not None]
+    return min(known, default=None)
+
+
+def _activation_bytes(model: ModelSection) -> int:
+    """Estimate what autograd keeps of one sequence.
+
+    Counted from the operations of model.py in units of one text token: per block about 14 rows of
+    d_model (norms, q, k, v, rotary halves, residuals), 4 of ffn_dim, and the attention weights
+    where no fused kernel avoids them; at the end logits, their softmax and its gradient.
+    """
+    rows = 14 * model.d_model + 4 * model.ffn_dim + 2 * model.heads * model.context
+    return _FLOAT_BYTES * model.context * (model.layers * rows + 3 * model.vocab_size)
+
+
+def _free_bytes() -> int | None:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+    except OSError:
+        return _sysconf_bytes()
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return _sysconf_bytes()
+
+
+def _sysconf_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # macOS knows no SC_AVPHYS_PAGES
+        return None
+
+
+def _cgroup_limit() -> int | None:
+    """Return the lowest memory limit of this process's control groups, version 2 or 1."""
+    limits = [_number(folder / "memory.max") for folder in _cgroup_folders()]
+    known = [limit for limit in (*limits, _number(_V1_LIMIT)) if limit is not None]
+    return min(known, default=None)
+
+
+def _cgroup_folders() -> list[Path]:
+    """List the folders of the version 2 hierarchy from this process's group up to the root."""
+    try:
+        lines = _CGROUP_OF_SELF.read_text().splitlines()
+    except OSError:
+        return []
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    folder = _CGROUP_ROOT / own
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(_CGROUP_ROOT))]
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None  # "max": no limit

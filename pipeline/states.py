@@ -1,0 +1,128 @@
+"""Parameters: theta, the committed ones every host shares, and the local copy that trains.
+
+Theta is one flat fp32 vector per shard; the local copy is the Decoder. A new theta is built in
+the Decoder first, so that one that cannot be completed (missing blob, full disk) leaves the old
+one untouched and needs no third copy in memory.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor
+
+from skerry.pipeline.model import Decoder
+from skerry.pipeline.shards import flatten_shard, from_bytes, initial_shard, load_shard, to_bytes
+from skerry.protocol.blobs import BlobStore
+from skerry.protocol.errors import ComputeError, ProtocolError
+from skerry.protocol.ids import Digest
+from skerry.protocol.layout import layout_of, state_digest
+from skerry.protocol.manifest import Manifest
+from skerry.protocol.messages import ShardPayload
+
+
+class Parameters:
+    """Theta and its local copy, and theta's place in the blob store."""
+
+    def __init__(self, manifest: Manifest, store: BlobStore) -> None:
+        """Allocate the model; there is no theta until ``replace``."""
+        self.model = Decoder(manifest.model)
+        self._layout = layout_of(manifest.model)
+        self._store = store
+        self._theta: list[Tensor] = []
+        self._shards: tuple[ShardPayload, ...] = ()
+
+    @property
+    def theta(self) -> list[Tensor]:
+        """Committed parameters per shard in layout order, flat [numel] f32.
+
+        Raises: ComputeError if there are none yet.
+        """
+        if not self._theta:
+            raise ComputeError("SK-CMP-002", "there are no parameters yet: Begin comes first")
+        return self._theta
+
+    @property
+    def shards(self) -> tuple[ShardPayload, ...]:
+        """Where theta lies in the blob store."""
+        return self._shards
+
+    @property
+    def digest(self) -> Digest:
+        """State digest of theta."""
+        return state_digest(self._shards)
+
+    def replace(self, shards: Iterable[Tensor]) -> None:
+        """Make ``shards`` theta and the local copy, and store them; all or nothing.
+
+        Args:
+            shards: flat [numel] f32 per shard in layout order, taken one by one; may be computed
+                from the present theta.
+        Raises: what taking or storing a shard raises; the local copy is then back at theta.
+        """
+        stored: list[ShardPayload] = []
+        with ExitStack() as undo:
+            undo.callback(self.rewind)
+            for spec, flat in zip(self._layout, shards, strict=True):
+                data = to_bytes(flat)
+                stored.append(ShardPayload(spec.name, self._store.put(data), len(data)))
+                load_shard(self.model, spec, flat)
+            undo.pop_all()
+        self._theta = self._flatten()
+        self._shards = tuple(stored)
+
+    def rewind(self) -> None:
+        """Bring the local copy back to theta, if there is one."""
+        if self._theta:
+            self._load(self._theta)
+
+    def deltas(self) -> Iterator[Tensor]:
+        """Yield theta minus the local copy per shard in layout order, flat [numel] f32."""
+        for spec, flat in zip(self._layout, self.theta, strict=True):
+            yield torch.sub(flat, flatten_shard(self.model, spec))
+
+    def local_is_finite(self) -> bool:
+        """Say whether the local copy holds no infinity and no NaN."""
+        return all(bool(tensor.isfinite().all()) for tensor in self.model.parameters())
+
+    @contextmanager
+    def at_theta(self) -> Iterator[Decoder]:
+        """Lend the model with theta's values; the local copy's come back afterwards."""
+        theta = self.theta
+        local = self._flatten()
+        self._load(theta)
+        try:
+            yield self.model
+        finally:
+            self._load(local)
+
+    def _flatten(self) -> list[Tensor]:
+        return [flatten_shard(self.model, spec) for spec in self._layout]
+
+    def _load(self, shards: list[Tensor]) -> None:
+        for spec, flat in zip(self._layout, shards, strict=True):
+            load_shard(self.model, spec, flat)
+
+
+def seeded_shards(manifest: Manifest) -> Iterator[Tensor]:
+    """Yield the run's initial parameters per shard in layout order, flat [numel] f32."""
+    for spec in layout_of(manifest.model):
+        yield initial_shard(manifest.seed, spec, manifest.model.layers)
+
+
+def stored_shards(
+    manifest: Manifest, store: BlobStore, shards: tuple[ShardPayload, ...]
+) -> Iterator[Tensor]:
+    """Yield parameters from verified blobs per shard in layout order, flat [numel] f32.
+
+    Raises: ProtocolError("shards") or ProtocolError("size") if they are not this model's,
+    StateError("SK-DSK-002") if a blob is missing or damaged.
+    """
+    layout = layout_of(manifest.model)
+    if tuple(shard.shard for shard in shards) != tuple(spec.name for spec in layout):
+        raise ProtocolError("shards", f"{len(shards)} parameter shards are not those of the model")
+    for spec, shard in zip(layout, shards, strict=True):
+        # Looked up before reading: a wrong blob may be far larger than the shard.
+        if store.size(shard.address) not in (None, spec.state_bytes):
+            raise ProtocolError("size", f"{spec.name} is not {spec.state_bytes} bytes long")
+        yield from_bytes(store.read(shard.address), spec)

@@ -1,0 +1,204 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Envelope(_message.Message):
+    __slots__ = ("kind", "body", "signer", "signature")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Envelope.Kind]
+        MEMBER: _ClassVar[Envelope.Kind]
+        HEARTBEAT: _ClassVar[Envelope.Kind]
+        ANNOUNCE: _ClassVar[Envelope.Kind]
+        COMMIT: _ClassVar[Envelope.Kind]
+        MANIFEST: _ClassVar[Envelope.Kind]
+        INVITE: _ClassVar[Envelope.Kind]
+    KIND_UNSPECIFIED: Envelope.Kind
+    MEMBER: Envelope.Kind
+    HEARTBEAT: Envelope.Kind
+    ANNOUNCE: Envelope.Kind
+    COMMIT: Envelope.Kind
+    MANIFEST: Envelope.Kind
+    INVITE: Envelope.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    SIGNER_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    kind: Envelope.Kind
+    body: bytes
+    signer: str
+    signature: bytes
+    def __init__(self, kind: _Optional[_Union[Envelope.Kind, str]] = ..., body: _Optional[bytes] = ..., signer: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Invite(_message.Message):
+    __slots__ = ("run_id", "expires_at", "nonce")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    expires_at: int
+    nonce: bytes
+    def __init__(self, run_id: _Optional[bytes] = ..., expires_at: _Optional[int] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+
+class MemberRecord(_message.Message):
+    __slots__ = ("run_id", "addresses", "invite", "expires_at", "agent")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    INVITE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    AGENT_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    invite: Envelope
+    expires_at: int
+    agent: str
+    def __init__(self, run_id: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ..., invite: _Optional[_Union[Envelope, _Mapping]] = ..., expires_at: _Optional[int] = ..., agent: _Optional[str] = ...) -> None: ...
+
+class ShardPayload(_message.Message):
+    __slots__ = ("shard", "address", "size")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    address: bytes
+    size: int
+    def __init__(self, shard: _Optional[str] = ..., address: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+
+class Announce(_message.Message):
+    __slots__ = ("run_id", "round", "parent", "state_digest", "text_tokens", "round_tokens", "loss", "shards")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    round: int
+    parent: bytes
+    state_digest: bytes
+    text_tokens: int
+    round_tokens: int
+    loss: float
+    shards: _containers.RepeatedCompositeFieldContainer[ShardPayload]
+    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., text_tokens: _Optional[int] = ..., round_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ...) -> None: ...
+
+class Commit(_message.Message):
+    __slots__ = ("run_id", "round", "view", "parent", "state_digest", "announces", "roster", "admissions", "cursor", "weight")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    STATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ANNOUNCES_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    ADMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    round: int
+    view: int
+    parent: bytes
+    state_digest: bytes
+    announces: _containers.RepeatedCompositeFieldContainer[Envelope]
+    roster: _containers.RepeatedScalarFieldContainer[str]
+    admissions: _containers.RepeatedCompositeFieldContainer[Envelope]
+    cursor: int
+    weight: int
+    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., view: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., announces: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., roster: _Optional[_Iterable[str]] = ..., admissions: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., cursor: _Optional[int] = ..., weight: _Optional[int] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("run_id", "head", "head_round", "weight", "phase", "step", "steps", "tokens_per_second", "loss")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    HEAD_ROUND_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    head: bytes
+    head_round: int
+    weight: int
+    phase: str
+    step: int
+    steps: int
+    tokens_per_second: float
+    loss: float
+    def __init__(self, run_id: _Optional[bytes] = ..., head: _Optional[bytes] = ..., head_round: _Optional[int] = ..., weight: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ...) -> None: ...
+
+class HelloRequest(_message.Message):
+    __slots__ = ("protocol", "run_id", "member")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    run_id: bytes
+    member: Envelope
+    def __init__(self, protocol: _Optional[int] = ..., run_id: _Optional[bytes] = ..., member: _Optional[_Union[Envelope, _Mapping]] = ...) -> None: ...
+
+class HelloReply(_message.Message):
+    __slots__ = ("protocol", "manifest", "members")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    manifest: Envelope
+    members: _containers.RepeatedCompositeFieldContainer[Envelope]
+    def __init__(self, protocol: _Optional[int] = ..., manifest: _Optional[_Union[Envelope, _Mapping]] = ..., members: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
+
+class DeliverReply(_message.Message):
+    __slots__ = ("refused",)
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    refused: str
+    def __init__(self, refused: _Optional[str] = ...) -> None: ...
+
+class ChainRequest(_message.Message):
+    __slots__ = ("run_id", "from_round", "limit")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_ROUND_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    from_round: int
+    limit: int
+    def __init__(self, run_id: _Optional[bytes] = ..., from_round: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class StateRequest(_message.Message):
+    __slots__ = ("run_id", "digest")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    digest: bytes
+    def __init__(self, run_id: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class StateReply(_message.Message):
+    __slots__ = ("shards",)
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    shards: _containers.RepeatedCompositeFieldContainer[ShardPayload]
+    def __init__(self, shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ...) -> None: ...
+
+class BlobRequest(_message.Message):
+    __slots__ = ("run_id", "address", "offset")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    address: bytes
+    offset: int
+    def __init__(self, run_id: _Optional[bytes] = ..., address: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class BlobChunk(_message.Message):
+    __slots__ = ("size", "data")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    data: bytes
+    def __init__(self, size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...

@@ -1,0 +1,357 @@
+"""Bytes to messages and back, with every size limit and range check.
+
+The only user of the generated protobuf classes besides the gRPC edge. Decoding raises nothing
+but ProtocolError, whatever the bytes.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as Protobuf
+
+from skerry.proto import peer_pb2 as pb
+from skerry.protocol.errors import ProtocolError
+from skerry.protocol.ids import HASH_BYTES, Address, CommitHash, Digest, PeerId, RunId
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    Envelope,
+    Heartbeat,
+    Invite,
+    Kind,
+    MemberRecord,
+    Message,
+    ShardPayload,
+    Signed,
+    SignedAnnounce,
+    SignedCommit,
+    SignedMember,
+)
+from skerry.protocol.signing import Signer, public_key_of, verify
+
+MAX_PEERS = 256
+MAX_SHARDS = 1024
+MAX_ADDRESSES = 16
+MAX_ADDRESS_CHARS = 256
+MAX_NAME_CHARS = 64
+MAX_COUNT = 2**62
+SIGNATURE_BYTES = 64
+# Generous upper bounds by kind, checked before anything is parsed.
+MAX_BODY_BYTES = {
+    Kind.MEMBER: 4 * 1024,
+    Kind.HEARTBEAT: 1024,
+    Kind.ANNOUNCE: 128 * 1024,
+    Kind.COMMIT: 4 * 1024 * 1024,
+    Kind.MANIFEST: 64 * 1024,
+    Kind.INVITE: 256,
+}
+
+T = TypeVar("T", bound=Protobuf)
+
+
+def sign_message(signer: Signer, message: Message) -> Signed[Message]:
+    """Encode and sign a message."""
+    kind, body = encode(message)
+    return Signed(message, signer.sign(kind, body))
+
+
+def open_envelope(envelope: Envelope) -> Signed[Message]:
+    """Verify an envelope's signature, then decode its body (nested signatures included).
+
+    Raises: ProtocolError.
+    """
+    if len(envelope.body) > MAX_BODY_BYTES[envelope.kind]:
+        raise ProtocolError("size", f"{envelope.kind.name} of {len(envelope.body)} bytes")
+    verify(envelope)
+    decoder = _DECODERS.get(envelope.kind)
+    if decoder is None:
+        raise ProtocolError("kind", f"{envelope.kind.name} is not a message")
+    return Signed(decoder(envelope.body), envelope)
+
+
+def encode(message: Message) -> tuple[Kind, bytes]:
+    """Return a message's kind and body; the same message always gives the same bytes."""
+    match message:
+        case MemberRecord():
+            return Kind.MEMBER, encode_member(message)
+        case Heartbeat():
+            return Kind.HEARTBEAT, _serialized(_heartbeat_pb(message))
+        case Announce():
+            return Kind.ANNOUNCE, _serialized(_announce_pb(message))
+        case Commit():
+            return Kind.COMMIT, _serialized(_commit_pb(message))
+        case Invite():
+            return Kind.INVITE, encode_invite(message)
+
+
+def envelope_to_pb(envelope: Envelope) -> pb.Envelope:
+    """Return the protobuf form of an envelope."""
+    return pb.Envelope(
+        kind=envelope.kind.name,
+        body=envelope.body,
+        signer=envelope.signer,
+        signature=envelope.signature,
+    )
+
+
+def envelope_from_pb(message: pb.Envelope) -> Envelope:
+    """Check and convert the protobuf form of an envelope. Raises: ProtocolError."""
+    try:
+        kind = Kind(message.kind)
+    except ValueError:
+        raise ProtocolError("kind", f"unknown envelope kind {message.kind}") from None
+    if len(message.signature) != SIGNATURE_BYTES:
+        raise ProtocolError("signature", f"signature of {len(message.signature)} bytes")
+    if len(message.body) > MAX_BODY_BYTES[kind]:
+        raise ProtocolError("size", f"{kind.name} of {len(message.body)} bytes")
+    return Envelope(kind, message.body, _peer(message.signer), message.signature)
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Return an envelope as bytes, for records that are stored."""
+    return _serialized(envelope_to_pb(envelope))
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """Read what encode_envelope wrote. Raises: ProtocolError."""
+    if len(data) > MAX_BODY_BYTES[Kind.COMMIT] + 1024:
+        raise ProtocolError("size", f"envelope of {len(data)} bytes")
+    return envelope_from_pb(_parsed(pb.Envelope, data))
+
+
+def encode_invite(invite: Invite) -> bytes:
+    """Return the signed body of an invite."""
+    return _serialized(
+        pb.Invite(
+            run_id=bytes.fromhex(invite.run_id), expires_at=invite.expires_at, nonce=invite.nonce
+        )
+    )
+
+
+def decode_invite(body: bytes) -> Invite:
+    """Read an invite's body. Raises: ProtocolError."""
+    message = _parsed(pb.Invite, body)
+    if len(message.nonce) != 16:
+        raise ProtocolError("nonce", f"nonce of {len(message.nonce)} bytes, must be 16")
+    return Invite(RunId(_hash(message.run_id)), _count(message.expires_at), message.nonce)
+
+
+def encode_member(record: MemberRecord) -> bytes:
+    """Return the signed body of a member record."""
+    message = pb.MemberRecord(
+        run_id=bytes.fromhex(record.run_id),
+        addresses=record.addresses,
+        expires_at=record.expires_at,
+        agent=record.agent,
+    )
+    if record.invite is not None:
+        message.invite.CopyFrom(envelope_to_pb(record.invite))
+    return _serialized(message)
+
+
+def decode_member(body: bytes) -> MemberRecord:
+    """Read a member record's body. Raises: ProtocolError."""
+    message = _parsed(pb.MemberRecord, body)
+    if len(message.addresses) > MAX_ADDRESSES:
+        raise ProtocolError("size", f"{len(message.addresses)} addresses, limit {MAX_ADDRESSES}")
+    return MemberRecord(
+        run_id=RunId(_hash(message.run_id)),
+        addresses=tuple(_text(a, MAX_ADDRESS_CHARS) for a in message.addresses),
+        invite=envelope_from_pb(message.invite) if message.HasField("invite") else None,
+        expires_at=_count(message.expires_at),
+        agent=_text(message.agent, MAX_NAME_CHARS),
+    )
+
+
+def _heartbeat_pb(beat: Heartbeat) -> pb.Heartbeat:
+    return pb.Heartbeat(
+        run_id=bytes.fromhex(beat.run_id),
+        head=bytes.fromhex(beat.head),
+        head_round=beat.head_round,
+        weight=beat.weight,
+        phase=beat.phase,
+        step=beat.step,
+        steps=beat.steps,
+        tokens_per_second=beat.tokens_per_second,
+        loss=beat.loss,
+    )
+
+
+def _decode_heartbeat(body: bytes) -> Heartbeat:
+    message = _parsed(pb.Heartbeat, body)
+    return Heartbeat(
+        run_id=RunId(_hash(message.run_id)),
+        head=CommitHash(_hash(message.head)),
+        head_round=_count(message.head_round),
+        weight=_count(message.weight),
+        phase=_text(message.phase, MAX_NAME_CHARS),
+        step=message.step,
+        steps=message.steps,
+        tokens_per_second=_finite(message.tokens_per_second),
+        loss=_finite(message.loss),
+    )
+
+
+def _announce_pb(announce: Announce) -> pb.Announce:
+    return pb.Announce(
+        run_id=bytes.fromhex(announce.run_id),
+        round=announce.round,
+        parent=bytes.fromhex(announce.parent),
+        state_digest=bytes.fromhex(announce.state_digest),
+        text_tokens=announce.text_tokens,
+        round_tokens=announce.round_tokens,
+        loss=announce.loss,
+        shards=[payload_to_pb(shard) for shard in announce.shards],
+    )
+
+
+def _decode_announce(body: bytes) -> Announce:
+    message = _parsed(pb.Announce, body)
+    return Announce(
+        run_id=RunId(_hash(message.run_id)),
+        round=_count(message.round),
+        parent=CommitHash(_hash(message.parent)),
+        state_digest=Digest(_hash(message.state_digest)),
+        text_tokens=_count(message.text_tokens),
+        round_tokens=_count(message.round_tokens),
+        loss=_finite(message.loss),
+        shards=payloads_from_pb(list(message.shards)),
+    )
+
+
+def payload_to_pb(payload: ShardPayload) -> pb.ShardPayload:
+    """Return the protobuf form of a shard's address."""
+    return pb.ShardPayload(
+        shard=payload.shard, address=bytes.fromhex(payload.address), size=payload.size
+    )
+
+
+def payloads_from_pb(messages: list[pb.ShardPayload]) -> tuple[ShardPayload, ...]:
+    """Check and convert shard addresses. Raises: ProtocolError."""
+    if len(messages) > MAX_SHARDS:
+        raise ProtocolError("size", f"{len(messages)} shards, limit {MAX_SHARDS}")
+    return tuple(
+        ShardPayload(_text(m.shard, MAX_NAME_CHARS), Address(_hash(m.address)), _count(m.size))
+        for m in messages
+    )
+
+
+def _commit_pb(commit: Commit) -> pb.Commit:
+    return pb.Commit(
+        run_id=bytes.fromhex(commit.run_id),
+        round=commit.round,
+        view=commit.view,
+        parent=bytes.fromhex(commit.parent),
+        state_digest=bytes.fromhex(commit.state_digest),
+        announces=[envelope_to_pb(announce.envelope) for announce in commit.announces],
+        roster=commit.roster,
+        admissions=[envelope_to_pb(member.envelope) for member in commit.admissions],
+        cursor=commit.cursor,
+        weight=commit.weight,
+    )
+
+
+def _decode_commit(body: bytes) -> Commit:
+    message = _parsed(pb.Commit, body)
+    for what, items in (
+        ("announces", message.announces),
+        ("roster", message.roster),
+        ("admissions", message.admissions),
+    ):
+        if len(items) > MAX_PEERS:
+            raise ProtocolError("size", f"{len(items)} {what}, limit {MAX_PEERS}")
+    return Commit(
+        run_id=RunId(_hash(message.run_id)),
+        round=_count(message.round),
+        view=message.view,
+        parent=CommitHash(_hash(message.parent)),
+        state_digest=Digest(_hash(message.state_digest)),
+        announces=tuple(_nested_announce(e) for e in message.announces),
+        roster=tuple(_peer(p) for p in message.roster),
+        admissions=tuple(_nested_member(e) for e in message.admissions),
+        cursor=_count(message.cursor),
+        weight=_count(message.weight),
+    )
+
+
+def _nested_announce(message: pb.Envelope) -> SignedAnnounce:
+    opened = open_envelope(envelope_from_pb(message))
+    if not isinstance(opened.message, Announce):
+        raise ProtocolError("kind", "a commit holds something else than an announcement")
+    return Signed(opened.message, opened.envelope)
+
+
+def _nested_member(message: pb.Envelope) -> SignedMember:
+    opened = open_envelope(envelope_from_pb(message))
+    if not isinstance(opened.message, MemberRecord):
+        raise ProtocolError("kind", "a commit admits something else than a member")
+    return Signed(opened.message, opened.envelope)
+
+
+_DECODERS: dict[Kind, Callable[[bytes], Message]] = {
+    Kind.MEMBER: decode_member,
+    Kind.HEARTBEAT: _decode_heartbeat,
+    Kind.ANNOUNCE: _decode_announce,
+    Kind.COMMIT: _decode_commit,
+    Kind.INVITE: decode_invite,
+}
+
+
+def open_commit(envelope: Envelope) -> SignedCommit:
+    """Open an envelope that must hold a commit. Raises: ProtocolError."""
+    opened = open_envelope(envelope)
+    if not isinstance(opened.message, Commit):
+        raise ProtocolError("kind", f"expected a commit, got {envelope.kind.name}")
+    return Signed(opened.message, envelope)
+
+
+def open_member(envelope: Envelope) -> SignedMember:
+    """Open an envelope that must hold a member record. Raises: ProtocolError."""
+    opened = open_envelope(envelope)
+    if not isinstance(opened.message, MemberRecord):
+        raise ProtocolError("kind", f"expected a member record, got {envelope.kind.name}")
+    return Signed(opened.message, envelope)
+
+
+def _serialized(message: Protobuf) -> bytes:
+    return message.SerializeToString(deterministic=True)
+
+
+def _parsed(message_type: type[T], body: bytes) -> T:
+    message = message_type()
+    try:
+        message.ParseFromString(body)
+    except (DecodeError, RecursionError):
+        raise ProtocolError("malformed", f"not a {message_type.DESCRIPTOR.name}") from None
+    return message
+
+
+def _hash(raw: bytes) -> str:
+    if len(raw) != HASH_BYTES:
+        raise ProtocolError("malformed", f"hash of {len(raw)} bytes, must be {HASH_BYTES}")
+    return raw.hex()
+
+
+def _peer(text: str) -> PeerId:
+    public_key_of(PeerId(text))
+    return PeerId(text)
+
+
+def _count(value: int) -> int:
+    if value > MAX_COUNT:
+        raise ProtocolError("range", f"{value} exceeds {MAX_COUNT}")
+    return value
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ProtocolError("non-finite", f"{value} where a finite number is due")
+    return value
+
+
+def _text(value: str, limit: int) -> str:
+    if len(value) > limit or not value.isprintable():
+        raise ProtocolError("malformed", f"text of {len(value)} characters, limit {limit}")
+    return value

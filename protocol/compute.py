@@ -1,0 +1,380 @@
+"""What the node process and its compute process say to each other, over a socket pair.
+
+Frames are a 4-byte big-endian length and one JSON object. No tensor crosses: payloads and
+parameter shards lie in the content-addressed blob store on disk, and messages name them.
+The compute process handles requests strictly in order, except ``Finish`` and ``Stop``, which it
+also looks for between two inner steps. Every request but ``Stop`` is answered by exactly one
+reply of the same ``request`` number (``Train`` by ``Trained``, after any number of ``Progress``).
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from skerry.protocol.errors import ComputeError
+from skerry.protocol.ids import CommitHash, Digest, PeerId
+from skerry.protocol.messages import ShardPayload
+
+MAX_FRAME_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """Take the parameters of a digest as the round's start; from the seed if ``shards`` is None.
+
+    Forgets any training in progress, does not touch the error feedback. Replied by ``Ready``.
+    """
+
+    kind: Literal["begin"] = "begin"
+    request: int
+    shards: tuple[ShardPayload, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """Run ``steps`` inner steps on this peer's slice of the data. Replied by ``Trained``.
+
+    Global batch of local step i: ``cursor + i * num_slots + slot``. Inner step number (for the
+    learning-rate schedule): ``round * steps + i``, the same on all peers.
+    """
+
+    kind: Literal["train"] = "train"
+    request: int
+    round: int
+    parent: CommitHash
+    cursor: int
+    slot: int
+    num_slots: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """End the current ``Train`` after the inner step in progress; no reply of its own."""
+
+    kind: Literal["finish"] = "finish"
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encode:
+    """Fold the local progress into the error feedback and, if ``send``, encode a contribution.
+
+    With ``send`` the payloads are in the blob store, and error feedback and ledger on disk,
+    before the reply ``Encoded``. Parameters go back to the round's start.
+    """
+
+    kind: Literal["encode"] = "encode"
+    request: int
+    parent: CommitHash
+    send: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validate:
+    """Decode a contribution's payloads without applying them. Replied by ``Validated``."""
+
+    kind: Literal["validate"] = "validate"
+    request: int
+    author: PeerId
+    shards: tuple[ShardPayload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One included contribution as the aggregate sees it."""
+
+    author: PeerId
+    round_tokens: int
+    shards: tuple[ShardPayload, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apply:
+    """Aggregate the contributions in the given order and update. Replied by ``Applied``."""
+
+    kind: Literal["apply"] = "apply"
+    request: int
+    round: int
+    contributions: tuple[Contribution, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the chain this peer follows includes its own contribution upon ``parent``."""
+
+    parent: CommitHash
+    included: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle:
+    """Bring the error feedback in line with the chain; safe to repeat. Replied by ``Settled``.
+
+    A contribution not included is put back; one put back earlier but included after all (the
+    chain changed) is taken out again.
+    """
+
+    kind: Literal["settle"] = "settle"
+    request: int
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluate:
+    """Measure the validation loss of the round's start parameters. Replied by ``Evaluated``."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Continue ``prompt`` with the round's start parameters. Replied by ``Sampled``."""
+
+    kind: Literal["sample"] = "sample"
+    request: int
+    prompt: str
+    text_tokens: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """Write the round's start parameters in the Hugging Face layout. Replied by ``Exported``."""
+
+    kind: Literal["export"] = "export"
+    request: int
+    directory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """End the process at once, in good order; no reply."""
+
+    kind: Literal["stop"] = "stop"
+    request: int = 0
+
+
+Request = (
+    Begin | Train | Finish | Encode | Validate | Apply | Settle | Evaluate | Sample | Export | Stop
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenContribution:
+    """A contribution in the ledger of the compute process, for the node's bookkeeping."""
+
+    parent: CommitHash
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """First message of a compute process: what it is able to start from."""
+
+    kind: Literal["hello"] = "hello"
+    params: int
+    unigram_entropy: float
+    """Of the validation text under the training text's unigram frequencies, nats/text token."""
+    ledger: tuple[OpenContribution, ...]
+    """Own contributions whose fate may still change, restored from disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Parameters are in place."""
+
+    kind: Literal["ready"] = "ready"
+    request: int
+    digest: Digest
+    shards: tuple[ShardPayload, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One inner step is done."""
+
+    kind: Literal["progress"] = "progress"
+    request: int
+    step: int
+    steps: int
+    loss: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """All inner steps are done, or as many as there was time for."""
+
+    kind: Literal["trained"] = "trained"
+    request: int
+    steps: int
+    round_tokens: int
+    loss: float
+    """Mean over the steps done, nats per text token; 0.0 if none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A contribution is durable and ready to announce; empty ``shards`` if not to be sent."""
+
+    kind: Literal["encoded"] = "encoded"
+    request: int
+    parent: CommitHash
+    text_tokens: int
+    round_tokens: int
+    loss: float
+    shards: tuple[ShardPayload, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validated:
+    """Verdict on a contribution: an empty ``reason`` means it is sound."""
+
+    kind: Literal["validated"] = "validated"
+    request: int
+    author: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A contribution that counted as zero, and why."""
+
+    author: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """The outer update is done and its shards are in the blob store."""
+
+    kind: Literal["applied"] = "applied"
+    request: int
+    digest: Digest
+    shards: tuple[ShardPayload, ...]
+    rejected: tuple[Rejection, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """Error feedback agrees with the chain."""
+
+    kind: Literal["settled"] = "settled"
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """Mean validation loss in nats per text token."""
+
+    kind: Literal["evaluated"] = "evaluated"
+    request: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """The continued text, prompt included."""
+
+    kind: Literal["sampled"] = "sampled"
+    request: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """The model folder is complete."""
+
+    kind: Literal["exported"] = "exported"
+    request: int
+    directory: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The request could not be done; the process goes on."""
+
+    kind: Literal["failed"] = "failed"
+    request: int
+    code: str
+    detail: str
+
+
+Reply = (
+    Hello
+    | Ready
+    | Progress
+    | Trained
+    | Encoded
+    | Validated
+    | Applied
+    | Settled
+    | Evaluated
+    | Sampled
+    | Exported
+    | Failed
+)
+
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="kind")])
+_REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])
+
+
+def encode_request(request: Request) -> bytes:
+    """Return one frame."""
+    return _frame(_REQUEST.dump_json(request))
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Return one frame."""
+    return _frame(_REPLY.dump_json(reply))
+
+
+def decode_request(body: bytes) -> Request:
+    """Read a frame's body (without the length). Raises: ValueError."""
+    return _REQUEST.validate_json(body)
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Read a frame's body (without the length). Raises: ValueError."""
+    return _REPLY.validate_json(body)
+
+
+def frame_length(header: bytes) -> int:
+    """Read the 4-byte length. Raises: ComputeError if it exceeds MAX_FRAME_BYTES."""
+    length = int.from_bytes(header, "big")
+    if length > MAX_FRAME_BYTES:
+        raise ComputeError("SK-CMP-002", f"frame of {length} bytes, limit {MAX_FRAME_BYTES}")
+    return length
+
+
+def _frame(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + body
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a compute process is told on its command line, as JSON."""
+
+    manifest: str
+    """Canonical JSON of the manifest."""
+    store: str
+    """Folder of the blob store, shared with the node process."""
+    folder: str
+    """Folder for error feedback, ledger and optimizer state of this run."""
+    threads: int
+    """Torch threads."""
+
+    def to_json(self) -> str:
+        """Return it as one line."""
+        return TypeAdapter(Launch).dump_json(self).decode()
+
+    @staticmethod
+    def from_json(text: str) -> "Launch":
+        """Read what to_json wrote."""
+        return TypeAdapter(Launch).validate_python(json.loads(text))

@@ -1,0 +1,257 @@
+"""The run manifest: what a run trains and by which rules, agreed by hash.
+
+A TOML file becomes a validated ``Manifest``; its canonical JSON is what is hashed and signed.
+The hash is the run id, so everything a joiner needs to verify follows from the token.
+"""
+
+import json
+import tomllib
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from skerry.protocol.errors import ConfigError
+from skerry.protocol.ids import PeerId, RunId, content_hash
+from skerry.protocol.units import Seconds
+
+MAX_MANIFEST_BYTES = 64 * 1024
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSection(Section):
+    """Shape of the Llama-family decoder."""
+
+    layers: Annotated[int, Field(ge=1, le=512)] = 4
+    d_model: Annotated[int, Field(ge=8, le=65536)] = 128
+    heads: Annotated[int, Field(ge=1, le=1024)] = 4
+    kv_heads: Annotated[int, Field(ge=1, le=1024)] = 2
+    ffn_dim: Annotated[int, Field(ge=8, le=1_000_000)] = 352
+    context: Annotated[int, Field(ge=8, le=1_048_576)] = 128
+    """Text tokens per sequence."""
+    vocab_size: Annotated[int, Field(ge=256, le=1_000_000)] = 256
+    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "ModelSection":
+        if self.d_model % (2 * self.heads):
+            raise ValueError("d_model must be an even multiple of heads")
+        if self.heads % self.kv_heads:
+            raise ValueError("heads must be a multiple of kv_heads")
+        return self
+
+
+class DataSection(Section):
+    """Where the text comes from; byte-level text tokens."""
+
+    source: Literal["stdlib", "text", "jsonl"] = "stdlib"
+    path: str = ""
+    """File or folder of the ``text`` and ``jsonl`` sources, on every peer's own machine.
+
+    Absolute, or below the home folder of the user whose daemon it is: "~/books".
+    """
+    field: str = "text"
+    """Key of the text in a line of JSONL."""
+    validation_percent: Annotated[int, Field(ge=1, le=50)] = 5
+    """Share of files (stdlib, text) or lines (jsonl) kept for validation."""
+    validation_batches: Annotated[int, Field(ge=1, le=1000)] = 8
+    validation_every: Annotated[int, Field(ge=1)] = 5
+    """Rounds between two measurements of the validation loss; the last round always counts."""
+
+    @model_validator(mode="after")
+    def _path_given(self) -> "DataSection":
+        if self.source != "stdlib" and not self.path:
+            raise ValueError(f"data.path is needed for source {self.source!r}")
+        # Relative to what? Each peer's daemon runs in another folder, or in none that is known.
+        if self.path and not self.path.startswith(("/", "~/")):
+            raise ValueError(f"data.path {self.path!r} must begin with / or ~/")
+        return self
+
+
+class InnerSection(Section):
+    """AdamW steps on each peer between two exchanges."""
+
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 30
+    """H: inner steps per outer round (SparseLoCo: 30)."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 8
+    """Sequences per inner step."""
+    lr: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    min_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    decay_steps: Annotated[int, Field(ge=1)] = 10_000
+    """Inner steps after which the cosine has reached min_lr_ratio."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest gradient norm."""
+
+
+class OuterSection(Section):
+    """The outer update: plain SGD with a step schedule, applied once (DESIGN 7.7)."""
+
+    lr: Annotated[float, Field(gt=0, le=10)] = 1.0
+    final_lr: Annotated[float, Field(gt=0, le=10)] = 1.0
+    decay_from_round: Annotated[int, Field(ge=0)] = 0
+    """First round that uses final_lr; 0 keeps lr throughout (Covenant-72B: 1.0, later 0.65)."""
+    divisor: Literal["contributors", "replicas"] = "contributors"
+
+    def lr_at(self, round_number: int) -> float:
+        """Return the outer learning rate of a round."""
+        decayed = self.decay_from_round and round_number >= self.decay_from_round
+        return self.final_lr if decayed else self.lr
+
+
+class CodecSection(Section):
+    """Pseudo-gradient codec (SparseLoCo defaults)."""
+
+    name: Literal["topk-sign"] = "topk-sign"
+    k: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Entries kept of each full tile of 4096."""
+    error_decay: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Beta of the error feedback."""
+
+
+class RoundSection(Section):
+    """Timing of outer rounds; deadlines adapt to measured round times within these bounds."""
+
+    deadline_min: Annotated[Seconds, Field(gt=0)] = 5.0
+    deadline_max: Annotated[Seconds, Field(gt=0)] = 600.0
+    deadline_factor: Annotated[float, Field(ge=1, le=100)] = 2.0
+    """Deadline = factor x moving average of the peers' time to announce."""
+    grace: Annotated[Seconds, Field(gt=0)] = 5.0
+    """Time for announcements, payloads and the commit to travel; also the time of one view."""
+    replay: Annotated[int, Field(ge=1, le=64)] = 6
+    """Rounds whose payloads peers keep, so that others can catch up by replaying them."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RoundSection":
+        if self.deadline_min > self.deadline_max:
+            raise ValueError("deadline_min must not exceed deadline_max")
+        return self
+
+
+class PeerSection(Section):
+    """How many peers a run takes."""
+
+    min: Annotated[int, Field(ge=1, le=256)] = 1
+    """Training starts when so many are there."""
+    max: Annotated[int, Field(ge=1, le=256)] = 64
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "PeerSection":
+        if self.min > self.max:
+            raise ValueError("peers.min must not exceed peers.max")
+        return self
+
+
+class AdmissionSection(Section):
+    """Who may take part."""
+
+    mode: Literal["open", "invite"] = "invite"
+    invite_lifetime: Annotated[Seconds, Field(gt=0)] = 30 * 86400.0
+
+
+class RunFile(Section):
+    """What the user writes."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] = "run"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    rounds: Annotated[int, Field(ge=0)] = 0
+    """Outer rounds to train; 0 means until stopped."""
+    model: ModelSection = ModelSection()
+    data: DataSection = DataSection()
+    inner: InnerSection = InnerSection()
+    outer: OuterSection = OuterSection()
+    codec: CodecSection = CodecSection()
+    round: RoundSection = RoundSection()
+    peers: PeerSection = PeerSection()
+    admission: AdmissionSection = AdmissionSection()
+
+
+class Manifest(RunFile):
+    """The user's file together with the owner, who alone may sign it and invite peers."""
+
+    version: Literal[1] = 1
+    owner: PeerId
+
+    def canonical(self) -> bytes:
+        """Return the one byte string that is hashed and signed: sorted keys, no spaces."""
+        data = self.model_dump(mode="json")
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+    @property
+    def run_id(self) -> RunId:
+        """BLAKE2b-256 of the canonical bytes."""
+        return RunId(content_hash(self.canonical()))
+
+    @property
+    def max_round_tokens(self) -> int:
+        """Text tokens that a full round of one peer trains."""
+        return self.inner.steps * self.inner.batch_size * self.model.context
+
+
+def parse_run_file(text: str, owner: PeerId) -> Manifest:
+    """Turn the user's TOML into a manifest owned by ``owner``. Raises: ConfigError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError("SK-CFG-003", f"the run file is not TOML: {error}") from None
+    run_file = validated(RunFile, data)
+    return Manifest(**run_file.model_dump(), owner=owner)
+
+
+def parse_canonical(body: bytes) -> Manifest:
+    """Read canonical bytes back. Raises: ConfigError if they are not exactly canonical."""
+    if len(body) > MAX_MANIFEST_BYTES:
+        raise ConfigError(
+            "SK-CFG-002", f"manifest of {len(body)} bytes, limit {MAX_MANIFEST_BYTES}"
+        )
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise ConfigError("SK-CFG-003", "the manifest is not JSON") from None
+    manifest = validated(Manifest, data)
+    if manifest.canonical() != body:
+        raise ConfigError("SK-CFG-002", "the manifest is not in canonical form")
+    return manifest
+
+
+def validated(model: type[S], data: object) -> S:
+    """Validate ``data``; an unknown key is answered with the nearest known one.
+
+    Raises: ConfigError("SK-CFG-001") or ConfigError("SK-CFG-002").
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _explained(model, error) from None
+
+
+def _explained(model: type[BaseModel], error: ValidationError) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    where = ".".join(location)
+    if first["type"] != "extra_forbidden":
+        got = f" (got {first['input']!r})" if location else ""
+        return ConfigError("SK-CFG-002", f"{where or 'file'}: {first['msg']}{got}")
+    known = list(_section_at(model, location[:-1]).model_fields)
+    near = get_close_matches(location[-1], known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+    return ConfigError("SK-CFG-001", f"unknown key {where!r}; {hint}")
+
+
+def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    for name in path:
+        inner: Any = model.model_fields[name].annotation
+        model = inner
+    return model

@@ -1,0 +1,159 @@
+"""What peers say to each other: one frozen dataclass per wire message.
+
+The codec turns them into bytes and back; ``Signed`` pairs a message with the envelope it came
+in, so that it can be passed on and its hash taken without encoding it again.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, RunId, content_hash
+
+PROTOCOL_VERSION = 1
+
+
+class Kind(IntEnum):
+    """What an envelope holds; the numbers are those of proto/peer.proto."""
+
+    MEMBER = 1
+    HEARTBEAT = 2
+    ANNOUNCE = 3
+    COMMIT = 4
+    MANIFEST = 5
+    INVITE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Signed bytes of one message."""
+
+    kind: Kind
+    body: bytes
+    signer: PeerId
+    signature: bytes
+
+    @property
+    def hash(self) -> str:
+        """BLAKE2b-256 of the body, 64 hex digits."""
+        return content_hash(self.body)
+
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, slots=True)
+class Signed(Generic[M]):
+    """A decoded message together with the envelope that proves who said it."""
+
+    message: M
+    envelope: Envelope
+
+    @property
+    def signer(self) -> PeerId:
+        """Who signed it."""
+        return self.envelope.signer
+
+    @property
+    def hash(self) -> str:
+        """BLAKE2b-256 of the signed body."""
+        return self.envelope.hash
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """The owner's permission to join a run; whoever holds it may use it until it expires."""
+
+    run_id: RunId
+    expires_at: int
+    """Unix seconds."""
+    nonce: bytes
+    """16 bytes that name this invite."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """Where a peer can be reached and by what right it takes part."""
+
+    run_id: RunId
+    addresses: tuple[str, ...]
+    """libp2p multiaddrs without the ``/p2p`` part."""
+    invite: Envelope | None
+    """Signed by the run's owner; None for the owner."""
+    expires_at: int
+    """Unix seconds."""
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPayload:
+    """Where the bytes of one shard are: an encoded pseudo-gradient, or its fp32 parameters."""
+
+    shard: str
+    address: Address
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """One peer's contribution to a round, by content address."""
+
+    run_id: RunId
+    round: int
+    parent: CommitHash
+    state_digest: Digest
+    """Of the shared parameters at the round's start."""
+    text_tokens: int
+    """Trained since the author's last included contribution: what the chain counts."""
+    round_tokens: int
+    """Trained in this round: the weight in the aggregate."""
+    loss: float
+    """Mean training loss of the round, nats per text token."""
+    shards: tuple[ShardPayload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The list of contributions that make up a round, and who trains the next one."""
+
+    run_id: RunId
+    round: int
+    view: int
+    parent: CommitHash
+    state_digest: Digest
+    """Agreed for the parameters before this commit."""
+    announces: tuple[Signed[Announce], ...]
+    """Sorted by author."""
+    roster: tuple[PeerId, ...]
+    """Who trains the next round, sorted; the position is the peer's data slot."""
+    admissions: tuple[Signed[MemberRecord], ...]
+    """Records of the peers that are new in the roster, sorted by peer."""
+    cursor: int
+    """First global batch of the next round."""
+    weight: int
+    """Text tokens committed on this chain so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Sign of life, with what others need to notice that one of them is behind."""
+
+    run_id: RunId
+    head: CommitHash
+    """Newest commit whose update this peer has applied."""
+    head_round: int
+    weight: int
+    phase: str
+    step: int
+    steps: int
+    tokens_per_second: float
+    loss: float
+
+
+Message = MemberRecord | Heartbeat | Announce | Commit | Invite
+
+SignedAnnounce = Signed[Announce]
+SignedCommit = Signed[Commit]
+SignedMember = Signed[MemberRecord]
+SignedHeartbeat = Signed[Heartbeat]

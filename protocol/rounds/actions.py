@@ -1,0 +1,171 @@
+"""Everything the round state machine can ask for. The edge carries actions out in order."""
+
+from dataclasses import dataclass
+
+from skerry.protocol.compute import Contribution, Verdict
+from skerry.protocol.ids import Address, CommitHash, Digest, PeerId
+from skerry.protocol.messages import Announce, Commit, Envelope, SignedAnnounce, SignedCommit
+from skerry.protocol.rounds.events import LocalState
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """Make the compute process start from a state; answered by StateLoaded or StateFailed."""
+
+    digest: Digest | None
+    """None: the initial parameters, from the seed."""
+    local: LocalState | None
+    """Where it lies in the own store; None: download it."""
+    holders: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Run the inner steps of a round; answered by Trained."""
+
+    round: int
+    parent: CommitHash
+    cursor: int
+    slot: int
+    num_slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishTraining:
+    """End the inner steps early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encode:
+    """Turn the local progress into error feedback and, if ``send``, a contribution."""
+
+    parent: CommitHash
+    send: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PublishAnnounce:
+    """Sign, store, send to all members; comes back as AnnounceReceived."""
+
+    announce: Announce
+
+
+@dataclass(frozen=True, slots=True)
+class PublishCommit:
+    """Sign and send to all members; comes back as CommitsReceived."""
+
+    commit: Commit
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Send signed bytes once more to these peers."""
+
+    envelope: Envelope
+    peers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Fetch and decode an announced contribution; answered by Checked."""
+
+    announce: SignedAnnounce
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Fetch what is missing of a commit's payloads; answered by Gathered."""
+
+    commit: CommitHash
+    contributions: tuple[Contribution, ...]
+    holders: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Aggregate a commit's contributions and update; answered by Applied."""
+
+    commit: CommitHash
+    round: int
+    contributions: tuple[Contribution, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Tell the error feedback which own contributions the chain includes."""
+
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """Measure the validation loss of the parameters after ``round``."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskChain:
+    """Ask a peer for its commits from a round on; answered by CommitsReceived."""
+
+    peer: PeerId
+    from_round: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCommits:
+    """Write commits that became part of the own chain to disk."""
+
+    commits: tuple[SignedCommit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStates:
+    """Write down which states lie in the blob store, newest last."""
+
+    states: tuple[LocalState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Retain:
+    """Remove every blob that is not among these."""
+
+    addresses: frozenset[Address]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Count and log something of a peer that was not accepted."""
+
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Tell the user."""
+
+    warning: bool
+    text: str
+
+
+Action = (
+    LoadState
+    | Train
+    | FinishTraining
+    | Encode
+    | PublishAnnounce
+    | PublishCommit
+    | Broadcast
+    | Check
+    | Gather
+    | Apply
+    | Settle
+    | Evaluate
+    | AskChain
+    | StoreCommits
+    | StoreStates
+    | Retain
+    | Refuse
+    | Note
+)

@@ -1,0 +1,192 @@
+"""The chain of commits: what makes one valid, and which of two chains wins (DESIGN 7.5).
+
+Signatures are checked before a commit comes here (codec.open_commit); this module checks that
+its content follows from its parent.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from skerry.protocol.errors import ProtocolError
+from skerry.protocol.ids import CommitHash, PeerId, RunId
+from skerry.protocol.messages import Announce, Commit, SignedCommit, SignedMember
+from skerry.protocol.rounds.leader import MAX_VIEW, leader_of
+
+AdmissionCheck = Callable[[SignedMember], None]
+"""Raises ProtocolError when a member may not take part."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRules:
+    """What of the manifest decides whether commits and announcements are valid."""
+
+    run_id: RunId
+    owner: PeerId
+    max_peers: int
+    rounds: int
+    """Number of the last round; 0: without end."""
+    steps: int
+    max_round_tokens: int
+    payload_limits: tuple[tuple[str, int], ...]
+    """Shards in layout order with the largest possible payload, bytes."""
+
+    @property
+    def root(self) -> CommitHash:
+        """Parent of the first commit."""
+        return CommitHash(self.run_id)
+
+
+class Chain:
+    """All valid commits seen, as a tree that grows from the root."""
+
+    def __init__(self, rules: ChainRules, admission: AdmissionCheck) -> None:
+        """Start empty."""
+        self._rules = rules
+        self._admission = admission
+        self._commits: dict[CommitHash, SignedCommit] = {}
+        self._best = rules.root
+
+    def __contains__(self, commit: CommitHash) -> bool:
+        """Say whether a commit (or the root) is known."""
+        return commit == self._rules.root or commit in self._commits
+
+    def __getitem__(self, commit: CommitHash) -> SignedCommit:
+        """Return a known commit; not the root."""
+        return self._commits[commit]
+
+    def get(self, commit: CommitHash) -> SignedCommit | None:
+        """Return a commit, or None for the root and unknown ones."""
+        return self._commits.get(commit)
+
+    def add(self, signed: SignedCommit) -> None:
+        """Take in a commit whose parent is known. Raises: ProtocolError."""
+        commit = signed.message
+        if commit.run_id != self._rules.run_id:
+            raise ProtocolError("run", "the commit is of another run")
+        if commit.parent == self._rules.root:
+            self._check_genesis(signed)
+        elif commit.parent in self._commits:
+            self._check_child(signed, self._commits[commit.parent].message)
+        else:
+            raise ProtocolError("unknown-parent", "the commit's parent is unknown")
+        name = CommitHash(signed.hash)
+        self._commits[name] = signed
+        self._best = max(self._best, name, key=self.rank)
+
+    def round_of(self, commit: CommitHash) -> int:
+        """Return a commit's round; -1 for the root."""
+        return self._commits[commit].message.round if commit in self._commits else -1
+
+    def weight_of(self, commit: CommitHash) -> int:
+        """Return the text tokens committed up to a commit."""
+        return self._commits[commit].message.weight if commit in self._commits else 0
+
+    def rank(self, commit: CommitHash) -> tuple[int, int, int]:
+        """Return the fork choice: more text tokens, then longer, then the lower hash."""
+        return self.weight_of(commit), self.round_of(commit), -int(commit, 16)
+
+    def best(self, banned: set[CommitHash]) -> CommitHash:
+        """Return the winning commit that does not build on a banned one."""
+        if not banned:
+            return self._best
+        candidates = (c for c in self._commits if not self._builds_on(c, banned))
+        return max(candidates, key=self.rank, default=self._rules.root)
+
+    def path(self, commit: CommitHash) -> Iterator[CommitHash]:
+        """Yield ``commit`` and its ancestors, newest first, without the root."""
+        while commit in self._commits:
+            yield commit
+            commit = self._commits[commit].message.parent
+
+    def is_ancestor(self, ancestor: CommitHash, commit: CommitHash) -> bool:
+        """Say whether ``commit`` is ``ancestor`` or builds on it."""
+        for known in self.path(commit):
+            if self.round_of(known) <= self.round_of(ancestor):
+                return known == ancestor
+        return ancestor == self._rules.root
+
+    def _builds_on(self, commit: CommitHash, banned: set[CommitHash]) -> bool:
+        return any(self.is_ancestor(bad, commit) for bad in banned)
+
+    def _check_genesis(self, signed: SignedCommit) -> None:
+        commit = signed.message
+        _require(signed.signer == self._rules.owner, "leader", "only the owner starts a run")
+        _require(commit.round == 0 and commit.view == 0, "round", "the first round is 0")
+        _require(not commit.announces, "announces", "the first commit includes nothing")
+        _require(commit.cursor == 0 and commit.weight == 0, "weight", "a run starts at zero")
+        self._check_roster(commit, (self._rules.owner,))
+
+    def _check_child(self, signed: SignedCommit, parent: Commit) -> None:
+        commit = signed.message
+        _require(commit.round == parent.round + 1, "round", "rounds follow one another")
+        last = self._rules.rounds or commit.round
+        _require(commit.round <= last, "round", f"the run ends with round {last}")
+        _require(commit.view <= MAX_VIEW, "view", f"view {commit.view}")
+        if commit.announces:
+            leader = leader_of(commit.run_id, commit.round, commit.view, parent.roster)
+            _require(signed.signer == leader, "leader", "signed by another peer than the leader")
+            self._check_announces(commit, parent)
+        else:
+            _check_takeover(signed, parent)
+        self._check_roster(commit, parent.roster)
+        tokens = sum(a.message.text_tokens for a in commit.announces)
+        _require(commit.weight == parent.weight + tokens, "weight", "text tokens do not add up")
+        cursor = parent.cursor + self._rules.steps * len(parent.roster)
+        _require(commit.cursor == cursor, "cursor", f"cursor {commit.cursor}, must be {cursor}")
+
+    def _check_announces(self, commit: Commit, parent: Commit) -> None:
+        authors = [announce.signer for announce in commit.announces]
+        _require(authors == sorted(set(authors)), "announces", "authors not sorted or not unique")
+        for announce in commit.announces:
+            message = announce.message
+            _require(message.parent == commit.parent, "announces", "upon another parent")
+            _require(message.state_digest == commit.state_digest, "digest", "of another state")
+            check_announce(self._rules, message, announce.signer, parent)
+
+    def _check_roster(self, commit: Commit, before: tuple[PeerId, ...]) -> None:
+        roster = commit.roster
+        _require(list(roster) == sorted(set(roster)), "roster", "not sorted or not unique")
+        _require(0 < len(roster) <= self._rules.max_peers, "roster", f"{len(roster)} peers")
+        new = [peer for peer in roster if peer not in before]
+        admitted = [member.signer for member in commit.admissions]
+        _require(admitted == new, "admission", "new peers without their member records")
+        for member in commit.admissions:
+            self._admission(member)
+
+
+def _check_takeover(signed: SignedCommit, parent: Commit) -> None:
+    """Only peers outside a roster may pass over all of it (takeover.py), and only for themselves.
+
+    Nobody can prove that a roster is gone; a commit that claims it adds no weight.
+    """
+    roster = signed.message.roster
+    _require(not set(roster) & set(parent.roster), "announces", "the commit includes nothing")
+    _require(signed.signer in roster, "leader", "signed by a peer that does not take part")
+
+
+def check_announce(rules: ChainRules, announce: Announce, author: PeerId, parent: Commit) -> None:
+    """Check an announcement against the commit it builds on. Raises: ProtocolError."""
+    _require(announce.run_id == rules.run_id, "run", "of another run")
+    _require(announce.round == parent.round + 1, "stale-round", f"round {announce.round}")
+    _require(author in parent.roster, "not-in-roster", "the author does not train this round")
+    _require(0 < announce.round_tokens <= rules.max_round_tokens, "tokens", "too many text tokens")
+    most = most_text_tokens(rules, announce.round)
+    _require(announce.round_tokens <= announce.text_tokens <= most, "tokens", "too many carried")
+    names = [shard.shard for shard in announce.shards]
+    _require(names == [name for name, _ in rules.payload_limits], "shards", "not the model's")
+    for shard, (name, limit) in zip(announce.shards, rules.payload_limits, strict=True):
+        _require(0 < shard.size <= limit, "size", f"{name}: {shard.size} bytes, limit {limit}")
+
+
+def most_text_tokens(rules: ChainRules, round_number: int) -> int:
+    """Return how many text tokens one announcement may claim: those of all rounds so far.
+
+    A peer that comes from a longer but lighter chain may carry more than that. Its progress
+    counts in full, its text tokens up to here.
+    """
+    return rules.max_round_tokens * round_number
+
+
+def _require(condition: bool, reason: str, detail: str) -> None:
+    if not condition:
+        raise ProtocolError(reason, detail)

@@ -1,0 +1,240 @@
+"""One round: own contribution, the others' contributions, the leader's commit, view changes."""
+
+from skerry.protocol.errors import ProtocolError
+from skerry.protocol.ids import PeerId
+from skerry.protocol.messages import Announce, Commit, SignedAnnounce, SignedMember
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds.actions import Action
+from skerry.protocol.rounds.chain import check_announce, most_text_tokens
+from skerry.protocol.rounds.events import Checked, Encoded, Trained
+from skerry.protocol.rounds.following import encode_trained, enter, forget_settled, settle
+from skerry.protocol.rounds.state import Phase, RoundState, majority
+
+MAX_EARLY_PARENTS = 16
+
+
+def on_trained(s: RoundState, event: Trained, now: float) -> list[Action]:
+    """The inner steps have ended: encode what they brought."""
+    if not s.training or event.parent != s.at:
+        return []
+    s.trained = True
+    return encode_trained(s, now) if s.phase is Phase.TRAINING else []
+
+
+def on_encoded(s: RoundState, event: Encoded, now: float) -> list[Action]:
+    """The contribution is durable: announce it, or let the chain's verdict decide."""
+    if s.encoding == event.parent:
+        s.encoding = None
+    announce = _announce_of(s, event) if event.shards else None
+    if announce is not None:
+        forget_settled(s)
+        s.history.setdefault(event.parent, None)
+        s.unsent[event.parent] = announce
+    if event.parent != s.at:
+        return settle(s) if event.shards and s.goal is None else []
+    if s.phase is not Phase.ENCODING:
+        return []  # a commit came first; should it lead nowhere, the round goes on with this
+    enter(s, Phase.COLLECTING, now)
+    return [act.PublishAnnounce(announce)] if announce else progress(s, now)
+
+
+def _announce_of(s: RoundState, event: Encoded) -> Announce:
+    number = s.chain.round_of(event.parent) + 1
+    return Announce(
+        run_id=s.rules.chain.run_id,
+        round=number,
+        parent=event.parent,
+        state_digest=s.digests[event.parent],
+        text_tokens=min(event.text_tokens, most_text_tokens(s.rules.chain, number)),
+        round_tokens=event.round_tokens,
+        loss=event.loss,
+        shards=event.shards,
+    )
+
+
+def on_announce(s: RoundState, announce: SignedAnnounce, now: float) -> list[Action]:
+    """A contribution was announced by another peer, or the own one has been signed."""
+    parent = announce.message.parent
+    if announce.signer == s.me:
+        s.history[parent] = announce
+        s.unsent.pop(parent, None)
+    if parent == s.at and s.head is not None:
+        return _take(s, announce, now)
+    if parent in s.chain and s.chain.round_of(parent) < s.chain.round_of(s.at):
+        return [act.Refuse(announce.signer, "stale-round")]
+    _keep_early(s, announce)
+    return []
+
+
+def take_early(s: RoundState, now: float) -> list[Action]:
+    """Take in what was announced upon ``at`` before this peer got here."""
+    actions: list[Action] = []
+    for announce in s.early.pop(s.at, {}).values():
+        actions += on_announce(s, announce, now)
+    unchecked = [a for p, a in s.announces.items() if p not in s.sound | s.unsound]
+    return actions + [c for c in map(act.Check, unchecked) if c not in actions]
+
+
+def on_checked(s: RoundState, event: Checked, now: float) -> list[Action]:
+    """A contribution was found sound or not; without a compute process nothing can be found."""
+    if s.phase is Phase.STARTING:
+        return []
+    authors = [p for p, a in s.announces.items() if a.hash == event.announce]
+    if not authors:
+        return []
+    (s.unsound if event.reason else s.sound).add(authors[0])
+    refusal: list[Action] = [act.Refuse(authors[0], event.reason)] if event.reason else []
+    return refusal + progress(s, now)
+
+
+def progress(s: RoundState, now: float) -> list[Action]:
+    """Publish the commit if that is this peer's task and time; pass over leaders that fail."""
+    if s.phase is not Phase.COLLECTING:
+        return []
+    if now >= hearing_deadline(s):
+        s.unheard.clear()
+    _note_completeness(s, now)
+    _pass_over_leaders(s, now)
+    if s.leader != s.me or s.published_view == s.view or not s.sound:
+        return []
+    if missing(s) and now < collect_deadline(s):
+        return []
+    s.published_view = s.view
+    return _publish(s)
+
+
+def missing(s: RoundState) -> list[PeerId]:
+    """Return the peers whose contribution is to be expected and not here yet."""
+    return [p for p in s.expected_roster if p not in s.sound and p not in s.unsound]
+
+
+def hearing_deadline(s: RoundState) -> float:
+    """Return when a roster member that was never heard counts as lost."""
+    return s.round_since + s.rules.grace
+
+
+def collect_deadline(s: RoundState) -> float:
+    """Return when the leader commits with what it has."""
+    return s.round_since + s.deadline.seconds + s.rules.grace
+
+
+def commit_due(s: RoundState) -> float:
+    """Return when the next leader takes over if there is no commit."""
+    ready = collect_deadline(s)
+    if s.complete_since is not None:
+        ready = min(ready, s.complete_since)
+    return max(ready, s.view_since) + s.rules.grace
+
+
+def resend(s: RoundState, now: float) -> list[Action]:
+    """Repeat the own announcement now and then: the leader may have missed it."""
+    if s.phase is not Phase.COLLECTING or s.own is None or now < s.resent_at + s.rules.grace:
+        return []
+    s.resent_at = now
+    return [act.Broadcast(s.own.envelope, s.others)] if s.others else []
+
+
+def start_run(s: RoundState) -> list[Action]:
+    """As the owner, publish the first commit once enough members are there."""
+    ready = s.phase is Phase.WAITING and s.me == s.rules.chain.owner and s.published_view is None
+    present = [s.members[p] for p in s.others if p in s.members]
+    if not ready or len(present) + 1 < s.rules.min_peers or s.loaded is None:
+        return []
+    s.published_view = 0
+    admitted = _by_peer(present[: s.rules.chain.max_peers - 1])
+    commit = Commit(
+        run_id=s.rules.chain.run_id,
+        round=0,
+        view=0,
+        parent=s.at,
+        state_digest=s.loaded,
+        announces=(),
+        roster=tuple(sorted([s.me, *(m.signer for m in admitted)])),
+        admissions=admitted,
+        cursor=0,
+        weight=0,
+    )
+    return [act.PublishCommit(commit)]
+
+
+def _take(s: RoundState, announce: SignedAnnounce, now: float) -> list[Action]:
+    author = announce.signer
+    known = s.announces.get(author)
+    if known is not None:
+        same = known.hash == announce.hash
+        return [] if same else [act.Refuse(author, "equivocation")]
+    assert s.head is not None
+    try:
+        check_announce(s.rules.chain, announce.message, author, s.head)
+    except ProtocolError as error:
+        return [act.Refuse(author, error.reason)]
+    s.announces[author] = announce
+    s.arrived[author] = now
+    if author != s.me:
+        return [act.Check(announce)]
+    s.own = announce
+    s.sound.add(s.me)
+    return progress(s, now)
+
+
+def _keep_early(s: RoundState, announce: SignedAnnounce) -> None:
+    s.early.setdefault(announce.message.parent, {}).setdefault(announce.signer, announce)
+    while len(s.early) > MAX_EARLY_PARENTS:
+        del s.early[next(iter(s.early))]
+
+
+def _note_completeness(s: RoundState, now: float) -> None:
+    if missing(s):
+        s.complete_since = None
+    elif s.complete_since is None:
+        s.complete_since = now
+
+
+def _pass_over_leaders(s: RoundState, now: float) -> None:
+    if s.published_view == s.view and s.leader == s.me:
+        return
+    if now >= commit_due(s):
+        s.view += 1
+        s.view_since = now
+    for _ in s.roster:
+        if s.leader_alive:
+            break
+        s.view += 1
+        s.view_since = now
+
+
+def _publish(s: RoundState) -> list[Action]:
+    """Build the commit: sound contributions from the agreed state, and the next roster."""
+    assert s.head is not None
+    agreed = majority(s.announces[p].message.state_digest for p in s.sound)
+    assert agreed is not None
+    chosen = [s.announces[p] for p in sorted(s.sound)]
+    included = tuple(a for a in chosen if a.message.state_digest == agreed)
+    refused = [act.Refuse(a.signer, "state-digest") for a in chosen if a not in included]
+    newcomers = _newcomers(s)
+    staying = set(s.live_roster) | {a.signer for a in included}
+    commit = Commit(
+        run_id=s.rules.chain.run_id,
+        round=s.round,
+        view=s.view,
+        parent=s.at,
+        state_digest=agreed,
+        announces=included,
+        roster=tuple(sorted(staying | {m.signer for m in newcomers})),
+        admissions=newcomers,
+        cursor=s.head.cursor + s.rules.chain.steps * len(s.roster),
+        weight=s.head.weight + sum(a.message.text_tokens for a in included),
+    )
+    return [*refused, act.PublishCommit(commit)]
+
+
+def _newcomers(s: RoundState) -> tuple[SignedMember, ...]:
+    """Return the live members that are in step but not in the roster, as far as there is room."""
+    here = [p for p in s.others if p in s.positions and s.positions[p].head == s.at]
+    waiting = [s.members[p] for p in here if p not in s.roster and p in s.members]
+    room = s.rules.chain.max_peers - len(s.roster)
+    return _by_peer(waiting[: max(0, room)])
+
+
+def _by_peer(members: list[SignedMember]) -> tuple[SignedMember, ...]:
+    return tuple(sorted(members, key=lambda member: member.signer))

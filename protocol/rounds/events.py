@@ -1,0 +1,176 @@
+"""Everything that can happen to the round state machine.
+
+Results of actions come back as events; what no longer fits the state is recognised by the
+commit or parent it names and dropped.
+"""
+
+from dataclasses import dataclass
+
+from skerry.protocol.ids import CommitHash, Digest, PeerId
+from skerry.protocol.messages import (
+    ShardPayload,
+    SignedAnnounce,
+    SignedCommit,
+    SignedHeartbeat,
+    SignedMember,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalState:
+    """Parameters that lie complete in this node's blob store."""
+
+    digest: Digest
+    shards: tuple[ShardPayload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What this node had stored of the run when it last ran; sent once, before all else."""
+
+    commits: tuple[SignedCommit, ...]
+    """Parents before children."""
+    own: tuple[SignedAnnounce, ...]
+    """At least those of the last 2 x replay rounds: their payloads are kept until settled."""
+    states: tuple[LocalState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeReady:
+    """The compute process is up; it has no parameters yet."""
+
+    ledger: tuple[CommitHash, ...]
+    """Parents of own contributions whose fate the error feedback still has to follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeLost:
+    """The compute process died; whatever was asked of it will not be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateLoaded:
+    """The compute process holds these parameters as a round's start."""
+
+    state: LocalState
+
+
+@dataclass(frozen=True, slots=True)
+class StateFailed:
+    """A state could not be had from anyone that was asked."""
+
+    digest: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The inner steps upon ``parent`` have ended."""
+
+    parent: CommitHash
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The contribution upon ``parent`` is durable; no shards if there is nothing to send."""
+
+    parent: CommitHash
+    text_tokens: int
+    round_tokens: int
+    loss: float
+    shards: tuple[ShardPayload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceReceived:
+    """A contribution was announced, by another peer or by this one."""
+
+    announce: SignedAnnounce
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An announced contribution was fetched and decoded; an empty ``reason`` means sound."""
+
+    announce: str
+    """Hash of the announcement."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitsReceived:
+    """Commits arrived, parents before children: a new one, or part of a chain."""
+
+    commits: tuple[SignedCommit, ...]
+    source: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All payloads of a commit are here, or some could not be had."""
+
+    commit: CommitHash
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The outer update of a commit is done."""
+
+    commit: CommitHash
+    state: LocalState
+    rejected: tuple[tuple[PeerId, str], ...]
+    """Contributions that counted as zero, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLearned:
+    """A member's record was checked and admitted."""
+
+    member: SignedMember
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReceived:
+    """A peer says where it stands."""
+
+    heartbeat: SignedHeartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """A peer is heard again, or for the first time."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """A peer has been silent for longer than its deadline, or has said goodbye."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A deadline may have passed."""
+
+
+Event = (
+    Restored
+    | ComputeReady
+    | ComputeLost
+    | StateLoaded
+    | StateFailed
+    | Trained
+    | Encoded
+    | AnnounceReceived
+    | Checked
+    | CommitsReceived
+    | Gathered
+    | Applied
+    | MemberLearned
+    | HeartbeatReceived
+    | PeerUp
+    | PeerDown
+    | Tick
+)

@@ -1,0 +1,433 @@
+"""Moving to the winning chain: replay, step back, or download; then begin the next round.
+
+One mechanism for a new commit, for a peer that fell behind, for a joiner, for the side that
+loses after a partition and for a peer whose parameters diverged: find the newest state on the
+way to the goal that is at hand, load it if need be, and apply the commits that follow.
+"""
+
+from skerry.protocol.compute import Verdict
+from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, short
+from skerry.protocol.messages import Commit
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds.actions import Action
+from skerry.protocol.rounds.events import Applied, Gathered, LocalState, StateFailed, StateLoaded
+from skerry.protocol.rounds.state import (
+    KEPT_STATES,
+    Phase,
+    RoundState,
+    contributions_of,
+    outcome_key,
+)
+
+_MAX_FAILURES = 4
+"""Attempts at a state before it counts as lost: two by replay and two by download."""
+
+BUSY = {Phase.LOADING, Phase.APPLYING}
+"""The compute process is changing its parameters: a new plan waits for that to end."""
+
+ROUND = {Phase.TRAINING, Phase.ENCODING, Phase.COLLECTING}
+"""This peer takes part in the round upon ``at``."""
+
+
+def enter(s: RoundState, phase: Phase, now: float) -> None:
+    """Change the phase and note since when."""
+    if s.phase is not phase:
+        s.phase, s.phase_since = phase, now
+
+
+def consider(s: RoundState, now: float) -> list[Action]:
+    """Move to the winning commit if this peer is not there or on its way."""
+    if s.phase is Phase.STARTING:
+        return []
+    best, current = s.chain.best(s.banned), s.goal or s.at
+    if best == current or s.chain.rank(best) <= s.chain.rank(current):
+        return []
+    if _passes_over_us(s, best):
+        return []
+    if s.goal is not None and s.chain.is_ancestor(s.goal, best):
+        s.queue += _between(s, s.goal, best)
+        s.goal = best
+        return []
+    _observe_round(s, best)
+    s.goal = best
+    if s.phase in BUSY:
+        s.queue = []  # the plan in progress led elsewhere; see _continue
+        return []
+    return plan(s, now)
+
+
+def _passes_over_us(s: RoundState, best: CommitHash) -> bool:
+    """Say whether ``best`` only claims that the roster is gone, while this peer trains in it.
+
+    Such a commit adds no weight (takeover.py): what the roster goes on to commit will beat it,
+    and should others have gone on without us, their next commit will beat what we have.
+    """
+    if s.goal is not None or s.phase not in ROUND or s.me not in s.roster:
+        return False
+    added = s.chain.weight_of(best) - s.chain.weight_of(s.at)
+    return not added and s.chain.is_ancestor(s.at, best)
+
+
+def plan(s: RoundState, now: float) -> list[Action]:
+    """Find the way from the newest usable state to the goal and take its first step."""
+    s.goal = s.goal or s.chain.best(s.banned)
+    s.retry_at, s.queue, child = None, [], None
+    # A replay that fails again and again (the agreed state differs from ours and nobody keeps
+    # it any more) gives way to the newest state, and that in turn if nobody has it.
+    replayable = s.rules.replay if s.failures % 4 < 2 else 0
+    notes: list[Action] = []
+    for commit in s.chain.path(s.goal):
+        digest = _digest_after(s, commit, child)
+        if commit == s.at and child is not None and s.loaded not in (None, digest):
+            notes = [_reject_own_state(s, child)]
+        if _usable(s, digest):
+            return notes + _start_from(s, commit, digest, now)
+        if len(s.queue) > replayable:
+            return notes + _download(s, now)
+        s.queue.insert(0, commit)
+        child = s.chain[commit].message
+    root = s.rules.chain.root
+    return notes + _start_from(s, root, _digest_after(s, root, child), now)
+
+
+def on_loaded(s: RoundState, event: StateLoaded, now: float) -> list[Action]:
+    """The compute process holds a state: go on from the commit after which it stands."""
+    if s.phase is not Phase.LOADING or s.base is None:
+        return []
+    if s.loading not in (None, event.state.digest):
+        return []  # asked for before the compute process was lost
+    s.at, s.base = s.base, None
+    _remember(s, s.at, event.state)
+    return _continue(s, now)
+
+
+def on_load_failed(s: RoundState, event: StateFailed, now: float) -> list[Action]:
+    """Nobody could give the state: try again, perhaps with a newer one, or do without it."""
+    if s.phase is not Phase.LOADING or event.digest != s.loading:
+        return []
+    s.failures += 1
+    if s.failures >= _MAX_FAILURES and s.queue and not _somebody_applied(s, s.queue[0]):
+        return _drop(s, s.queue[0], "the state before", now)
+    s.retry_at = now + s.rules.grace / 2
+    name = short(event.digest) if event.digest else "initial"
+    return [act.Note(True, f"state {name} could not be loaded; trying again")]
+
+
+def on_gathered(s: RoundState, event: Gathered, now: float) -> list[Action]:
+    """All payloads of the next commit are here, or cannot be had."""
+    if s.phase is not Phase.FETCHING or not s.queue or s.queue[0] != event.commit:
+        return []
+    if not event.complete:
+        return _unavailable(s, event.commit, now)
+    enter(s, Phase.APPLYING, now)
+    commit = s.chain[event.commit].message
+    apply = act.Apply(event.commit, commit.round, contributions_of(commit))
+    return [*_leave_round(s), apply]
+
+
+def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
+    """The update of a commit is done."""
+    if s.phase is not Phase.APPLYING:
+        return []
+    s.at = event.commit
+    _remember(s, event.commit, event.state)
+    s.outcomes[outcome_key(s.chain[event.commit].message)] = event.state.digest
+    if s.queue and s.queue[0] == event.commit:
+        s.queue.pop(0)
+    refusals: list[Action] = [act.Refuse(peer, reason) for peer, reason in event.rejected]
+    return refusals + _continue(s, now)
+
+
+def on_compute_lost(s: RoundState, now: float) -> list[Action]:
+    """Nothing that was asked of the compute process will be answered."""
+    s.loaded, s.base, s.queue, s.retry_at = None, None, [], None
+    s.training, s.encoding = False, None
+    s.verdicts.clear()
+    enter(s, Phase.STARTING, now)
+    return [act.Note(True, "the compute process ended; it is being restarted")]
+
+
+def settle(s: RoundState) -> list[Action]:
+    """Tell the error feedback what changed in the fate of own contributions."""
+    included: dict[CommitHash, bool] = {}
+    oldest = min(map(s.chain.round_of, s.history), default=0)
+    for name in s.chain.path(s.at):
+        commit = s.chain[name].message
+        if commit.round <= oldest:
+            break
+        included[commit.parent] = any(a.signer == s.me for a in commit.announces)
+    news = {p: included.get(p, False) for p in s.history if p != s.at}
+    changed = {p: fate for p, fate in news.items() if s.verdicts.get(p) != fate}
+    s.verdicts = news
+    verdicts = tuple(Verdict(parent, fate) for parent, fate in sorted(changed.items()))
+    return [act.Settle(verdicts)] if verdicts else []
+
+
+def forget_settled(s: RoundState) -> None:
+    """Forget own contributions too old to change; what became of them must be on disk by now."""
+    horizon = s.chain.round_of(s.at) - 2 * s.rules.replay
+    for parent in [p for p in s.verdicts if s.chain.round_of(p) < horizon - 1]:
+        s.history.pop(parent, None)
+        s.unsent.pop(parent, None)
+
+
+def unban(s: RoundState, head: CommitHash) -> None:
+    """A live peer has applied ``head``, so the payloads up to there exist."""
+    s.banned = {bad for bad in s.banned if not s.chain.is_ancestor(bad, head)}
+
+
+def _continue(s: RoundState, now: float) -> list[Action]:
+    """Go on after a state change: the goal may have moved to another branch meanwhile."""
+    if s.goal is not None and not s.queue and s.goal != s.at:
+        return plan(s, now)
+    return _advance(s, now)
+
+
+def _advance(s: RoundState, now: float) -> list[Action]:
+    left: list[Action] = []
+    while s.queue:
+        commit = s.chain[s.queue[0]].message
+        if commit.state_digest != s.loaded:
+            return left + _heal(s, commit, now)
+        if commit.announces:
+            enter(s, Phase.FETCHING, now)
+            holders = _holders(s, s.queue[0])
+            return [*left, act.Gather(s.queue[0], contributions_of(commit), holders)]
+        left += _leave_round(s)
+        s.at = s.queue.pop(0)
+        s.digests[s.at] = commit.state_digest
+    return left + _arrive(s, now)
+
+
+def _usable(s: RoundState, digest: Digest | None) -> bool:
+    return digest is not None and (digest == s.loaded or digest in s.states)
+
+
+def _start_from(
+    s: RoundState, commit: CommitHash, digest: Digest | None, now: float
+) -> list[Action]:
+    """Begin the move at ``commit``, after which the state ``digest`` stands."""
+    if digest is not None and digest == s.loaded:
+        left = _leave_round(s) if commit != s.at else []
+        s.at, s.digests[commit] = commit, digest
+        return left + _advance(s, now)
+    local = s.states.get(digest) if digest is not None else None
+    s.base, s.loading = commit, digest if local else None
+    enter(s, Phase.LOADING, now)
+    return [*_leave_round(s), act.LoadState(s.loading, local, ())]
+
+
+def _download(s: RoundState, now: float) -> list[Action]:
+    """Too far behind to replay: take the newest state that a commit vouches for."""
+    assert s.goal is not None
+    goal = s.chain[s.goal].message
+    s.queue = [s.goal]
+    text = f"downloading the state before round {goal.round}"
+    return [act.Note(False, text), *_load_from_peers(s, goal, s.goal, now)]
+
+
+def _heal(s: RoundState, commit: Commit, now: float) -> list[Action]:
+    """Own parameters differ from those the others agreed on: take theirs."""
+    note = _reject_own_state(s, commit)
+    return [note, *_load_from_peers(s, commit, s.queue[0], now)]
+
+
+def _reject_own_state(s: RoundState, commit: Commit) -> Action:
+    """Own parameters are not those upon which ``commit`` builds: say so, and do not keep them."""
+    assert s.loaded is not None
+    mine, theirs = short(s.loaded), short(commit.state_digest)
+    text = f"state {mine} differs from the agreed {theirs} before round {commit.round}: healing"
+    s.states.pop(s.loaded, None)
+    return act.Note(True, text)
+
+
+def _load_from_peers(s: RoundState, commit: Commit, name: CommitHash, now: float) -> list[Action]:
+    s.base, s.loading = commit.parent, commit.state_digest
+    enter(s, Phase.LOADING, now)
+    local = s.states.get(commit.state_digest)
+    load = act.LoadState(commit.state_digest, local, _holders(s, name))
+    return [*_leave_round(s), load]
+
+
+def _holders(s: RoundState, commit: CommitHash) -> tuple[PeerId, ...]:
+    """Return live peers, those that have applied the commit first, then its contributors."""
+    signed = s.chain.get(commit)
+    authors = {a.signer for a in signed.message.announces} if signed else set()
+
+    def preference(peer: PeerId) -> tuple[bool, bool, PeerId]:
+        position = s.positions.get(peer)
+        there = position is not None and position.round >= s.chain.round_of(commit)
+        return not there, peer not in authors, peer
+
+    return tuple(sorted(s.alive - {s.me}, key=preference))
+
+
+def _unavailable(s: RoundState, commit: CommitHash, now: float) -> list[Action]:
+    """Payloads are missing: wait for a peer that has them, jump over them, or drop the commit."""
+    s.failures += 1
+    if len(s.queue) > 1 and s.failures > 1:
+        return _download(s, now)
+    if _somebody_applied(s, commit):
+        s.retry_at = now + s.rules.grace / 2
+        return []
+    return _drop(s, commit, "all contributions of", now)
+
+
+def _drop(s: RoundState, commit: CommitHash, what: str, now: float) -> list[Action]:
+    """Leave out a commit that cannot be applied, until a peer shows that it can (unban)."""
+    s.banned.add(commit)
+    s.goal, s.queue, s.failures = None, [], 0
+    text = f"nobody has {what} round {s.chain.round_of(commit)}: doing without"
+    way = _resume(s, now) if s.loaded is not None else plan(s, now)
+    return [act.Note(True, text), *way]
+
+
+def _somebody_applied(s: RoundState, commit: CommitHash) -> bool:
+    return any(_has_applied(s, peer, commit) for peer in s.alive)
+
+
+def _has_applied(s: RoundState, peer: PeerId, commit: CommitHash) -> bool:
+    position = s.positions.get(peer)
+    return (
+        position is not None
+        and position.head in s.chain
+        and s.chain.is_ancestor(commit, position.head)
+    )
+
+
+def _leave_round(s: RoundState) -> list[Action]:
+    """Keep what was trained upon ``at`` as error feedback before the parameters change."""
+    if not s.training:
+        return []
+    s.training = False
+    return [act.FinishTraining(), act.Encode(s.at, send=False)]
+
+
+def _resume(s: RoundState, now: float) -> list[Action]:
+    """Go back to the round upon ``at`` after a move that led nowhere."""
+    s.view += 1
+    s.view_since = now
+    better = s.chain.best(s.banned)
+    if s.chain.rank(better) > s.chain.rank(s.at):
+        s.goal = better
+        return plan(s, now)
+    return _begin_round(s, now) if s.round_at == s.at else _arrive(s, now)
+
+
+def encode_trained(s: RoundState, now: float) -> list[Action]:
+    """Turn the finished inner steps into a contribution."""
+    s.training, s.encoding = False, s.at
+    enter(s, Phase.ENCODING, now)
+    return [act.Encode(s.at, send=True)]
+
+
+def _arrive(s: RoundState, now: float) -> list[Action]:
+    """In step with the goal: settle what was sent before, tidy up, begin the next round."""
+    s.goal, s.failures = None, 0
+    actions = [*settle(s), act.StoreStates(tuple(s.states.values())), *_retain(s)]
+    actions += _evaluate(s)
+    if s.round_at != s.at:
+        _reset_round(s, now)
+    return actions + _begin_round(s, now)
+
+
+def _begin_round(s: RoundState, now: float) -> list[Action]:
+    """Begin the round upon ``at``, or go on with it where it was left."""
+    if s.head is None:
+        enter(s, Phase.WAITING, now)
+        return []
+    if s.finished:
+        enter(s, Phase.DONE, now)
+        return []
+    if s.me not in s.roster:
+        enter(s, Phase.OBSERVING, now)
+        return []
+    if s.training:
+        enter(s, Phase.TRAINING, now)
+        return encode_trained(s, now) if s.trained else []
+    if s.encoding == s.at:
+        enter(s, Phase.ENCODING, now)
+        return []
+    sent = s.own or s.history.get(s.at)
+    announce = sent.message if sent else s.unsent.get(s.at)
+    if announce is not None:
+        enter(s, Phase.COLLECTING, now)
+        return [act.PublishAnnounce(announce)]
+    enter(s, Phase.TRAINING, now)
+    s.training, s.trained, s.finishing = True, False, False
+    slot = s.roster.index(s.me)
+    return [act.Train(s.round, s.at, s.head.cursor, slot, len(s.roster))]
+
+
+def _reset_round(s: RoundState, now: float) -> None:
+    s.round_at, s.round_since, s.view, s.view_since = s.at, now, 0, now
+    s.own, s.complete_since, s.published_view = None, None, None
+    s.resent_at = now
+    s.unheard = set(s.roster) - s.alive - s.lost - {s.me}
+    s.announces, s.arrived, s.sound, s.unsound = {}, {}, set(), set()
+
+
+def _evaluate(s: RoundState) -> list[Action]:
+    done = s.chain.round_of(s.at)
+    due = done >= 0 and (done % s.rules.validation_every == 0 or s.finished)
+    return [act.Evaluate(done)] if due and s.round_at != s.at else []
+
+
+def _retain(s: RoundState) -> list[Action]:
+    """Keep recent states, the payloads others may still ask for, and own open contributions.
+
+    Nothing is removed while there are own contributions whose payloads are not known here: they
+    may have to go back into the error feedback.
+    """
+    unsigned = {parent for parent, announce in s.history.items() if announce is None}
+    if s.encoding is not None or unsigned - s.unsent.keys():
+        return []
+    kept: set[Address] = {x.address for state in s.states.values() for x in state.shards}
+    for name in s.chain.path(s.at):
+        commit = s.chain[name].message
+        if commit.round < s.chain.round_of(s.at) - s.rules.replay:
+            break
+        kept |= {x.address for a in commit.announces for x in a.message.shards}
+    pending = [a for early in s.early.values() for a in early.values()]
+    pending += s.announces.values()
+    pending += [a for a in s.history.values() if a is not None]
+    known = [*(announce.message for announce in pending), *s.unsent.values()]
+    kept |= {x.address for announce in known for x in announce.shards}
+    return [act.Retain(frozenset(kept))]
+
+
+def _remember(s: RoundState, commit: CommitHash, state: LocalState) -> None:
+    s.loaded = state.digest
+    s.digests[commit] = state.digest
+    s.states.pop(state.digest, None)
+    s.states[state.digest] = state
+    while len(s.states) > KEPT_STATES:
+        del s.states[next(iter(s.states))]
+
+
+def _digest_after(s: RoundState, commit: CommitHash, child: Commit | None) -> Digest | None:
+    """Return the digest of the state after ``commit``: agreed if its child is known, else own."""
+    if child is not None:
+        return child.state_digest
+    signed = s.chain.get(commit)
+    outcome = s.outcomes.get(outcome_key(signed.message)) if signed else None
+    return s.digests.get(commit) or outcome
+
+
+def _between(s: RoundState, old: CommitHash, new: CommitHash) -> list[CommitHash]:
+    """Return the commits after ``old`` up to ``new``, oldest first."""
+    found: list[CommitHash] = []
+    for commit in s.chain.path(new):
+        if commit == old:
+            break
+        found.insert(0, commit)
+    return found
+
+
+def _observe_round(s: RoundState, best: CommitHash) -> None:
+    commit = s.chain[best].message
+    if commit.parent != s.at or s.round_at != s.at:
+        return
+    times = [s.arrived[a.signer] for a in commit.announces if a.signer in s.arrived]
+    if times:
+        s.deadline.observe(max(times) - s.round_since)

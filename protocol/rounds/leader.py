@@ -1,0 +1,24 @@
+"""Who leads a round: a pure function that every peer computes alike (DESIGN 7.2)."""
+
+from functools import lru_cache
+from hashlib import blake2b
+
+from skerry.protocol.ids import PeerId, RunId
+
+MAX_VIEW = 4096
+"""Views beyond this are refused: nobody waits that long, so it is a forged claim."""
+
+
+def leader_of(run_id: RunId, round_number: int, view: int, roster: tuple[PeerId, ...]) -> PeerId:
+    """Return the leader of a view; successive views of a round go through the whole roster."""
+    return succession(run_id, round_number, roster)[view % len(roster)]
+
+
+def succession(run_id: RunId, round_number: int, peers: tuple[PeerId, ...]) -> list[PeerId]:
+    """Return ``peers`` in the order in which they lead a round."""
+    return sorted(peers, key=lambda peer: _rank(run_id, round_number, peer))
+
+
+@lru_cache(maxsize=4096)  # asked for at every event of a round
+def _rank(run_id: RunId, round_number: int, peer: PeerId) -> bytes:
+    return blake2b(f"{run_id}/{round_number}/{peer}".encode(), digest_size=16).digest()

@@ -1,0 +1,218 @@
+"""The round state machine: apply(state, event, now) -> actions (DESIGN 3 and 7).
+
+No clock, no I/O, no randomness: a recorded list of events and times replays a node exactly.
+The edge carries out the actions in order and feeds their results back as events.
+"""
+
+from typing import assert_never
+
+from skerry.protocol.errors import ProtocolError
+from skerry.protocol.ids import CommitHash, PeerId
+from skerry.protocol.messages import SignedCommit, SignedHeartbeat, SignedMember
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds.actions import Action
+from skerry.protocol.rounds.collecting import (
+    collect_deadline,
+    commit_due,
+    hearing_deadline,
+    on_announce,
+    on_checked,
+    on_encoded,
+    on_trained,
+    progress,
+    resend,
+    start_run,
+    take_early,
+)
+from skerry.protocol.rounds.events import Event
+from skerry.protocol.rounds.following import (
+    consider,
+    on_applied,
+    on_compute_lost,
+    on_gathered,
+    on_load_failed,
+    on_loaded,
+    plan,
+    unban,
+)
+from skerry.protocol.rounds.state import Phase, Position, RoundState
+from skerry.protocol.rounds.takeover import take_over, takeover_due
+
+MOVING = {Phase.STARTING, Phase.LOADING, Phase.FETCHING, Phase.APPLYING}
+
+
+def apply(s: RoundState, event: Event, now: float) -> list[Action]:
+    """Take in one event and return what is to be done, in order.
+
+    ``now`` is monotonic seconds and never runs backwards.
+    """
+    moved = s.phase in MOVING
+    actions = _dispatch(s, event, now)
+    if moved and s.phase not in MOVING:
+        actions += start_run(s) + take_early(s, now)
+    return actions
+
+
+def next_deadline(s: RoundState) -> float | None:
+    """Return when the next Tick is due, if nothing else happens before."""
+    times = [s.retry_at] if s.retry_at is not None else []
+    if s.phase is Phase.TRAINING and not s.finishing:
+        times.append(s.round_since + s.deadline.seconds)
+    if s.phase is Phase.COLLECTING:
+        if s.own is not None:
+            times.append(s.resent_at + s.rules.grace)
+        if s.unheard:
+            times.append(hearing_deadline(s))
+        if s.leader != s.me or s.published_view != s.view:
+            times.append(commit_due(s))
+        if s.leader == s.me and s.published_view != s.view and s.sound:
+            times.append(max(collect_deadline(s), s.view_since))
+    takeover = takeover_due(s)
+    if takeover is not None:
+        times.append(takeover)
+    return min(times, default=None)
+
+
+def _dispatch(s: RoundState, event: Event, now: float) -> list[Action]:
+    match event:
+        case ev.Restored():
+            return _on_restored(s, event)
+        case ev.ComputeReady():
+            return _on_compute_ready(s, event, now)
+        case ev.ComputeLost():
+            return on_compute_lost(s, now)
+        case ev.StateLoaded():
+            return on_loaded(s, event, now)
+        case ev.StateFailed():
+            return on_load_failed(s, event, now)
+        case ev.Trained():
+            return on_trained(s, event, now)
+        case ev.Encoded():
+            return on_encoded(s, event, now)
+        case ev.AnnounceReceived():
+            return on_announce(s, event.announce, now)
+        case ev.Checked():
+            return on_checked(s, event, now)
+        case ev.CommitsReceived():
+            return _on_commits(s, event, now)
+        case ev.Gathered():
+            return on_gathered(s, event, now)
+        case ev.Applied():
+            return on_applied(s, event, now)
+        case ev.MemberLearned():
+            _learn_member(s, event.member)
+            return start_run(s)
+        case ev.HeartbeatReceived():
+            return _on_heartbeat(s, event.heartbeat, now)
+        case ev.PeerUp():
+            return _on_peer_up(s, event.peer, now)
+        case ev.PeerDown():
+            return _on_peer_down(s, event.peer, now)
+        case ev.Tick():
+            return _on_tick(s, now)
+        case _:
+            assert_never(event)
+
+
+def _on_restored(s: RoundState, event: ev.Restored) -> list[Action]:
+    for commit in event.commits:
+        s.chain.add(commit)
+        _learn_members(s, commit)
+    s.states = {state.digest: state for state in event.states}
+    s.history = {announce.message.parent: announce for announce in event.own}
+    return []
+
+
+def _on_compute_ready(s: RoundState, event: ev.ComputeReady, now: float) -> list[Action]:
+    for parent in event.ledger:
+        s.history.setdefault(parent, None)
+    s.phase, s.goal = Phase.LOADING, None
+    return plan(s, now)
+
+
+def _on_commits(s: RoundState, event: ev.CommitsReceived, now: float) -> list[Action]:
+    actions: list[Action] = []
+    new: list[SignedCommit] = []
+    for commit in event.commits:
+        if CommitHash(commit.hash) in s.chain:
+            continue
+        try:
+            s.chain.add(commit)
+        except ProtocolError as error:
+            if error.reason == "unknown-parent":
+                actions += _ask_chain(s, event.source, CommitHash(commit.hash), now)
+            else:
+                actions.append(act.Refuse(event.source, error.reason))
+            break
+        _learn_members(s, commit)
+        new.append(commit)
+    if new:
+        actions.append(act.StoreCommits(tuple(new)))
+    return actions + consider(s, now)
+
+
+def _learn_members(s: RoundState, commit: SignedCommit) -> None:
+    for member in commit.message.admissions:
+        _learn_member(s, member)
+
+
+def _learn_member(s: RoundState, member: SignedMember) -> None:
+    """Keep a peer's newest record: others may pass on an old one, with addresses long gone."""
+    known = s.members.get(member.signer)
+    if known is None or known.message.expires_at < member.message.expires_at:
+        s.members[member.signer] = member
+
+
+def _on_heartbeat(s: RoundState, heartbeat: SignedHeartbeat, now: float) -> list[Action]:
+    beat, peer = heartbeat.message, heartbeat.signer
+    s.positions[peer] = Position(beat.head, beat.head_round, beat.weight)
+    if beat.head in s.chain:
+        unban(s, beat.head)
+        return consider(s, now) + start_run(s)
+    theirs = (beat.weight, beat.head_round, -int(beat.head, 16))
+    if theirs > s.chain.rank(s.goal or s.at):
+        return _ask_chain(s, peer, beat.head, now)
+    return []
+
+
+def _ask_chain(s: RoundState, peer: PeerId, head: CommitHash, now: float) -> list[Action]:
+    """Ask for the chain up to ``head``: first its newest part, then all of it."""
+    last_head, last_time = s.asked.get(peer, (None, -s.rules.grace))
+    if now < last_time + s.rules.grace / 2:
+        return []
+    s.asked[peer] = (head, now)
+    recent = max(0, s.chain.round_of(s.at) - s.rules.replay)
+    return [act.AskChain(peer, 0 if last_head == head else recent)]
+
+
+def _on_peer_up(s: RoundState, peer: PeerId, now: float) -> list[Action]:
+    if peer == s.me:
+        return []
+    s.alive.add(peer)
+    s.lost.discard(peer)
+    s.unheard.discard(peer)
+    again: list[Action] = []
+    if s.own is not None and s.phase is Phase.COLLECTING:
+        again = [act.Broadcast(s.own.envelope, (peer,))]
+    return again + start_run(s) + progress(s, now)
+
+
+def _on_peer_down(s: RoundState, peer: PeerId, now: float) -> list[Action]:
+    s.alive.discard(peer)
+    s.unheard.discard(peer)
+    s.lost.add(peer)
+    s.positions.pop(peer, None)
+    return progress(s, now)
+
+
+def _on_tick(s: RoundState, now: float) -> list[Action]:
+    if s.retry_at is not None and now >= s.retry_at:
+        s.goal = None
+        return plan(s, now)
+    if s.phase is Phase.TRAINING and not s.finishing:
+        if now < s.round_since + s.deadline.seconds:
+            return []
+        s.finishing = True
+        return [act.FinishTraining()]
+    return start_run(s) + resend(s, now) + progress(s, now) + take_over(s, now)

@@ -1,0 +1,255 @@
+"""What one node knows of a run: the only thing the round state machine changes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from skerry.protocol.compute import Contribution
+from skerry.protocol.ids import CommitHash, Digest, PeerId
+from skerry.protocol.manifest import Manifest
+from skerry.protocol.messages import Announce, Commit, SignedAnnounce, SignedMember
+from skerry.protocol.rounds.chain import AdmissionCheck, Chain, ChainRules
+from skerry.protocol.rounds.deadline import RoundDeadline
+from skerry.protocol.rounds.events import LocalState
+from skerry.protocol.rounds.leader import leader_of
+
+KEPT_STATES = 3
+"""Parameter states that stay in the blob store: for joiners, and to step back after a fork."""
+
+
+class Phase(StrEnum):
+    """What the node is doing; what it waits for follows from it (waiting.py)."""
+
+    STARTING = "starting"
+    """The compute process is not up."""
+    LOADING = "loading"
+    """The compute process takes in a state, downloaded if need be."""
+    WAITING = "waiting"
+    """The run has not begun: members are missing."""
+    OBSERVING = "observing"
+    """In step, but not in the roster: the next commit will take this peer in."""
+    TRAINING = "training"
+    ENCODING = "encoding"
+    COLLECTING = "collecting"
+    """Announced; waiting for the others' contributions and the commit."""
+    FETCHING = "fetching"
+    APPLYING = "applying"
+    DONE = "done"
+    """All rounds of the manifest are trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The manifest's settings as the state machine uses them. Durations in seconds."""
+
+    chain: ChainRules
+    min_peers: int
+    rounds: int
+    """0: without end."""
+    deadline_min: float
+    deadline_max: float
+    deadline_factor: float
+    grace: float
+    replay: int
+    validation_every: int
+
+
+def rules_of(manifest: Manifest, payload_limits: tuple[tuple[str, int], ...]) -> Rules:
+    """Read the rules from a manifest; the limits come from the codec."""
+    chain = ChainRules(
+        run_id=manifest.run_id,
+        owner=manifest.owner,
+        max_peers=manifest.peers.max,
+        rounds=manifest.rounds,
+        steps=manifest.inner.steps,
+        max_round_tokens=manifest.max_round_tokens,
+        payload_limits=payload_limits,
+    )
+    return Rules(
+        chain=chain,
+        min_peers=manifest.peers.min,
+        rounds=manifest.rounds,
+        deadline_min=manifest.round.deadline_min,
+        deadline_max=manifest.round.deadline_max,
+        deadline_factor=manifest.round.deadline_factor,
+        grace=manifest.round.grace,
+        replay=manifest.round.replay,
+        validation_every=manifest.data.validation_every,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a peer says it stands."""
+
+    head: CommitHash
+    round: int
+    weight: int
+
+
+@dataclass(slots=True)
+class RoundState:
+    """Mutable state of one node in one run; changed by machine.apply alone."""
+
+    me: PeerId
+    rules: Rules
+    chain: Chain
+    deadline: RoundDeadline
+    at: CommitHash
+    """Newest commit whose update is applied here; the root before the first."""
+
+    phase: Phase = Phase.STARTING
+    phase_since: float = 0.0
+    round_since: float = 0.0
+    """When the current round began here."""
+    loaded: Digest | None = None
+    """Digest of the parameters in the compute process; None while it has none."""
+    goal: CommitHash | None = None
+    """Commit that is being moved to; None in step."""
+    queue: list[CommitHash] = field(default_factory=list)
+    """Commits still to be applied on the way to the goal, oldest first."""
+    base: CommitHash | None = None
+    """Commit after which the state that is being loaded stands."""
+    loading: Digest | None = None
+    """Digest of the state that is being loaded; None if it is not known beforehand."""
+    retry_at: float | None = None
+    """When a failed move is tried again."""
+    failures: int = 0
+    """Failed attempts of the current move."""
+    banned: set[CommitHash] = field(default_factory=set)
+    """Commits whose payloads nobody has."""
+
+    round_at: CommitHash | None = None
+    """Commit to which the fields below belong."""
+    view: int = 0
+    view_since: float = 0.0
+    training: bool = False
+    """Local progress upon ``at`` exists that has not been asked to be encoded."""
+    trained: bool = False
+    """The inner steps upon ``at`` have ended."""
+    finishing: bool = False
+    """Training was told to end early."""
+    encoding: CommitHash | None = None
+    """Parent of the contribution that is being encoded."""
+    own: SignedAnnounce | None = None
+    """This peer's announcement upon ``at``, once signed."""
+    announces: dict[PeerId, SignedAnnounce] = field(default_factory=dict)
+    """Announcements upon ``at``, by author."""
+    arrived: dict[PeerId, float] = field(default_factory=dict)
+    """When each announcement upon ``at`` came in."""
+    sound: set[PeerId] = field(default_factory=set)
+    """Authors whose contribution is here and decodes."""
+    unsound: set[PeerId] = field(default_factory=set)
+    """Authors whose contribution cannot be used this round."""
+    early: dict[CommitHash, dict[PeerId, SignedAnnounce]] = field(default_factory=dict)
+    """Announcements upon commits that are not known yet."""
+    complete_since: float | None = None
+    """When the contributions of all live peers were sound."""
+    published_view: int | None = None
+    """View in which this peer has published a commit upon ``at``."""
+    resent_at: float = 0.0
+
+    digests: dict[CommitHash, Digest] = field(default_factory=dict)
+    """Own digest after each applied commit."""
+    outcomes: dict[tuple[CommitHash, tuple[str, ...]], Digest] = field(default_factory=dict)
+    """Digest after applying these contributions upon a commit: sibling commits may share it."""
+    states: dict[Digest, LocalState] = field(default_factory=dict)
+    """States that lie in the own blob store, newest last."""
+    history: dict[CommitHash, SignedAnnounce | None] = field(default_factory=dict)
+    """Own contributions by parent; None if it was not signed yet."""
+    unsent: dict[CommitHash, Announce] = field(default_factory=dict)
+    """Own contributions by parent that are encoded but not signed yet."""
+    verdicts: dict[CommitHash, bool] = field(default_factory=dict)
+    """What the error feedback was last told."""
+
+    members: dict[PeerId, SignedMember] = field(default_factory=dict)
+    alive: set[PeerId] = field(default_factory=set)
+    lost: set[PeerId] = field(default_factory=set)
+    """Peers that were heard once and have fallen silent."""
+    unheard: set[PeerId] = field(default_factory=set)
+    """Roster members that were never heard; for a grace period they count as alive."""
+    positions: dict[PeerId, Position] = field(default_factory=dict)
+    asked: dict[PeerId, tuple[CommitHash, float]] = field(default_factory=dict)
+    """For which head a peer was last asked for its chain, and when."""
+
+    @property
+    def round(self) -> int:
+        """The round being worked on."""
+        return self.chain.round_of(self.at) + 1
+
+    @property
+    def head(self) -> Commit | None:
+        """The commit being built on; None before the run has begun."""
+        signed = self.chain.get(self.at)
+        return signed.message if signed else None
+
+    @property
+    def roster(self) -> tuple[PeerId, ...]:
+        """Who trains the current round."""
+        return self.head.roster if self.head else ()
+
+    @property
+    def leader(self) -> PeerId | None:
+        """Who is to publish the current round's commit."""
+        if not self.roster:
+            return None
+        return leader_of(self.rules.chain.run_id, self.round, self.view, self.roster)
+
+    @property
+    def leader_alive(self) -> bool:
+        """Whether the leader can be expected to act."""
+        return self.leader in self.expected_roster
+
+    @property
+    def live_roster(self) -> list[PeerId]:
+        """Roster members that are alive; this peer always is."""
+        return [peer for peer in self.roster if peer in self.alive or peer == self.me]
+
+    @property
+    def expected_roster(self) -> list[PeerId]:
+        """Roster members that are alive, or may be: not heard yet is not the same as lost."""
+        live = {*self.alive, *self.unheard, self.me}
+        return [peer for peer in self.roster if peer in live]
+
+    @property
+    def others(self) -> tuple[PeerId, ...]:
+        """All live peers but this one."""
+        return tuple(sorted(self.alive - {self.me}))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the commit at hand is the run's last."""
+        return bool(self.rules.rounds) and self.chain.round_of(self.at) >= self.rules.rounds
+
+
+def new_state(me: PeerId, rules: Rules, admission: AdmissionCheck, now: float) -> RoundState:
+    """Return the state of a node that knows nothing of the run yet."""
+    return RoundState(
+        me=me,
+        rules=rules,
+        chain=Chain(rules.chain, admission),
+        deadline=RoundDeadline(rules.deadline_min, rules.deadline_max, rules.deadline_factor),
+        at=rules.chain.root,
+        phase_since=now,
+        round_since=now,
+    )
+
+
+def contributions_of(commit: Commit) -> tuple[Contribution, ...]:
+    """Return a commit's contributions in the order in which they are aggregated."""
+    return tuple(
+        Contribution(a.signer, a.message.round_tokens, a.message.shards) for a in commit.announces
+    )
+
+
+def outcome_key(commit: Commit) -> tuple[CommitHash, tuple[str, ...]]:
+    """Return what decides the parameters after a commit: its parent and its contributions."""
+    return commit.parent, tuple(a.hash for a in commit.announces)
+
+
+def majority(digests: Iterable[Digest]) -> Digest | None:
+    """Return the commonest digest; of equally common ones the lowest."""
+    counts: dict[Digest, int] = {}
+    for digest in digests:
+        counts[digest] = counts.get(digest, 0) + 1
+    return min(counts, key=lambda digest: (-counts[digest], digest), default=None)

@@ -1,0 +1,58 @@
+"""Going on when everyone who trains a round is gone, so that nobody is left to commit it.
+
+Live peers that are in step but not in the roster wait longer than any commit would take; then
+the first of them publishes a commit that includes nothing and puts them into the roster. Its
+weight is that of its parent: a commit with contributions beats it, should the old roster turn
+out to have gone on elsewhere.
+"""
+
+from skerry.protocol.ids import PeerId
+from skerry.protocol.messages import Commit
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds.actions import Action
+from skerry.protocol.rounds.collecting import collect_deadline
+from skerry.protocol.rounds.leader import succession
+from skerry.protocol.rounds.state import Phase, RoundState
+
+_VIEWS = 3
+"""Times the grace that a commit may be late before the roster counts as gone."""
+
+
+def takeover_due(s: RoundState) -> float | None:
+    """Return when this peer takes over; None while it is not its place."""
+    observing = s.phase is Phase.OBSERVING and s.published_view is None
+    if not observing or s.me not in s.members or s.alive.intersection(s.roster):
+        return None
+    place = succession(s.rules.chain.run_id, s.round, _in_step(s)).index(s.me)
+    return collect_deadline(s) + s.rules.grace * (_VIEWS + place)
+
+
+def take_over(s: RoundState, now: float) -> list[Action]:
+    """Publish a commit without contributions whose roster are the live peers in step."""
+    due = takeover_due(s)
+    if due is None or now < due:
+        return []
+    assert s.head is not None and s.loaded is not None
+    s.published_view = s.view
+    roster = _in_step(s)
+    commit = Commit(
+        run_id=s.rules.chain.run_id,
+        round=s.round,
+        view=0,
+        parent=s.at,
+        state_digest=s.loaded,
+        announces=(),
+        roster=roster,
+        admissions=tuple(s.members[peer] for peer in roster),
+        cursor=s.head.cursor + s.rules.chain.steps * len(s.roster),
+        weight=s.head.weight,
+    )
+    text = f"nobody of the roster of round {s.round} is left: going on without it"
+    return [act.Note(True, text), act.PublishCommit(commit)]
+
+
+def _in_step(s: RoundState) -> tuple[PeerId, ...]:
+    """Return this peer and the live ones that stand at the same commit, sorted."""
+    here = [p for p in s.others if p in s.positions and s.positions[p].head == s.at]
+    known = [p for p in here if p in s.members and p not in s.roster]
+    return tuple(sorted([s.me, *known[: s.rules.chain.max_peers - 1]]))

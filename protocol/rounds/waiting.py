@@ -1,0 +1,36 @@
+"""Whom or what a node waits for, in words for the log and the status (DESIGN 1)."""
+
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.rounds.collecting import missing
+from skerry.protocol.rounds.state import Phase, RoundState
+
+
+def waiting_for(s: RoundState) -> tuple[PeerId | str, ...]:
+    """Return peer ids, or a phrase where no single peer is meant; empty if nothing is awaited."""
+    match s.phase:
+        case Phase.STARTING:
+            return ("the compute process",)
+        case Phase.LOADING | Phase.FETCHING:
+            return s.others or ("a peer that has the state",)
+        case Phase.WAITING:
+            return _members(s)
+        case Phase.OBSERVING:
+            return _leader(s) if s.roster else ()
+        case Phase.COLLECTING:
+            late = [peer for peer in missing(s) if peer != s.me]
+            return tuple(late) or _leader(s)
+        case _:
+            return ()
+
+
+def _members(s: RoundState) -> tuple[PeerId | str, ...]:
+    present = len(s.alive - {s.me}) + 1
+    if present < s.rules.min_peers:
+        absent = s.rules.min_peers - present
+        return (f"{absent} more peer{'s' if absent > 1 else ''}",)
+    owner = s.rules.chain.owner
+    return () if s.me == owner else (f"the owner {short(owner)} to start the run",)
+
+
+def _leader(s: RoundState) -> tuple[PeerId | str, ...]:
+    return (s.leader,) if s.leader and s.leader != s.me else ()

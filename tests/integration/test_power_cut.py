@@ -1,0 +1,106 @@
+"""Faults of whole machines: everyone's power, one disk, one peer that is too slow."""
+
+import errno
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from swarm import Peer, Swarm
+
+pytestmark = pytest.mark.integration
+
+ROUNDS = 8
+_STEP_TOKENS = 2 * 32
+"""Text tokens of an inner step: batch size times context."""
+
+
+def test_power_cut_of_everyone(swarm: Swarm, trio: list[Peer]) -> None:
+    swarm.begin(trio, ROUNDS)
+    trio[0].wait_for("phase", phase="training", round=4)
+    for peer in trio:
+        peer.kill()
+    chains = [peer.chain(swarm.run_id) for peer in trio]
+    marks = [len(peer.recorded()) for peer in trio]
+    for peer in trio:
+        peer.restart()
+    for peer in trio:
+        peer.ready()
+    swarm.finish(trio, ROUNDS)
+    for peer, chain, mark in zip(trio, chains, marks, strict=True):
+        assert peer.chain(swarm.run_id)[: len(chain)] == chain
+        trained = [e["round"] for e in peer.recorded()[mark:] if e["event"] == "trained"]
+        assert trained
+        assert min(trained) > chain[-1].round
+
+
+def test_text_tokens_of_a_slow_peer_are_carried(swarm: Swarm, trio: list[Peer]) -> None:
+    """The chain counts each text token once, those of a round that it missed with the next."""
+    swarm.begin(trio, ROUNDS)
+    slow = next(peer for peer in trio if peer is not swarm.leader(3, trio))
+    other = next(peer for peer in trio if peer is not slow)
+    slow.wait_for("phase", phase="training", round=3)
+    with slow.frozen("compute"):
+        other.wait_for("applied", round=3)
+    end = swarm.finish(trio, ROUNDS)
+    chain = slow.chain(swarm.run_id)
+    included = [announce for commit in chain for announce in commit.announces]
+    assert chain[-1].weight == end.text_tokens
+    assert chain[-1].weight == sum(announce.message.text_tokens for announce in included)
+
+    assert slow.peer_id not in {announce.signer for announce in chain[3].announces}
+    steps = sum(e["steps"] for e in slow.recorded()[slow.since :] if e["event"] == "trained")
+    own = [announce.message for announce in included if announce.signer == slow.peer_id]
+    assert sum(announce.text_tokens for announce in own) == steps * _STEP_TOKENS
+    assert sum(announce.round_tokens for announce in own) < steps * _STEP_TOKENS
+
+
+@contextmanager
+def _small_disk(folder: Path) -> Iterator[None]:
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command, so no small disk")
+    if done.returncode:
+        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _fill(file: Path) -> None:
+    """Write until not a byte more fits."""
+    with file.open("wb", buffering=0) as ballast:
+        for size in (2**16, 2**10, 1):
+            try:
+                while ballast.write(bytes(size)):
+                    pass
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+
+
+def test_full_disk(swarm: Swarm, trio: list[Peer]) -> None:
+    """The peer says so and stays out; with room again it goes on and ends like the others."""
+    with _small_disk(swarm.folder / "small"):
+        (small,) = swarm.start("small")
+        try:
+            _fills_up(swarm, small, trio[:2])
+        finally:
+            small.terminate()
+            swarm.peers.remove(small)
+
+
+def _fills_up(swarm: Swarm, small: Peer, rest: list[Peer]) -> None:
+    ballast = small.home.path / "ballast"
+    swarm.begin([*rest, small], ROUNDS)
+    small.wait_for("applied", round=2)
+    _fill(ballast)
+    small.wait_until(lambda run: "SK-DSK-001" in small.status().warning, "complaining")
+    swarm.finish(rest, ROUNDS)
+    assert small.daemon.running
+    ballast.unlink()
+    swarm.finish([small, *rest], ROUNDS)

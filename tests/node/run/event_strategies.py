@@ -1,0 +1,89 @@
+"""Any event and any action, drawn field by field from their types."""
+
+import dataclasses
+import types
+import typing
+from functools import lru_cache
+
+import run_world
+from hypothesis import strategies as st
+
+from skerry.protocol.codec import sign_message
+from skerry.protocol.ids import Address, CommitHash, Digest, RunId
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    Envelope,
+    Heartbeat,
+    Kind,
+    MemberRecord,
+    ShardPayload,
+    Signed,
+)
+
+RUN = RunId("ab" * 32)
+SIGNERS = [run_world.signer_of(number) for number in (1, 2, 3)]
+
+
+@lru_cache
+def signed(kind: type) -> list[Signed]:
+    """Some messages of a kind that are properly signed, as all are that come in."""
+    return [sign_message(signer, message) for signer in SIGNERS for message in _messages(kind)]
+
+
+def _messages(kind: type) -> list:
+    parent, digest = CommitHash("1" * 64), Digest("2" * 64)
+    payload = ShardPayload("embed", Address("3" * 64), 17)
+    announce = Announce(RUN, 3, parent, digest, 64, 32, 1.5, (payload,))
+    member = MemberRecord(RUN, ("/ip4/10.0.0.1/tcp/1",), None, 2**33, "test")
+    match kind:
+        case _ if kind is Announce:
+            return [announce, dataclasses.replace(announce, shards=(), loss=0.25)]
+        case _ if kind is MemberRecord:
+            return [member, dataclasses.replace(member, addresses=())]
+        case _ if kind is Heartbeat:
+            return [Heartbeat(RUN, parent, 2, 64, "training", 1, 30, 12.5, 3.25)]
+        case _ if kind is Commit:
+            owner, other = sorted(SIGNERS[:2], key=lambda signer: signer.peer_id)
+            roster = (owner.peer_id, other.peer_id)
+            first = Commit(
+                RUN, 0, 0, parent, digest, (), roster, (sign_message(other, member),), 0, 0
+            )
+            included = (sign_message(owner, announce),)
+            return [first, dataclasses.replace(first, round=1, announces=included, weight=64)]
+    raise AssertionError(kind)
+
+
+def any_of(kind) -> st.SearchStrategy:
+    """Draw a value of an annotated type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Signed:
+        return st.sampled_from(signed(arguments[0]))
+    if origin in (types.UnionType, typing.Union):
+        return st.one_of([any_of(argument) for argument in arguments])
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return st.lists(any_of(arguments[0]), max_size=3).map(tuple)
+    if origin is tuple:
+        return st.tuples(*map(any_of, arguments))
+    if origin is frozenset:
+        return st.frozensets(any_of(arguments[0]), max_size=3)
+    if kind is Envelope:
+        return st.builds(
+            Envelope, st.sampled_from(Kind), st.binary(max_size=9), st.text(), st.binary(max_size=9)
+        )
+    if kind in (Announce, Commit):
+        return st.sampled_from([item.message for item in signed(kind)])
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return st.builds(kind, **{f.name: any_of(hints[f.name]) for f in dataclasses.fields(kind)})
+    plain = getattr(kind, "__supertype__", kind)
+    return _PLAIN[plain]
+
+
+_PLAIN = {
+    str: st.text(max_size=70),
+    int: st.integers(),
+    float: st.floats(allow_nan=False),
+    bool: st.booleans(),
+    type(None): st.none(),
+}

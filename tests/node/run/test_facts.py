@@ -1,0 +1,48 @@
+"""Measurements: what is counted, and by which kind."""
+
+import pytest
+
+from skerry.node.run.facts import Facts
+from skerry.protocol.compute import Progress
+from skerry.protocol.messages import ShardPayload
+
+
+def test_progress_is_the_newest_step() -> None:
+    facts = Facts()
+    facts.progressed(Progress(request=1, step=3, steps=30, loss=5.5, tokens_per_second=12.0))
+    assert (facts.step, facts.steps, facts.loss, facts.tokens_per_second) == (3, 30, 5.5, 12.0)
+
+
+def test_first_validation_loss_is_kept_beside_the_newest() -> None:
+    facts = Facts()
+    assert facts.validated_round == -1
+    facts.validated(0, 5.5)
+    facts.validated(5, 4.0)
+    assert (facts.val_loss_start, facts.val_loss, facts.validated_round) == (5.5, 4.0, 5)
+
+
+class TestSentBytes:
+    def test_payload_counts_with_what_it_would_have_been_dense(self) -> None:
+        facts = Facts(shard_params={"embed": 1000})
+        sent = facts.sent_to((ShardPayload("embed", "a" * 64, 200), False))
+        sent(150)
+        sent(50)
+        assert facts.sent_bytes == {"payload": 200}
+        assert facts.dense_bytes == 4000
+
+    def test_half_a_payload_is_half_of_its_dense_form(self) -> None:
+        facts = Facts(shard_params={"embed": 1000})
+        facts.sent_to((ShardPayload("embed", "a" * 64, 200), False))(100)
+        assert facts.dense_bytes == pytest.approx(2000)
+
+    @pytest.mark.parametrize("blob", [(ShardPayload("embed", "a" * 64, 4000), True), None])
+    def test_parameters_and_unknown_blobs_are_states(self, blob) -> None:
+        facts = Facts(shard_params={"embed": 1000})
+        facts.sent_to(blob)(300)
+        assert facts.sent_bytes == {"state": 300}
+        assert facts.dense_bytes == 0
+
+    def test_empty_and_unknown_payloads_do_no_harm(self) -> None:
+        facts = Facts()
+        facts.sent_to((ShardPayload("nothing", "a" * 64, 0), False))(0)
+        assert facts.dense_bytes == 0

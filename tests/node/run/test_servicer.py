@@ -1,0 +1,277 @@
+"""The run's door: who is let in, what is taken, and what each refusal is called."""
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from skerry.node.home import Home
+from skerry.node.net.rpc_errors import REASON_KEY
+from skerry.node.run import servicer as servicer_module
+from skerry.node.run.context import MAX_REASONS, OTHER_REASON, RunContext, payload_limits
+from skerry.node.run.journal import Journal
+from skerry.node.run.peers import MAX_RECORD_SECONDS, member_record
+from skerry.node.run.quota import BAD_MESSAGES
+from skerry.node.run.record import initial_state, start_of
+from skerry.node.run.servicer import RunServicer
+from skerry.node.run.state import apply
+from skerry.node.run.store import RunStore
+from skerry.proto import peer_pb2 as pb
+from skerry.protocol.blobs import BlobStore
+from skerry.protocol.codec import envelope_to_pb, sign_message
+from skerry.protocol.ids import CommitHash, PeerId
+from skerry.protocol.manifest import parse_run_file
+from skerry.protocol.messages import PROTOCOL_VERSION, Heartbeat, Kind, ShardPayload
+from skerry.protocol.rounds import events as ev
+from skerry.protocol.signing import Signer
+from skerry.protocol.token import make_invite
+
+TINY = "[model]\nlayers = 1\nd_model = 32\nheads = 2\nkv_heads = 1\nffn_dim = 64\ncontext = 32\n"
+
+
+class Refused(Exception):
+    """What abort raises in a call."""
+
+
+class FakeCall:
+    """Stands for grpc.aio.ServicerContext."""
+
+    def __init__(self) -> None:
+        self.code: grpc.StatusCode | None = None
+        self.details, self.reason = "", ""
+
+    async def abort(self, code, details="", trailing_metadata=()):
+        self.code, self.details = code, details
+        self.reason = dict(trailing_metadata).get(REASON_KEY, "")
+        raise Refused(self.reason)
+
+
+class Door:
+    """A run of ours, and a peer that knocks."""
+
+    def __init__(self, folder) -> None:
+        self.owner = Signer(Ed25519PrivateKey.generate())
+        self.peer = Signer(Ed25519PrivateKey.generate())
+        self.manifest = parse_run_file(TINY, self.owner.peer_id)
+        home = Home(folder)
+        run = home.run(self.manifest.run_id)
+        limits = payload_limits(self.manifest)
+        start = start_of(
+            self.owner.peer_id, self.manifest.canonical(), limits, 1.0, time.monotonic()
+        )
+        self.context = RunContext(
+            signer=self.owner,
+            manifest=self.manifest,
+            manifest_envelope=self.owner.sign(Kind.MANIFEST, self.manifest.canonical()),
+            invite=None,
+            transport=None,
+            client=None,
+            store=RunStore(run),
+            blobs=BlobStore(run.blobs),
+            journal=Journal(home.path / "events.jsonl"),
+            state=initial_state(start),
+            heartbeat_s=1.0,
+            announced=(),
+            bootstrap=(),
+        )
+        self.run: RunContext | None = self.context
+        self.servicer = RunServicer(self.peer.peer_id, lambda: self.run)
+        self.run_id = bytes.fromhex(self.manifest.run_id)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        return dict(self.context.facts.refused)
+
+    def record(self, **changes):
+        run_id = self.manifest.run_id
+        invite = make_invite(self.owner, run_id, int(time.time()) + 60, b"n" * 16)
+        honest = member_record(self.peer, run_id, ("/ip4/127.0.0.1/tcp/1",), invite).message
+        return sign_message(self.peer, replace(honest, **changes))
+
+    async def hello(self, record=None, **changes):
+        fields = {"protocol": PROTOCOL_VERSION, "run_id": self.run_id, **changes}
+        member = envelope_to_pb((record or self.record()).envelope)
+        deciding = asyncio.create_task(self._decide())
+        try:
+            return await self.servicer.Hello(pb.HelloRequest(member=member, **fields), FakeCall())
+        finally:
+            deciding.cancel()
+
+    async def _decide(self) -> None:
+        """Stand for the session's loop."""
+        while True:
+            apply(self.context.state, await self.context.events.get(), 0.0)
+            self.context.events.task_done()
+
+    async def deliver(self, envelope) -> str:
+        return (await self.servicer.Deliver(envelope_to_pb(envelope), FakeCall())).refused
+
+    def heartbeat(self, signer=None, **changes):
+        beat = Heartbeat(
+            self.manifest.run_id, CommitHash(self.manifest.run_id), 0, 0, "x", 0, 0, 0.0, 0.0
+        )
+        return sign_message(signer or self.peer, replace(beat, **changes)).envelope
+
+
+@pytest.fixture
+def door(tmp_path) -> Door:
+    return Door(tmp_path)
+
+
+class TestHello:
+    async def test_invited_peer_gets_manifest_and_members(self, door) -> None:
+        reply = await door.hello()
+        assert reply.manifest.body == door.manifest.canonical()
+        assert [member.signer for member in reply.members] == [door.peer.peer_id]
+        assert door.refused == {}
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"invite": None}, "invite-missing"),
+            ({"expires_at": 1}, "expired"),
+            ({"expires_at": int(time.time()) + MAX_RECORD_SECONDS + 999}, "expired"),
+            ({"run_id": "cd" * 32}, "other-run"),
+        ],
+    )
+    async def test_bad_record(self, door, changes, reason) -> None:
+        with pytest.raises(Refused, match=reason):
+            await door.hello(door.record(**changes))
+        assert door.refused == {reason: 1}
+        assert door.context.state.rounds.members == {}
+
+    async def test_record_of_another_peer(self, door) -> None:
+        other = Door.record(door)
+        stolen = RunServicer(PeerId("someone else"), lambda: door.run)
+        door.servicer = stolen
+        with pytest.raises(Refused, match="signature"):
+            await door.hello(other)
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [({"protocol": 2}, "version"), ({"run_id": b"r" * 32}, "run"), ({"run_id": b""}, "run")],
+    )
+    async def test_other_version_or_run(self, door, changes, reason) -> None:
+        with pytest.raises(Refused, match=reason):
+            await door.hello(**changes)
+        assert door.refused == {reason: 1}
+
+    async def test_between_two_runs(self, door) -> None:
+        door.run = None
+        with pytest.raises(Refused, match="run"):
+            await door.hello()
+
+    async def test_more_members_than_anyone_needs(self, door, monkeypatch) -> None:
+        monkeypatch.setattr(servicer_module, "MAX_MEMBERS", 1)
+        await door.hello()
+        await door.hello()  # who is known may say hello again
+        door.peer = Signer(Ed25519PrivateKey.generate())
+        door.servicer = RunServicer(door.peer.peer_id, lambda: door.run)
+        with pytest.raises(Refused, match="full"):
+            await door.hello()
+
+
+class TestDeliver:
+    async def test_before_hello(self, door) -> None:
+        assert await door.deliver(door.heartbeat()) == "not-admitted"
+        assert door.refused == {"not-admitted": 1}
+        door.run = None
+        assert await door.deliver(door.heartbeat()) == "not-admitted"
+
+    async def test_message_of_a_member_becomes_an_event(self, door) -> None:
+        await door.hello()
+        assert await door.deliver(door.heartbeat()) == ""
+        event = door.context.events.get_nowait()
+        assert isinstance(event, ev.HeartbeatReceived)
+        assert event.heartbeat.signer == door.peer.peer_id
+        assert door.context.facts.seen[door.peer.peer_id].heartbeat == event.heartbeat.message
+
+    async def test_what_is_refused_makes_no_event(self, door) -> None:
+        await door.hello()
+        bad = {
+            "signature": door.heartbeat(door.owner),  # true words, but not the sender's
+            "run": door.heartbeat(run_id="cd" * 32),
+            "non-finite": door.heartbeat(loss=float("nan")),
+            "malformed": door.peer.sign(Kind.COMMIT, b"rubbish"),
+            "kind": door.record().envelope,
+            "size": door.peer.sign(Kind.HEARTBEAT, b"x" * 2000),
+        }
+        for reason, envelope in bad.items():
+            assert await door.deliver(envelope) == reason
+        assert door.refused == dict.fromkeys(bad, 1)
+        assert door.context.events.empty()
+        lines = map(json.loads, door.context.journal.last(99))
+        assert [line["reason"] for line in lines] == list(bad)
+
+    async def test_flood_is_dropped_unread_whatever_it_asks(self, door) -> None:
+        await door.hello()
+        rubbish = door.peer.sign(Kind.ANNOUNCE, b"rubbish")
+        told = [await door.deliver(rubbish) for _ in range(BAD_MESSAGES + 50)]
+        assert told == ["malformed"] * (BAD_MESSAGES + 1) + ["quota"] * 49
+        assert await door.deliver(door.heartbeat()) == "quota"
+        with pytest.raises(Refused, match="quota"):
+            await door.hello()
+        with pytest.raises(Refused, match="quota"):
+            await door.servicer.State(pb.StateRequest(run_id=door.run_id), FakeCall())
+        assert door.refused == {"malformed": BAD_MESSAGES + 1, "quota": 52}
+        written = [json.loads(line)["event"] for line in door.context.journal.last(999)]
+        assert written == ["refused"] * (BAD_MESSAGES + 1) + ["warning"]
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("call", ["State", "Chain", "Blob"])
+    async def test_nothing_is_told_before_hello(self, door, call) -> None:
+        request = {"State": pb.StateRequest, "Chain": pb.ChainRequest, "Blob": pb.BlobRequest}
+        with pytest.raises(Refused, match="not-admitted"):
+            await self._ask(door, call, request[call](run_id=door.run_id))
+        with pytest.raises(Refused, match="run"):
+            await self._ask(door, call, request[call](run_id=b"r" * 32))
+
+    async def test_blob_in_chunks_and_counted(self, door) -> None:
+        await door.hello()
+        address = door.context.blobs.put(b"payload")
+        door.context.served[address] = (ShardPayload("embed", address, 7), False)
+        request = pb.BlobRequest(run_id=door.run_id, address=bytes.fromhex(address), offset=3)
+        size, chunk = await self._ask(door, "Blob", request)
+        assert (size.size, chunk.data) == (7, b"load")
+        assert door.context.facts.sent_bytes == {"payload": 4}
+
+    @pytest.mark.parametrize(
+        ("address", "offset", "code", "reason"),
+        [
+            (b"x" * 32, 0, grpc.StatusCode.NOT_FOUND, ""),
+            (b"../../etc/passwd", 0, grpc.StatusCode.FAILED_PRECONDITION, "address"),
+            (None, 8, grpc.StatusCode.FAILED_PRECONDITION, "offset"),
+        ],
+        ids=["missing", "no address", "beyond its end"],
+    )
+    async def test_blob_that_cannot_be_given(self, door, address, offset, code, reason) -> None:
+        await door.hello()
+        address = address or bytes.fromhex(door.context.blobs.put(b"payload"))
+        call = FakeCall()
+        request = pb.BlobRequest(run_id=door.run_id, address=address, offset=offset)
+        with pytest.raises(Refused):
+            await anext(aiter(door.servicer.Blob(request, call)))
+        assert (call.code, call.reason) == (code, reason)
+
+    async def test_state_and_chain_that_are_not_there(self, door) -> None:
+        await door.hello()
+        request = pb.StateRequest(run_id=door.run_id, digest=b"odd")
+        assert not (await door.servicer.State(request, FakeCall())).shards
+        chain = pb.ChainRequest(run_id=door.run_id, from_round=2**63, limit=2**31)
+        assert await self._ask(door, "Chain", chain) == []
+
+    async def _ask(self, door, call, request):
+        answer = getattr(door.servicer, call)(request, FakeCall())
+        return await answer if call == "State" else [item async for item in answer]
+
+
+def test_reasons_that_peers_make_up_are_counted_as_one(door) -> None:
+    for number in range(2 * MAX_REASONS):
+        door.context.refuse(door.peer.peer_id, f"made-up-{number}")
+    assert len(door.refused) == MAX_REASONS + 1
+    assert door.refused[OTHER_REASON] == MAX_REASONS

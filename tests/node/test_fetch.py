@@ -1,0 +1,397 @@
+"""Fetching blobs through p2pd: resuming, bad holders, limits, and who is blamed for what."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import p2pd_swarm
+import pytest
+
+from skerry.node.net import fetch as fetching
+from skerry.node.net.fetch import Fetcher, Wanted, blob_chunks
+from skerry.node.net.rpc import RpcClient, RpcServer
+from skerry.node.net.rpc_errors import refuse
+from skerry.proto import peer_pb2 as pb
+from skerry.proto.peer_pb2_grpc import PeerServicer
+from skerry.protocol.blobs import CHUNK_BYTES, BlobStore
+from skerry.protocol.errors import PeerUnavailable, ProtocolError, SkerryError, StateError
+from skerry.protocol.ids import Address, PeerId, RunId, content_hash
+from skerry.protocol.messages import ShardPayload
+from skerry.protocol.signing import peer_id_of
+
+RUN = RunId("ab" * 32)
+STRANGER = peer_id_of(bytes(range(32)))
+DATA = bytes(range(251)) * (5 * 2**20 // 251)
+PAYLOAD = ShardPayload("block.0", Address(content_hash(DATA)), len(DATA))
+
+
+class Cut(Exception):
+    """Told to a holder's script: end the call with an error here."""
+
+
+@dataclass
+class Holder(PeerServicer):
+    """Serves its store, or what its script makes of it."""
+
+    store: BlobStore
+    script: Callable[[pb.BlobRequest, list[pb.BlobChunk]], list[pb.BlobChunk | Cut]] | None = None
+    requests: list[pb.BlobRequest] = field(default_factory=list)
+    sent: int = 0
+    hold: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.hold.set()
+
+    async def Blob(self, request, context):
+        self.requests.append(request)
+        try:
+            chunks = [chunk async for chunk in blob_chunks(self.store, request, self._count)]
+        except SkerryError as error:
+            await refuse(context, error)
+        for chunk in self.script(request, chunks) if self.script else chunks:
+            if isinstance(chunk, Cut):
+                await refuse(context, PeerUnavailable("SK-NET-003", "cut"))
+            yield chunk
+        await self.hold.wait()
+
+    def _count(self, size: int) -> None:
+        self.sent += size
+
+
+@dataclass
+class Net:
+    """One peer that fetches, two that hold."""
+
+    client: RpcClient
+    store: BlobStore
+    ids: tuple[PeerId, ...]
+    holders: tuple[Holder, ...]
+    servers: list[RpcServer]
+    blamed: list[tuple[PeerId, str]] = field(default_factory=list)
+
+    def fetcher(self, stall_seconds: float = 30.0) -> Fetcher:
+        def on_bad(peer: PeerId, reason: str) -> None:
+            self.blamed.append((peer, reason))
+
+        return Fetcher(self.client, self.store, RUN, on_bad, stall_seconds)
+
+
+@pytest.fixture
+async def net(tmp_path):
+    async with p2pd_swarm.swarm(tmp_path, 3) as (left, *others):
+        holders = tuple(Holder(BlobStore(tmp_path / f"store{i}")) for i in range(2))
+        servers = []
+        for transport, holder in zip(others, holders, strict=True):
+            servers.append(RpcServer(transport, lambda peer, holder=holder: holder))
+            await servers[-1].start()
+        client = RpcClient(left)
+        ids = tuple(transport.peer_id for transport in others)
+        yield Net(client, BlobStore(tmp_path / "mine"), ids, holders, servers)
+        await client.close()
+        for server in servers:
+            await server.close()
+
+
+def cut_after(count: int):
+    """Let ``count`` chunks through, then end with an error; the next call is whole."""
+    left = [count]
+
+    def script(request, chunks):
+        return [*chunks[: left.pop()], Cut()] if left else chunks
+
+    return script
+
+
+def corrupt(request, chunks):
+    """Flip one bit of the last byte."""
+    last = chunks[-1].data
+    return [*chunks[:-1], pb.BlobChunk(data=last[:-1] + bytes([last[-1] ^ 1]))]
+
+
+async def test_blob_arrives_whole_and_is_counted_once(net):
+    net.holders[0].store.put(DATA)
+    fetcher = net.fetcher()
+    await fetcher.fetch(PAYLOAD, net.ids, len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+    assert (fetcher.received_bytes, net.holders[0].sent) == (len(DATA), len(DATA))
+    request = net.holders[0].requests[0]
+    assert (request.run_id, request.offset) == (bytes.fromhex(RUN), 0)
+    await fetcher.fetch(PAYLOAD, net.ids, len(DATA))  # it is here: nobody is asked
+    assert (fetcher.received_bytes, len(net.holders[0].requests)) == (len(DATA), 1)
+    assert net.blamed == []
+
+
+async def test_empty_blob_is_created_without_asking(net):
+    payload = ShardPayload("head", Address(content_hash(b"")), 0)
+    await net.fetcher().fetch(payload, (), 0)
+    assert net.store.read(payload.address) == b""
+
+
+async def test_cut_download_is_continued_where_it_stopped(net):
+    net.holders[0].store.put(DATA)
+    net.holders[0].script = cut_after(3)  # the size and two chunks
+    fetcher = net.fetcher()
+    await fetcher.fetch(PAYLOAD, net.ids[:1], len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+    assert [request.offset for request in net.holders[0].requests] == [0, 2 * CHUNK_BYTES]
+    assert fetcher.received_bytes == len(DATA)
+    assert net.blamed == []
+
+
+async def test_another_fetcher_and_another_holder_continue_what_is_on_disk(net):
+    for holder in net.holders:
+        holder.store.put(DATA)
+    net.holders[0].script = lambda request, chunks: [*chunks[:3], Cut()] * (not request.offset)
+    with pytest.raises(PeerUnavailable):
+        await net.fetcher().fetch(PAYLOAD, net.ids[:1], len(DATA))
+    assert not net.store.path(PAYLOAD.address).exists()
+    later = net.fetcher()
+    await later.fetch(PAYLOAD, net.ids[1:], len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+    assert net.holders[1].requests[0].offset == 2 * CHUNK_BYTES
+    assert later.received_bytes == len(DATA) - 2 * CHUNK_BYTES
+
+
+async def test_stream_that_ends_early_is_no_success(net):
+    net.holders[0].store.put(DATA)
+    net.holders[0].script = lambda request, chunks: chunks[:3]
+    with pytest.raises(PeerUnavailable, match="stopped in the middle"):
+        await net.fetcher().fetch(PAYLOAD, net.ids[:1], len(DATA))
+    assert net.store.size(PAYLOAD.address) is None
+    assert net.blamed == []
+
+
+async def test_corrupt_holder_is_blamed_and_the_next_one_asked(net):
+    for holder in net.holders:
+        holder.store.put(DATA)
+    net.holders[0].script = corrupt
+    fetcher = net.fetcher()
+    await fetcher.fetch(PAYLOAD, net.ids, len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+    assert net.blamed == [(net.ids[0], "hash")]
+    assert fetcher.bad_holders == 1
+    assert (len(net.holders[0].requests), net.holders[1].requests[0].offset) == (1, 0)
+
+
+async def test_honest_holder_is_not_blamed_for_anothers_beginning(net):
+    for holder in net.holders:
+        holder.store.put(DATA)
+
+    def poison(request, chunks):
+        return [chunks[0], pb.BlobChunk(data=b"\0" * CHUNK_BYTES), Cut()]
+
+    net.holders[0].script = poison
+    await net.fetcher().fetch(PAYLOAD, net.ids, len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+    assert [request.offset for request in net.holders[1].requests] == [CHUNK_BYTES, 0]
+    assert net.blamed == []
+
+
+async def test_damaged_leftover_is_replaced(net):
+    net.holders[0].store.put(DATA)
+    part = net.store.path(PAYLOAD.address).with_suffix(".part")
+    for leftover in (bytes(len(DATA)), bytes(len(DATA) + 1)):
+        part.write_bytes(leftover)
+        await net.fetcher().fetch(PAYLOAD, net.ids[:1], len(DATA))
+        assert net.store.read(PAYLOAD.address) == DATA
+        net.store.path(PAYLOAD.address).unlink()
+    assert net.blamed == []
+
+
+async def test_complete_leftover_is_finished_without_asking(net):
+    net.store.path(PAYLOAD.address).with_suffix(".part").write_bytes(DATA)
+    await net.fetcher().fetch(PAYLOAD, (), len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+
+
+@pytest.mark.parametrize("size", [-1, len(DATA) + 1, 2**62])
+async def test_announcement_over_the_limit_is_refused_before_anything_happens(net, size):
+    net.holders[0].store.put(DATA)
+    payload = ShardPayload("block.0", PAYLOAD.address, size)
+    with pytest.raises(ProtocolError, match="announced") as caught:
+        await net.fetcher().fetch(payload, net.ids, len(DATA))
+    assert caught.value.reason == "size"
+    assert net.holders[0].requests == []
+    assert list(net.store.path(PAYLOAD.address).parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "script"),
+    [
+        ("size", lambda request, chunks: [pb.BlobChunk(size=len(DATA) + 1), *chunks[1:]]),
+        ("size", lambda request, chunks: [pb.BlobChunk(size=2**62), *chunks[1:]]),
+        ("size", lambda request, chunks: chunks[1:]),
+        ("size", lambda request, chunks: [*chunks[:-1], pb.BlobChunk(data=bytes(CHUNK_BYTES))]),
+        ("size", lambda request, chunks: [chunks[0], pb.BlobChunk(data=bytes(2**22))]),
+        ("chunk", lambda request, chunks: [chunks[0], pb.BlobChunk(data=bytes(CHUNK_BYTES + 1))]),
+        ("chunk", lambda request, chunks: [chunks[0], *[pb.BlobChunk()] * 10]),
+    ],
+    ids=["larger", "huge", "no size", "too much", "huge chunk", "large chunk", "empty chunks"],
+)
+async def test_rule_breaker_is_blamed_and_the_next_holder_asked(net, reason, script):
+    for holder in net.holders:
+        holder.store.put(DATA)
+    net.holders[0].script = script
+    await net.fetcher().fetch(PAYLOAD, net.ids, len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+    assert net.blamed == [(net.ids[0], reason)]
+
+
+async def test_silent_holder_is_left_for_the_next(net):
+    for holder in net.holders:
+        holder.store.put(DATA)
+    net.holders[0].script = lambda request, chunks: chunks[:2]
+    net.holders[0].hold.clear()
+    await net.fetcher(stall_seconds=1.0).fetch(PAYLOAD, net.ids, len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+    assert net.holders[1].requests[0].offset == CHUNK_BYTES
+    assert net.blamed == []
+
+
+async def test_silence_everywhere_names_everyone_and_what_each_did(net):
+    net.holders[0].store.put(DATA)
+    net.holders[0].hold.clear()
+    net.holders[0].script = lambda request, chunks: chunks[:2]
+    with pytest.raises(PeerUnavailable) as caught:
+        holders = (*net.ids, STRANGER)
+        await net.fetcher(stall_seconds=0.5).fetch(PAYLOAD, holders, len(DATA))
+    assert caught.value.code == "SK-NET-003"
+    for told in ("block.0", "sent nothing for 0.5 s", "not in the store", STRANGER[-6:]):
+        assert told in caught.value.detail
+    assert net.blamed == []
+
+
+async def test_no_holders_is_said(net):
+    with pytest.raises(PeerUnavailable, match="no holders known"):
+        await net.fetcher().fetch(PAYLOAD, (), len(DATA))
+
+
+async def test_fetches_of_one_address_at_once_are_one_download(net):
+    net.holders[0].store.put(DATA)
+    fetcher = net.fetcher()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(fetcher.fetch(PAYLOAD, net.ids[:1], len(DATA)))
+    assert (len(net.holders[0].requests), fetcher.received_bytes) == (1, len(DATA))
+    assert fetcher._locks == {}
+
+
+async def test_cancelled_fetch_leaves_the_others_waiting_for_the_blob_alone(net):
+    net.holders[0].store.put(DATA)
+    started = asyncio.Event()
+
+    def script(request, chunks):
+        started.set()
+        return chunks[:2] if len(net.holders[0].requests) == 1 else chunks
+
+    net.holders[0].script = script
+    net.holders[0].hold.clear()
+    fetcher = net.fetcher()
+    first = asyncio.create_task(fetcher.fetch(PAYLOAD, net.ids[:1], len(DATA)))
+    await started.wait()
+    second = asyncio.create_task(fetcher.fetch(PAYLOAD, net.ids[:1], len(DATA)))
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await second
+    assert net.store.read(PAYLOAD.address) == DATA
+
+
+def several(net, count: int) -> list[Wanted]:
+    wanted = []
+    for number in range(count):
+        data = bytes([number]) * 100_000
+        address = net.holders[0].store.put(data)
+        payload = ShardPayload(f"block.{number}", address, len(data))
+        wanted.append(Wanted(payload, net.ids[:1], len(data)))
+    return wanted
+
+
+async def test_fetch_all_is_bounded_and_gets_everything(net, monkeypatch):
+    running = most = 0
+    original = Fetcher._from_any
+
+    async def watched(self, *arguments):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            await original(self, *arguments)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(fetching.Fetcher, "_from_any", watched)
+    wanted = several(net, 7)
+    fetcher = net.fetcher()
+    await fetcher.fetch_all(wanted, concurrency=2)
+    assert most == 2
+    assert fetcher.received_bytes == 700_000
+    assert all(net.store.size(item.payload.address) == 100_000 for item in wanted)
+
+
+async def test_fetch_all_gets_what_can_be_had_before_it_fails(net):
+    wanted = several(net, 3)
+    missing = Wanted(PAYLOAD, net.ids, len(DATA))
+    with pytest.raises(PeerUnavailable, match=PAYLOAD.address[:8]):
+        await net.fetcher().fetch_all([missing, *wanted])
+    assert all(net.store.size(item.payload.address) == 100_000 for item in wanted)
+
+
+async def test_full_disk_ends_everything_with_its_own_error(net, monkeypatch):
+    def full(self, data):
+        raise StateError("SK-DSK-001", "no space left")
+
+    monkeypatch.setattr("skerry.protocol.blobs.PartialBlob.append", full)
+    with pytest.raises(StateError) as caught:
+        await net.fetcher().fetch_all(several(net, 3))
+    assert caught.value.code == "SK-DSK-001"
+    assert net.blamed == []
+
+
+async def collect(store: BlobStore, **request):
+    sent: list[int] = []
+    chunks = blob_chunks(store, pb.BlobRequest(**request), sent.append)
+    return [chunk async for chunk in chunks], sent
+
+
+async def test_blob_chunks_tell_the_size_first_and_count(tmp_path: Path):
+    store = BlobStore(tmp_path)
+    address = bytes.fromhex(store.put(DATA))
+    chunks, sent = await collect(store, address=address, offset=3)
+    assert chunks[0] == pb.BlobChunk(size=len(DATA))
+    assert all(chunk.size == 0 and len(chunk.data) <= CHUNK_BYTES for chunk in chunks[1:])
+    assert b"".join(chunk.data for chunk in chunks) == DATA[3:]
+    assert sum(sent) == len(DATA) - 3
+
+
+async def test_blob_chunks_from_the_end_are_the_size_alone(tmp_path: Path):
+    store = BlobStore(tmp_path)
+    address = bytes.fromhex(store.put(DATA))
+    assert await collect(store, address=address, offset=len(DATA)) == (
+        [pb.BlobChunk(size=len(DATA))],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "offset", "reason"),
+    [(b"", 0, "address"), (b"x" * 33, 0, "address"), (bytes(32), 0, None), (None, 9**9, "offset")],
+)
+async def test_blob_chunks_refuse_what_they_cannot_serve(tmp_path: Path, address, offset, reason):
+    store = BlobStore(tmp_path)
+    known = bytes.fromhex(store.put(DATA))
+    with pytest.raises(SkerryError) as caught:
+        await collect(store, address=known if address is None else address, offset=offset)
+    assert getattr(caught.value, "reason", None) == reason
+    assert (caught.value.code == "SK-DSK-002") == (reason is None)
+
+
+async def test_blob_removed_between_size_and_reading_is_missing(tmp_path: Path):
+    store = BlobStore(tmp_path)
+    address = store.put(DATA)
+    chunks = blob_chunks(store, pb.BlobRequest(address=bytes.fromhex(address)), lambda size: None)
+    assert (await anext(chunks)).size == len(DATA)
+    store.keep_only(())
+    with pytest.raises(StateError):
+        await anext(chunks)

@@ -1,0 +1,78 @@
+"""Payloads in the blob store: every way in which one can be wrong has its name."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from skerry.pipeline.payloads import Payloads
+from skerry.protocol.errors import ProtocolError, StateError
+from skerry.protocol.ids import Address
+from skerry.protocol.messages import ShardPayload
+
+
+@pytest.fixture
+def payloads(manifest, store) -> Payloads:
+    return Payloads(manifest, store)
+
+
+@pytest.fixture
+def shards(payloads) -> tuple[ShardPayload, ...]:
+    random = torch.Generator().manual_seed(0)
+    return tuple(
+        payloads.encode(position, torch.randn(spec.numel, generator=random))
+        for position, spec in enumerate(payloads.layout)
+    )
+
+
+def test_what_was_subtracted_is_what_decodes(payloads):
+    before = torch.randn(payloads.layout[1].numel, generator=torch.Generator().manual_seed(1))
+    after = before.clone()
+    update = payloads.decode(1, payloads.encode(1, after))
+    after[update.indices] += update.values
+    torch.testing.assert_close(after, before)
+
+
+def test_a_sound_contribution_has_no_flaw(payloads, shards):
+    assert payloads.flaw(shards) == ""
+    assert len(payloads.decode_all(shards)) == len(payloads.layout)
+
+
+def test_shards_must_be_those_of_the_layout_in_order(payloads, shards):
+    embed, block, head = shards
+    for wrong in ((), (embed, block), (*shards, head), (block, embed, head), (embed,) * 3):
+        assert payloads.flaw(wrong) == "shards"
+        with pytest.raises(ProtocolError):
+            payloads.decode_all(wrong)
+
+
+def test_a_shard_under_another_name_has_the_wrong_layout(payloads, shards):
+    _, block, head = shards
+    assert payloads.flaw((replace(block, shard="embed"), block, head)) == "wrong-layout"
+
+
+def test_sizes_are_checked_before_the_bytes_are_read(payloads, shards, store, monkeypatch):
+    embed, *rest = shards
+    monkeypatch.setattr(store, "read", lambda address: pytest.fail("read"))
+    assert payloads.flaw((replace(embed, size=embed.size + 1), *rest)) == "size"
+    huge = bytes(1_000_000)
+    large = ShardPayload("embed", store.put(huge), len(huge))
+    assert payloads.flaw((large, *rest)) == "size"
+
+
+def test_what_is_not_here_or_damaged_is_missing(payloads, shards, store):
+    embed, *rest = shards
+    absent = replace(embed, address=Address("0" * 64))
+    assert payloads.flaw((absent, *rest)) == "missing"
+    with pytest.raises(StateError):
+        payloads.decode(0, absent)
+    assert payloads.flaw((replace(embed, address=Address("../x")), *rest)) == "address"
+    path = store.path(embed.address)
+    path.write_bytes(bytes(embed.size))
+    assert payloads.flaw(shards) == "missing"
+
+
+def test_malformed_bytes_are_named_by_the_codec(payloads, shards, store):
+    _, *rest = shards
+    garbage = ShardPayload("embed", store.put(b"garbage"), 7)
+    assert payloads.flaw((garbage, *rest)) == "too-short"

@@ -1,0 +1,79 @@
+"""Parameters: replacing them is all or nothing, and theta is not what trains."""
+
+import pytest
+import torch
+
+from skerry.pipeline.states import Parameters, seeded_shards, stored_shards
+from skerry.protocol.errors import ComputeError, StateError
+from skerry.protocol.layout import state_digest
+
+
+@pytest.fixture
+def parameters(manifest, store) -> Parameters:
+    parameters = Parameters(manifest, store)
+    parameters.replace(seeded_shards(manifest))
+    return parameters
+
+
+def train_a_little(parameters: Parameters) -> None:
+    with torch.no_grad():
+        for tensor in parameters.model.parameters():
+            tensor.add_(1.0)
+
+
+def test_there_is_nothing_before_the_first_replacement(manifest, store):
+    parameters = Parameters(manifest, store)
+    parameters.rewind()
+    with pytest.raises(ComputeError):
+        _ = parameters.theta
+
+
+def test_theta_comes_back_from_the_store(manifest, store, parameters):
+    again = Parameters(manifest, store)
+    again.replace(stored_shards(manifest, store, parameters.shards))
+    assert again.digest == parameters.digest == state_digest(parameters.shards)
+    assert all(map(torch.equal, again.theta, parameters.theta))
+
+
+def test_training_does_not_touch_theta(parameters):
+    theta = [flat.clone() for flat in parameters.theta]
+    train_a_little(parameters)
+    assert all(map(torch.equal, parameters.theta, theta))
+    for delta in parameters.deltas():
+        torch.testing.assert_close(delta, -torch.ones_like(delta))
+    parameters.rewind()
+    assert not any(delta.any() for delta in parameters.deltas())
+
+
+def test_a_replacement_that_fails_half_way_changes_nothing(parameters):
+    theta, digest = [flat.clone() for flat in parameters.theta], parameters.digest
+
+    def half():
+        yield parameters.theta[0] + 1
+        raise StateError("SK-DSK-002", "lost")
+
+    with pytest.raises(StateError):
+        parameters.replace(half())
+    assert parameters.digest == digest
+    assert all(map(torch.equal, parameters.theta, theta))
+    assert not any(delta.any() for delta in parameters.deltas())
+
+
+def test_too_few_shards_are_refused(parameters):
+    with pytest.raises(ValueError):
+        parameters.replace(parameters.theta[:-1])
+    assert not any(delta.any() for delta in parameters.deltas())
+
+
+def test_the_model_is_lent_at_theta_and_training_goes_on(parameters):
+    train_a_little(parameters)
+    with parameters.at_theta():
+        assert not any(delta.any() for delta in parameters.deltas())
+    assert all(delta.all() for delta in parameters.deltas())
+
+
+def test_infinities_are_seen(parameters):
+    assert parameters.local_is_finite()
+    with torch.no_grad():
+        parameters.model.head.norm[0] = float("nan")
+    assert not parameters.local_is_finite()

@@ -1,0 +1,288 @@
+"""A compute process without torch: parameters are a digest, text tokens are numbered batches.
+
+It follows protocol/compute.py: requests in order, error feedback and ledger written together
+when something is encoded, settled in memory only. Equal inputs give equal digests.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from skerry.protocol.compute import Contribution
+from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, content_hash
+from skerry.protocol.messages import ShardPayload
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds.events import LocalState
+
+TOKENS_PER_BATCH = 10
+STEPS = 3
+SHARD = "embed"
+
+Work = tuple[PeerId, CommitHash, int]
+"""One inner step somebody did: who, upon which commit, on which global batch."""
+
+
+class BrokenRule(AssertionError):
+    """The machine asked for something that the real compute process or edge would refuse."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What stands for an encoded pseudo-gradient: the inner steps inside it."""
+
+    author: PeerId
+    parent: CommitHash
+    work: tuple[Work, ...]
+    corrupt: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger."""
+
+    shards: tuple[ShardPayload, ...]
+    work: tuple[Work, ...]
+    round: int
+    round_tokens: int
+    state: str  # open, included, returned, lost, unsent
+
+    @property
+    def may_change(self) -> bool:
+        return self.state in ("open", "included", "returned")
+
+
+@dataclass
+class Feedback:
+    """Error feedback and ledger; what is on disk is a copy of it."""
+
+    pending: Counter[Work] = field(default_factory=Counter)
+    ledger: dict[CommitHash, Entry] = field(default_factory=dict)
+
+    def copy(self) -> "Feedback":
+        return Feedback(Counter(self.pending), dict(self.ledger))
+
+
+def state_of(digest: Digest) -> LocalState:
+    address = Address(content_hash(f"state {digest}".encode()))
+    return LocalState(digest, (ShardPayload(SHARD, address, 4),))
+
+
+INITIAL = state_of(Digest(content_hash(b"seed")))
+
+
+def payload_address(payload: Payload) -> Address:
+    return Address(content_hash(repr(payload).encode()))
+
+
+def outcome(digest: Digest, contributions: tuple[Contribution, ...], wrong: bool) -> Digest:
+    used = [(c.author, c.round_tokens, [s.address for s in c.shards]) for c in contributions]
+    return Digest(content_hash(repr((digest, used, wrong)).encode()))
+
+
+class Compute:
+    """The requests of one node's compute process, done one after another."""
+
+    def __init__(self, node: Any) -> None:
+        self.node, self.world = node, node.world
+        self.alive = True
+        self.queue: deque[Any] = deque()
+        self.current: Any = None
+        self.token = 0
+        self.digest: Digest | None = None
+        self.feedback: Feedback = node.disk.feedback.copy()
+        self.work: tuple[CommitHash, int, tuple[Work, ...]] | None = None
+        self.train_started = 0.0
+        self.steps = 0
+
+    @property
+    def open_contributions(self) -> tuple[CommitHash, ...]:
+        return tuple(p for p, e in self.feedback.ledger.items() if e.may_change)
+
+    def request(self, request: Any) -> None:
+        if isinstance(request, act.FinishTraining):
+            self._finish()
+            return
+        self.queue.append(request)
+        if self.current is None:
+            self._next()
+
+    def _next(self) -> None:
+        if not self.queue:
+            self.current = None
+            return
+        self.current = self.queue.popleft()
+        if isinstance(self.current, act.Train):
+            self.train_started, self.steps = self.world.now, STEPS
+            if "finish" in self.queue:
+                self.queue.remove("finish")
+                self.steps = 1
+            duration = self.steps * self.node.step_s
+        else:
+            duration = self.world.rng.uniform(0.0, 0.1)
+        self._complete_in(duration)
+
+    def _complete_in(self, seconds: float) -> None:
+        self.token += 1
+        token = self.token
+        self.world.after(seconds, lambda: self._complete(token))
+
+    def _complete(self, token: int) -> None:
+        if not self.alive or token != self.token:
+            return
+        request = self.current
+        event = self._perform(request)
+        if event is not None:
+            self.node.post(event, self)
+        self._next()
+
+    def _finish(self) -> None:
+        if isinstance(self.current, act.Train):
+            elapsed = self.world.now - self.train_started
+            done = min(self.steps, int(elapsed / self.node.step_s) + 1)
+            if done < self.steps:
+                self.steps = done
+                end = self.train_started + done * self.node.step_s
+                self._complete_in(max(0.0, end - self.world.now))
+        elif any(isinstance(r, act.Train) for r in self.queue):
+            self.queue.append("finish")
+
+    def _perform(self, request: Any) -> Any:
+        match request:
+            case LocalState():
+                self._need(self.work is None, "new parameters drop progress")
+                self.digest = request.digest
+                self.node.disk.blobs[request.shards[0].address] = request.digest
+                return ev.StateLoaded(request)
+            case act.Train():
+                return self._train(request)
+            case act.Encode():
+                return self._encode(request)
+            case act.Apply():
+                return self._apply(request)
+            case act.Settle():
+                self._settle(request)
+                return None
+            case "finish":
+                return None
+        raise BrokenRule(f"unknown request {request}")
+
+    def _train(self, request: act.Train) -> ev.Trained:
+        self._need(self.digest is not None, "training without parameters")
+        self._need(self.work is None, "training although progress is not encoded")
+        me = self.node.name
+        slots = [request.cursor + i * request.num_slots + request.slot for i in range(self.steps)]
+        work = tuple((me, request.parent, batch) for batch in slots)
+        self.work = (request.parent, request.round, work)
+        return ev.Trained(request.parent)
+
+    def _encode(self, request: act.Encode) -> ev.Encoded:
+        self._need(self.digest is not None, "encoding without parameters")
+        work, self.work = self.work, None
+        self._need(work is None or work[0] == request.parent, "encoding upon another parent")
+        entry = None
+        if request.parent in self.feedback.ledger:
+            entry = self._offer_again(request.parent) if request.send else None
+        elif work is not None:
+            entry = self._fold(*work, request.send)
+        sent = entry is not None and entry.state != "unsent"
+        return ev.Encoded(
+            parent=request.parent,
+            text_tokens=TOKENS_PER_BATCH * len(entry.work) if entry and sent else 0,
+            round_tokens=entry.round_tokens if entry else 0,
+            loss=1.0,
+            shards=entry.shards if entry else (),
+        )
+
+    def _fold(self, parent: CommitHash, round_: int, work: tuple[Work, ...], send: bool) -> Entry:
+        pending = self.feedback.pending + Counter(work)
+        self.node.disk.durable.update(work)
+        return self._take_up(parent, round_, TOKENS_PER_BATCH * len(work), pending, send)
+
+    def _take_up(
+        self, parent: CommitHash, round_: int, tokens: int, pending: Counter[Work], send: bool
+    ) -> Entry:
+        self._need(all(n >= 0 for n in pending.values()), "debt in error feedback")
+        shards: tuple[ShardPayload, ...] = ()
+        inside: tuple[Work, ...] = ()
+        if send:
+            inside = tuple(sorted(pending.elements()))
+            pending = Counter()
+            payload = Payload(self.node.name, parent, inside, self.node.next_is_corrupt())
+            address = payload_address(payload)
+            self.node.disk.blobs[address] = self.world.payloads[address] = payload
+            shards = (ShardPayload(SHARD, address, 10),)
+        entry = Entry(shards, inside, round_, tokens, "open" if send else "unsent")
+        keep = round_ - 2 * self.world.rules.replay
+        known = {**self.feedback.ledger, parent: entry}
+        self.feedback.ledger = {p: e for p, e in known.items() if e.round >= keep}
+        self.feedback.pending = pending
+        self._persist()
+        return entry
+
+    def _offer_again(self, parent: CommitHash) -> Entry:
+        entry = self.feedback.ledger[parent]
+        if entry.state == "returned":
+            self._move(parent, "open")
+        elif entry.may_change and not self._has_payload(entry):
+            self._mark(parent, "lost")
+        entry = self.feedback.ledger[parent]
+        if entry.may_change:
+            self._persist()
+            return entry
+        pending = Counter(self.feedback.pending)
+        return self._take_up(parent, entry.round, entry.round_tokens, pending, True)
+
+    def _settle(self, request: act.Settle) -> None:
+        for verdict in request.verdicts:
+            entry = self.feedback.ledger.get(verdict.parent)
+            if entry is None or not entry.may_change:
+                continue
+            if verdict.included and entry.state == "returned":
+                self._move(verdict.parent, "included")
+            elif not verdict.included and entry.state != "returned":
+                self._move(verdict.parent, "returned")
+            elif verdict.included:
+                self._mark(verdict.parent, "included")
+
+    def _move(self, parent: CommitHash, state: str) -> None:
+        entry = self.feedback.ledger[parent]
+        if not self._has_payload(entry):
+            self._mark(parent, "lost")
+            return
+        sign = 1 if state == "returned" else -1
+        for work in entry.work:
+            self.feedback.pending[work] += sign
+        self._mark(parent, state)
+
+    def _has_payload(self, entry: Entry) -> bool:
+        return all(shard.address in self.node.disk.blobs for shard in entry.shards)
+
+    def _mark(self, parent: CommitHash, state: str) -> None:
+        if state == "lost":
+            self.world.log(self.node.name, f"LOST the contribution upon {parent[:6]}")
+        self.feedback.ledger[parent] = replace(self.feedback.ledger[parent], state=state)
+
+    def _persist(self) -> None:
+        self.node.disk.feedback = self.feedback.copy()
+
+    def _apply(self, request: act.Apply) -> ev.Applied:
+        commit = self.node.s.chain[request.commit].message
+        self._need(self.digest == commit.state_digest, "applying upon another state than agreed")
+        assert self.digest is not None
+        blobs = self.node.disk.blobs
+        addresses = [shard.address for c in request.contributions for shard in c.shards]
+        self._need(all(a in blobs for a in addresses), "applying payloads that are not here")
+        bad = [c.author for c in request.contributions if blobs[c.shards[0].address].corrupt]
+        wrong = self.node.take_divergence(request.commit)
+        sound = tuple(c for c in request.contributions if c.author not in bad)
+        self._need(self.work is None, "an update drops progress")
+        self.digest = outcome(self.digest, sound, wrong)
+        state = state_of(self.digest)
+        blobs[state.shards[0].address] = self.digest
+        self.world.applied(self.node.name, request.commit, self.digest, wrong)
+        return ev.Applied(request.commit, state, tuple((peer, "corrupt") for peer in bad))
+
+    def _need(self, condition: bool, text: str) -> None:
+        if not condition:
+            raise BrokenRule(f"{self.node.name}: {text}")

@@ -1,0 +1,395 @@
+"""One simulated node: the real state machine, and an edge that carries out its actions.
+
+What is on ``Disk`` survives a crash; everything else of the node does not.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from simulated_compute import INITIAL, BrokenRule, Compute, Feedback, Payload, Work, state_of
+
+from skerry.protocol import codec
+from skerry.protocol.compute import Contribution
+from skerry.protocol.ids import Address, CommitHash, PeerId
+from skerry.protocol.messages import (
+    Envelope,
+    Heartbeat,
+    Kind,
+    MemberRecord,
+    Message,
+    Signed,
+    SignedAnnounce,
+    SignedCommit,
+)
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds import machine
+from skerry.protocol.rounds.events import LocalState
+from skerry.protocol.rounds.state import Phase, RoundState, new_state
+
+HEARTBEAT_S = 1.0
+SILENCE_S = 4.0
+RETRY_S = 0.4
+MAX_IDLE_TICKS = 50
+
+
+@dataclass
+class Disk:
+    """What a node has written down."""
+
+    commits: list[SignedCommit] = field(default_factory=list)
+    own: dict[CommitHash, SignedAnnounce] = field(default_factory=dict)
+    states: tuple[LocalState, ...] = ()
+    blobs: dict[Address, Any] = field(default_factory=dict)
+    feedback: Feedback = field(default_factory=Feedback)
+    durable: set[Work] = field(default_factory=set)
+    """Inner steps whose progress has been written; none of them may get lost."""
+
+
+def sign(message: Message, signer: PeerId) -> Signed[Any]:
+    kind, body = codec.encode(message)
+    return Signed(message, Envelope(kind, body, signer, b""))
+
+
+class Node:
+    """A peer of the simulated swarm."""
+
+    def __init__(self, world: Any, name: PeerId, step_s: float) -> None:
+        self.world, self.name, self.step_s = world, name, step_s
+        self.disk = Disk()
+        self.up = False
+        self.paused = False
+        self.gone = False
+        self.life = 0
+        self.crash_after: int | None = None
+        self.corrupt_share = 0.0
+        self.diverges = False
+        self.compute: Compute | None = None
+        record = MemberRecord(world.rules.chain.run_id, (), None, 1, "test")
+        self.member = sign(record, name)
+        self.s: RoundState
+
+    def start(self) -> None:
+        """Start the process with what is on disk."""
+        self.life += 1
+        self.up, self.paused, self.crash_after = True, False, None
+        self.inbox: list[Any] = []
+        self.heard: dict[PeerId, float] = {}
+        self.tick_at: float | None = None
+        self.idle_ticks = 0
+        self.s = new_state(self.name, self.world.rules, lambda member: None, self.world.now)
+        self.world.log(self.name, "starts")
+        disk = self.disk
+        self.handle(ev.Restored(tuple(disk.commits), tuple(disk.own.values()), disk.states))
+        self.handle(ev.MemberLearned(self.member))
+        self._start_compute()
+        self._later(self.world.rng.uniform(0, HEARTBEAT_S), self._heartbeat)
+
+    def crash(self) -> None:
+        """Lose everything that is not on disk."""
+        if self.up:
+            self.world.log(self.name, "CRASHES")
+            self.up, self.life = False, self.life + 1
+            self._stop_compute()
+
+    def crash_compute(self) -> None:
+        """The compute process dies and is started again."""
+        if self.up and self.compute is not None:
+            self.world.log(self.name, "compute process CRASHES")
+            self._stop_compute()
+            self.post(ev.ComputeLost(), None)
+            self._start_compute()
+
+    def pause(self) -> None:
+        """Stop doing anything, without knowing it."""
+        if self.up:
+            self.world.log(self.name, "PAUSES")
+            self.paused = True
+
+    def resume(self) -> None:
+        """Go on with what has piled up."""
+        if self.up and self.paused:
+            self.world.log(self.name, "RESUMES")
+            self.paused = False
+            waiting, self.inbox = self.inbox, []
+            for call in waiting:
+                self._later(0.0, call)
+
+    def post(self, event: ev.Event, source: Compute | None) -> None:
+        """Queue an event; one of a compute process counts only while that one lives."""
+
+        def deliver() -> None:
+            if source is None or source is self.compute:
+                self.handle(event)
+
+        self._later(0.0, deliver)
+
+    def handle(self, event: ev.Event) -> None:
+        """Let the machine decide and carry out what it wants."""
+        before = self.s.at
+        idle = isinstance(event, ev.Tick)
+        self.world.log(self.name, event, self.s.phase)
+        actions = machine.apply(self.s, event, self.world.now)
+        self._check_idle(idle and not actions and self.s.at == before)
+        for number, action in enumerate(actions):
+            if self.crash_after == number:
+                self.crash()
+                self.world.restart_later(self)
+                return
+            self.world.log(self.name, action)
+            self._perform(action)
+        if self.crash_after is not None:
+            self.crash_after -= len(actions)
+        self._arm()
+
+    def receive(self, envelope_of: Signed[Any], source: PeerId) -> None:
+        """Take in a message of another peer."""
+        if isinstance(envelope_of.message, Heartbeat):
+            self._hear(source)
+            self.handle(ev.HeartbeatReceived(envelope_of))
+        elif envelope_of.envelope.kind is Kind.ANNOUNCE:
+            self.handle(ev.AnnounceReceived(envelope_of))
+        else:
+            self.handle(ev.CommitsReceived((envelope_of,), source))
+
+    def say_goodbye(self) -> None:
+        """Leave for good."""
+        self.world.log(self.name, "LEAVES")
+        for other in self.world.nodes.values():
+            if other is not self and other.up and self.world.connected(self.name, other.name):
+                other._later(0.05, partial(other._lose, self.name))
+        self.crash()
+        self.gone = True
+
+    def chain_from(self, first_round: int) -> tuple[SignedCommit, ...]:
+        """Return what this node serves to a peer that asks for its chain."""
+        path = [self.s.chain[name] for name in self.s.chain.path(self.s.at)]
+        return tuple(c for c in reversed(path) if c.message.round >= first_round)
+
+    def next_is_corrupt(self) -> bool:
+        """Say whether the contribution being encoded is to be unsound."""
+        return self.corrupt_share > 0 and self.world.rng.random() < self.corrupt_share
+
+    def take_divergence(self, commit: CommitHash) -> bool:
+        """Say whether this update is to go wrong; at most once."""
+        if self.s.chain.round_of(commit) == self.world.rules.rounds:
+            return False  # nobody builds on the last state, so nobody would notice
+        wrong, self.diverges = self.diverges, False
+        if wrong:
+            self.world.log(self.name, f"DIVERGES at {commit[:6]}")
+        return wrong
+
+    # The edge: timers, membership and liveness.
+
+    def _later(self, seconds: float, call: Any) -> None:
+        life = self.life
+
+        def run() -> None:
+            if not self.up or life != self.life:
+                return
+            if self.paused:
+                self.inbox.append(call)
+            else:
+                call()
+
+        self.world.after(seconds, run)
+
+    def _arm(self) -> None:
+        if not self.up:
+            return
+        due = machine.next_deadline(self.s)
+        if due == self.tick_at:
+            return
+        self.tick_at = due
+        if due is not None:
+            self._later(max(0.0, due - self.world.now), partial(self._tick, due))
+
+    def _tick(self, due: float) -> None:
+        if due == self.tick_at:
+            self.tick_at = None
+            self.handle(ev.Tick())
+
+    def _check_idle(self, idle: bool) -> None:
+        due = machine.next_deadline(self.s)
+        self.idle_ticks = self.idle_ticks + 1 if idle and (due or 0) <= self.world.now else 0
+        if idle and due is not None and self.idle_ticks > MAX_IDLE_TICKS:
+            raise BrokenRule(f"{self.name} spins: its deadline stays in the past")
+
+    def _heartbeat(self) -> None:
+        self._later(HEARTBEAT_S, self._heartbeat)
+        s = self.s
+        beat = Heartbeat(
+            run_id=s.rules.chain.run_id,
+            head=s.at,
+            head_round=max(0, s.chain.round_of(s.at)),
+            weight=s.chain.weight_of(s.at),
+            phase=s.phase.value,
+            step=0,
+            steps=0,
+            tokens_per_second=0.0,
+            loss=0.0,
+        )
+        signed = Signed(beat, Envelope(Kind.HEARTBEAT, b"", self.name, b""))
+        for other in self.world.started:
+            if other != self.name:
+                self.world.send(self.name, other, signed)
+        for peer, last in list(self.heard.items()):
+            if self.world.now - last > SILENCE_S:
+                self._lose(peer)
+
+    def _hear(self, peer: PeerId) -> None:
+        if peer not in self.s.members:
+            self.handle(ev.MemberLearned(self.world.nodes[peer].member))
+        new = peer not in self.heard
+        self.heard[peer] = self.world.now
+        if new:
+            self.handle(ev.PeerUp(peer))
+
+    def _lose(self, peer: PeerId) -> None:
+        if self.heard.pop(peer, None) is not None:
+            self.handle(ev.PeerDown(peer))
+
+    def _start_compute(self) -> None:
+        self.compute = None
+
+        def ready() -> None:
+            if self.compute is None:
+                self.compute = Compute(self)
+                self.handle(ev.ComputeReady(self.compute.open_contributions))
+
+        self._later(self.world.rng.uniform(0.1, 1.0), ready)
+
+    def _stop_compute(self) -> None:
+        if self.compute is not None:
+            self.compute.alive = False
+            self.compute = None
+
+    # The edge: actions.
+
+    def _perform(self, action: act.Action) -> None:
+        match action:
+            case act.PublishAnnounce():
+                signed = sign(action.announce, self.name)
+                self.disk.own[action.announce.parent] = signed
+                self._publish(signed, ev.AnnounceReceived(signed))
+            case act.PublishCommit():
+                signed = sign(action.commit, self.name)
+                self._publish(signed, ev.CommitsReceived((signed,), self.name))
+            case act.Broadcast():
+                own = [a for a in self.disk.own.values() if a.envelope == action.envelope]
+                for peer in action.peers:
+                    self.world.send(self.name, peer, own[0])
+            case act.AskChain():
+                self._later(self.world.delay(), partial(self._ask, action))
+            case act.StoreCommits():
+                self.disk.commits.extend(action.commits)
+            case act.StoreStates():
+                self.disk.states = action.states
+            case act.Retain():
+                blobs = self.disk.blobs
+                self.disk.blobs = {a: blobs[a] for a in blobs if a in action.addresses}
+            case act.Note():
+                self.world.notes.append((self.name, action))
+            case act.Refuse() | act.Evaluate():
+                pass
+            case act.Check():
+                self._work_on(partial(self._check, action, self.world.now + self._patience))
+            case act.Gather():
+                self._work_on(partial(self._gather, action, self.world.now + self._patience))
+            case act.LoadState():
+                self._work_on(partial(self._load, action))
+            case _:
+                self._ask_compute(action)
+
+    @property
+    def _patience(self) -> float:
+        return self.world.rules.grace
+
+    def _publish(self, signed: Signed[Any], event: ev.Event) -> None:
+        self.post(event, None)
+        for peer in self.s.members:
+            if peer != self.name:
+                self.world.send(self.name, peer, signed)
+
+    def _ask(self, action: act.AskChain) -> None:
+        other = self.world.reachable(self.name, action.peer)
+        if other is not None:
+            commits = other.chain_from(action.from_round)
+            event = ev.CommitsReceived(commits, action.peer)
+            self._later(self.world.delay(), partial(self.handle, event))
+
+    def _ask_compute(self, request: Any) -> None:
+        """Pass on a request; one to a process that has just died is lost (ComputeLost follows)."""
+        if self.compute is not None:
+            self.compute.request(request)
+
+    def _work_on(self, step: Any) -> None:
+        """Do something for the present compute process after a delay; it ends with that one."""
+        compute = self.compute
+
+        def run() -> None:
+            if compute is not None and self.compute is compute:
+                step()
+
+        self._later(self.world.delay(), run)
+
+    def _check(self, action: act.Check, until: float) -> None:
+        announce = action.announce
+        missing = self._fetch(announce.message.shards, announce.signer)
+        if missing and self.world.now < until:
+            self._again(partial(self._check, action, until))
+            return
+        reason = "unavailable" if missing else ""
+        if not missing and self._payload(announce.message.shards[0].address).corrupt:
+            reason = "corrupt"
+        self.post(ev.Checked(announce.hash, reason), self.compute)
+
+    def _gather(self, action: act.Gather, until: float) -> None:
+        missing = [c for c in action.contributions if self._fetch_one(c, action.holders)]
+        if missing and self.world.now < until:
+            self._again(partial(self._gather, action, until))
+            return
+        self.post(ev.Gathered(action.commit, not missing), self.compute)
+
+    def _fetch_one(self, contribution: Contribution, holders: tuple[PeerId, ...]) -> bool:
+        return self._fetch(contribution.shards, contribution.author, *holders)
+
+    def _fetch(self, shards: Any, *sources: PeerId) -> bool:
+        """Copy payloads from whoever has them; return whether something is missing."""
+        for shard in shards:
+            for source in sources:
+                if shard.address in self.disk.blobs:
+                    break
+                other = self.world.reachable(self.name, source)
+                if other is not None and shard.address in other.disk.blobs:
+                    self.disk.blobs[shard.address] = other.disk.blobs[shard.address]
+        return any(shard.address not in self.disk.blobs for shard in shards)
+
+    def _payload(self, address: Address) -> Payload:
+        payload = self.disk.blobs[address]
+        assert isinstance(payload, Payload)
+        return payload
+
+    def _again(self, step: Any) -> None:
+        compute = self.compute
+        self._later(RETRY_S, lambda: step() if self.compute is compute else None)
+
+    def _load(self, action: act.LoadState) -> None:
+        if action.digest is None:
+            self._ask_compute(INITIAL)
+            return
+        wanted = state_of(action.digest)
+        here = wanted.shards[0].address in self.disk.blobs
+        if action.local is not None and not here:
+            raise BrokenRule(f"{self.name}: a kept state was removed")
+        holders = [self.world.reachable(self.name, peer) for peer in action.holders]
+        found = any(h is not None and wanted in h.disk.states for h in holders)
+        if here or found:
+            self._ask_compute(wanted)
+        else:
+            self.post(ev.StateFailed(action.digest), self.compute)
+
+    @property
+    def done(self) -> bool:
+        return self.s.phase is Phase.DONE

@@ -1,0 +1,444 @@
+"""Moving to the winning chain, and what becomes of own contributions on the way."""
+
+import pytest
+from small_run import (
+    BOB,
+    CAROL,
+    DAVE,
+    GRACE,
+    OWNER,
+    STATES,
+    TRIO,
+    Peer,
+    announce,
+    child,
+    digest,
+    genesis,
+    heartbeat,
+    name,
+    of,
+    payload,
+)
+
+from skerry.protocol.compute import Verdict
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds.machine import next_deadline
+from skerry.protocol.rounds.state import Phase
+
+START = genesis()
+
+
+def long_chain(rounds: int, start=START):
+    """Return the commits of rounds 1 to ``rounds``, whose states are STATES."""
+    commits = [start]
+    for number in range(rounds):
+        commits.append(child(commits[-1], state=STATES[number].digest))
+    return commits[1:]
+
+
+def announced(peer: Peer) -> None:
+    """Train and announce upon the present commit."""
+    at = peer.s.chain[peer.s.at]
+    peer.train(1.0)
+    assert peer.s.loaded is not None
+    peer.take(ev.AnnounceReceived(announce(at, peer.me, peer.s.loaded)))
+
+
+def verdicts(actions):
+    return [v for action in of(act.Settle, actions) for v in action.verdicts]
+
+
+def trainee() -> Peer:
+    peer = Peer(BOB)
+    peer.in_round()
+    return peer
+
+
+def test_a_fresh_node_starts_from_the_seed():
+    peer = Peer(BOB)
+    assert peer.take(ev.ComputeReady(())) == [act.LoadState(None, None, ())]
+    peer.take(ev.StateLoaded(STATES[0]))
+    assert peer.s.phase is Phase.WAITING
+
+
+def test_a_commit_is_fetched_applied_stored_and_the_next_round_begun():
+    peer = trainee()
+    announced(peer)
+    commit = child(START)
+    actions = peer.commits(commit)
+    assert of(act.StoreCommits, actions) == [act.StoreCommits((commit,))]
+    [gather] = of(act.Gather, actions)
+    assert [c.author for c in gather.contributions] == list(TRIO)
+    [apply] = peer.take(ev.Gathered(name(commit), True))
+    assert apply == act.Apply(name(commit), 1, gather.contributions)
+    actions = peer.take(ev.Applied(name(commit), STATES[1], ((CAROL, "corrupt"),)))
+    assert act.Refuse(CAROL, "corrupt") in actions
+    assert verdicts(actions) == [Verdict(name(START), True)]
+    assert of(act.StoreStates, actions) == [act.StoreStates((STATES[0], STATES[1]))]
+    assert of(act.Train, actions) == [act.Train(2, name(commit), 9, 1, 3)]
+
+
+def test_a_contribution_that_was_left_out_is_put_back():
+    peer = trainee()
+    announced(peer)
+    commit = child(START, authors=(OWNER,))
+    peer.commits(commit)
+    assert verdicts(peer.apply(commit, STATES[1])) == [Verdict(name(START), False)]
+
+
+def test_a_commit_during_training_keeps_the_progress():
+    peer = trainee()
+    commit = child(START, authors=(OWNER, CAROL))
+    peer.commits(commit)
+    actions = peer.take(ev.Gathered(name(commit), True))
+    assert actions[:2] == [act.FinishTraining(), act.Encode(name(START), False)]
+    assert of(act.Apply, actions)
+    assert peer.take(ev.Trained(name(START))) == []
+
+
+def test_a_contribution_encoded_too_late_is_put_back_with_the_commit():
+    peer = trainee()
+    peer.take(ev.Trained(name(START)), 1.0)
+    commit = child(START, authors=(OWNER, CAROL))
+    peer.commits(commit)
+    peer.take(ev.Gathered(name(commit), True))
+    assert peer.take(peer.encoded(name(START))) == []
+    actions = peer.take(ev.Applied(name(commit), STATES[1], ()))
+    assert verdicts(actions) == [Verdict(name(START), False)]
+    [retain] = of(act.Retain, actions)
+    assert payload(f"{BOB} upon {name(START)}").address in retain.addresses
+
+
+def test_nothing_is_removed_while_a_contribution_is_known_to_the_compute_process_alone():
+    peer = Peer(BOB)
+    peer.take(ev.Restored((START, child(START)), (), (STATES[0],)))
+    peer.take(ev.ComputeReady((name(START),)))
+    peer.take(ev.StateLoaded(STATES[0]))
+    actions = peer.apply(child(START), STATES[1])
+    assert verdicts(actions) == [Verdict(name(START), True)]
+    assert not of(act.Retain, actions)
+
+
+def test_what_is_kept_are_recent_states_and_payloads():
+    peer = trainee()
+    commits = long_chain(6)
+    for number, commit in enumerate(commits, start=1):
+        peer.commits(commit)
+        actions = peer.apply(commit, STATES[number])
+    [retain] = of(act.Retain, actions)
+    states = {shard.address for state in STATES[4:7] for shard in state.shards}
+    recent = {
+        shard.address
+        for commit in commits[2:]
+        for a in commit.message.announces
+        for shard in a.message.shards
+    }
+    assert retain.addresses == states | recent
+    assert of(act.StoreStates, actions) == [act.StoreStates(tuple(STATES[4:7]))]
+
+
+def test_the_other_chain_wins_by_weight_and_verdicts_turn():
+    peer = trainee()
+    announced(peer)
+    light = child(START, authors=(BOB,), view=1)
+    peer.commits(light)
+    assert verdicts(peer.apply(light, STATES[1])) == [Verdict(name(START), True)]
+    heavy = child(START, authors=(OWNER, CAROL))
+    actions = peer.commits(heavy)
+    left = [act.FinishTraining(), act.Encode(name(light), False)]
+    assert actions[1:] == [*left, act.LoadState(STATES[0].digest, STATES[0], ())]
+    peer.take(ev.StateLoaded(STATES[0]))
+    assert verdicts(peer.apply(heavy, STATES[2])) == [Verdict(name(START), False)]
+    # And back: the first chain grows.
+    more = child(light, state=STATES[1].digest)
+    peer.commits(more)
+    peer.take(ev.StateLoaded(STATES[1]))
+    assert verdicts(peer.apply(more, STATES[3])) == [Verdict(name(START), True)]
+
+
+def test_a_sibling_with_the_same_contributions_needs_no_update():
+    peer = trainee()
+    announced(peer)
+    worse, better = sorted((child(START, view=v) for v in (0, 1)), key=name, reverse=True)
+    peer.commits(worse)
+    peer.apply(worse, STATES[1])
+    actions = peer.commits(better)
+    assert not of(act.Apply, actions) and not of(act.LoadState, actions)
+    assert of(act.Encode, actions) == [act.Encode(name(worse), False)]
+    assert of(act.Train, actions)[0].parent == name(better)
+
+
+def test_a_peer_that_fell_behind_a_little_replays():
+    peer = trainee()
+    commits = long_chain(3)
+    actions = peer.commits(*commits)
+    assert of(act.Gather, actions)[0].commit == name(commits[0])
+    for number, commit in enumerate(commits, start=1):
+        actions = peer.apply(commit, STATES[number])
+    assert of(act.Train, actions)[0].round == 4
+
+
+def test_a_peer_that_fell_behind_far_takes_the_newest_agreed_state():
+    peer = trainee()
+    commits = long_chain(6)
+    peer.take(heartbeat(CAROL, commits[5]))
+    [load] = of(act.LoadState, peer.commits(*commits))
+    assert load == act.LoadState(STATES[5].digest, None, (CAROL, OWNER))
+    [gather] = of(act.Gather, peer.take(ev.StateLoaded(STATES[5])))
+    assert gather.commit == name(commits[5])
+
+
+def test_commits_that_come_while_moving_lengthen_the_way():
+    peer = trainee()
+    one, two = long_chain(2)
+    peer.commits(one)
+    assert not of(act.Gather, peer.commits(two))
+    assert of(act.Gather, peer.apply(one, STATES[1]))[0].commit == name(two)
+
+
+def test_a_wrong_own_state_is_healed_by_replay_and_said_loudly():
+    peer = trainee()
+    one, two = long_chain(2)
+    peer.commits(one)
+    wrong = ev.LocalState(digest("wrong"), ())
+    peer.apply(one, wrong)
+    actions = peer.commits(two)
+    [note] = of(act.Note, actions)
+    assert note.warning and "before round 2: healing" in note.text
+    assert of(act.LoadState, actions) == [act.LoadState(STATES[0].digest, STATES[0], ())]
+    peer.take(ev.StateLoaded(STATES[0]))
+    assert of(act.Gather, peer.apply(one, STATES[1]))[0].commit == name(two)
+    assert wrong not in peer.s.states.values()
+
+
+def test_an_update_that_goes_wrong_on_the_way_takes_the_others_state():
+    peer = trainee()
+    one, two = long_chain(2)
+    peer.commits(one, two)
+    actions = peer.apply(one, ev.LocalState(digest("wrong"), ()))
+    assert [note.warning for note in of(act.Note, actions)] == [True]
+    [load] = of(act.LoadState, actions)
+    assert load == act.LoadState(STATES[1].digest, None, (OWNER, CAROL))
+    assert of(act.Gather, peer.take(ev.StateLoaded(STATES[1])))[0].commit == name(two)
+
+
+def test_a_state_that_nobody_has_gives_way_to_a_newer_one():
+    peer = trainee()
+    commits = long_chain(3)
+    peer.commits(*commits)
+    wanted = []
+    for _ in range(4):
+        if peer.s.phase is Phase.FETCHING:
+            peer.apply(commits[0], ev.LocalState(digest("wrong"), ()))
+        else:
+            peer.take(ev.StateFailed(peer.s.loading))
+            [*_, load] = of(act.LoadState, peer.take(ev.Tick(), peer.s.retry_at))
+            wanted.append(load.digest)
+            if load.local is not None:
+                peer.take(ev.StateLoaded(STATES[0]))
+    assert STATES[2].digest in wanted
+
+
+def test_a_commit_upon_a_state_that_nobody_has_any_more_is_dropped():
+    # A diverged peer committed alone upon its wrong state, and was lost with it.
+    peer = trainee()
+    one = long_chain(1)[0]
+    lost = child(one, authors=(OWNER,), state=digest("lost"))
+    peer.commits(one, lost)
+    notes: list[act.Note] = []
+    for _ in range(10):
+        if peer.s.phase is Phase.FETCHING:
+            notes += of(act.Note, peer.apply(one, STATES[1]))
+        elif peer.s.loading == digest("lost"):
+            notes += of(act.Note, peer.take(ev.StateFailed(digest("lost"))))
+            if peer.s.retry_at is not None:
+                peer.take(ev.Tick(), peer.s.retry_at)
+        elif peer.s.phase is Phase.LOADING:
+            peer.take(ev.StateLoaded(STATES[0]))
+    assert notes[-1].text == "nobody has the state before round 2: doing without"
+    assert (peer.s.at, peer.s.phase) == (name(one), Phase.TRAINING)
+    # Until somebody shows that it is there after all.
+    peer.take(heartbeat(CAROL, lost))
+    assert peer.s.goal == name(lost)
+
+
+def test_a_joiner_without_any_state_drops_a_head_that_cannot_be_had():
+    peer = Peer(DAVE)
+    peer.take(ev.ComputeReady(()))
+    commits = long_chain(5)
+    peer.commits(START, *commits)
+    peer.take(ev.ComputeLost())
+    peer.take(ev.ComputeReady(()))
+    peer.meet(CAROL)
+    for _ in range(3):
+        peer.take(ev.StateFailed(peer.s.loading))
+        peer.take(ev.Tick(), peer.s.retry_at)
+    actions = peer.take(ev.StateFailed(peer.s.loading))
+    assert "doing without" in of(act.Note, actions)[0].text
+    assert of(act.LoadState, actions)[0].digest == STATES[3].digest
+
+
+def test_missing_payloads_are_asked_for_again_while_somebody_has_applied_them():
+    peer = trainee()
+    commit = child(START, authors=(OWNER, CAROL))
+    peer.commits(commit)
+    peer.take(heartbeat(CAROL, commit))
+    assert peer.take(ev.Gathered(name(commit), False), 3.0) == []
+    assert next_deadline(peer.s) == 3.0 + GRACE / 2
+    [gather] = of(act.Gather, peer.take(ev.Tick(), 3.0 + GRACE / 2))
+    assert gather.holders == (CAROL, OWNER)
+
+
+def test_a_commit_whose_payloads_nobody_has_is_dropped_until_somebody_does():
+    peer = trainee()
+    commit = child(START, authors=(OWNER, CAROL))
+    peer.commits(commit)
+    actions = peer.take(ev.Gathered(name(commit), False))
+    assert "doing without" in of(act.Note, actions)[0].text
+    # The inner steps had gone on all the while.
+    assert (peer.s.phase, peer.s.view) == (Phase.TRAINING, 1)
+    assert of(act.Encode, peer.take(ev.Trained(name(START)))) == [act.Encode(name(START), True)]
+    [gather] = of(act.Gather, peer.take(heartbeat(CAROL, commit)))
+    assert gather.commit == name(commit)
+
+
+def test_a_contribution_encoded_meanwhile_is_announced_when_the_commit_is_dropped():
+    peer = trainee()
+    peer.take(ev.Trained(name(START)), 1.0)
+    commit = child(START, authors=(OWNER, CAROL))
+    peer.commits(commit)
+    peer.take(peer.encoded(name(START)))
+    actions = peer.take(ev.Gathered(name(commit), False))
+    assert [a.announce.parent for a in of(act.PublishAnnounce, actions)] == [name(START)]
+
+
+def test_a_contribution_still_being_encoded_when_the_commit_is_dropped_is_announced_later():
+    peer = trainee()
+    peer.take(ev.Trained(name(START)), 1.0)
+    commit = child(START, authors=(OWNER, CAROL))
+    peer.commits(commit)
+    peer.take(ev.Gathered(name(commit), False))
+    assert peer.s.phase is Phase.ENCODING
+    assert of(act.PublishAnnounce, peer.take(peer.encoded(name(START))))
+
+
+def test_a_restarted_node_goes_on_where_it_was():
+    before = trainee()
+    announced(before)
+    own = announce(START, BOB)
+    peer = Peer(BOB)
+    peer.take(ev.Restored((START,), (own,), (STATES[0],)))
+    [load] = peer.take(ev.ComputeReady((name(START),)))
+    assert load == act.LoadState(STATES[0].digest, STATES[0], ())
+    actions = peer.take(ev.StateLoaded(STATES[0]))
+    # The same contribution again, not another one to the same round.
+    assert of(act.PublishAnnounce, actions) == [act.PublishAnnounce(own.message)]
+    assert not of(act.Train, actions)
+
+
+def test_a_lost_compute_process_starts_again_from_the_newest_state():
+    peer = trainee()
+    one = long_chain(1)[0]
+    peer.commits(one)
+    peer.apply(one, STATES[1])
+    [note] = peer.take(ev.ComputeLost())
+    assert note.warning and peer.s.phase is Phase.STARTING
+    assert peer.take(ev.Trained(name(one))) == []
+    [load] = of(act.LoadState, peer.take(ev.ComputeReady((name(START),))))
+    assert load.local == STATES[1]
+    actions = peer.take(ev.StateLoaded(STATES[1]))
+    assert verdicts(actions) == [Verdict(name(START), True)]
+    assert of(act.Train, actions)[0].parent == name(one)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ev.Gathered(digest("x"), True),
+        ev.Applied(digest("x"), STATES[1], ()),
+        ev.StateLoaded(STATES[1]),
+        ev.StateFailed(STATES[1].digest),
+        ev.Trained(digest("x")),
+        ev.Checked("nothing", ""),
+    ],
+)
+def test_answers_to_what_was_not_asked_change_nothing(event):
+    peer = trainee()
+    announced(peer)
+    before = (peer.s.at, peer.s.phase, peer.s.loaded)
+    assert peer.take(event) == []
+    assert (peer.s.at, peer.s.phase, peer.s.loaded) == before
+
+
+def test_a_late_state_after_the_retry_is_not_taken_for_another():
+    peer = trainee()
+    commit = child(START, authors=(OWNER, CAROL))
+    peer.commits(commit)
+    assert peer.take(ev.Gathered(digest("other"), False)) == []
+    assert peer.s.phase is Phase.FETCHING
+
+
+def test_a_state_asked_for_before_the_compute_process_was_lost_is_not_taken():
+    peer = trainee()
+    commits = long_chain(6)
+    peer.commits(*commits)
+    assert peer.s.phase is Phase.LOADING
+    assert peer.take(ev.StateLoaded(STATES[2])) == []
+    assert peer.take(ev.StateFailed(STATES[2].digest)) == []
+    assert of(act.Gather, peer.take(ev.StateLoaded(STATES[5])))
+
+
+def test_a_better_head_is_asked_for_first_its_end_then_all_of_it():
+    peer = trainee()
+    commits = long_chain(2)
+    assert peer.take(heartbeat(CAROL, commits[1]), 1.0) == [act.AskChain(CAROL, 0)]
+    assert peer.take(heartbeat(CAROL, commits[1]), 1.1) == []
+    assert peer.take(heartbeat(DAVE, None), 1.2) == []
+    assert peer.commits(commits[1]) == []
+    peer.commits(*commits)
+    assert peer.s.goal == name(commits[1])
+
+
+def test_a_forged_commit_is_refused_by_name():
+    peer = trainee()
+    actions = peer.commits(child(START, weight=10**6))
+    assert actions == [act.Refuse(CAROL, "weight")]
+
+
+def test_the_last_commit_ends_the_run():
+    peer = trainee()
+    commits = long_chain(6)
+    for number, commit in enumerate(commits, start=1):
+        peer.commits(commit)
+        actions = peer.apply(commit, STATES[number])
+    assert peer.s.phase is Phase.DONE
+    assert act.Evaluate(6) in actions and not of(act.Train, actions)
+
+
+def test_settling_reaches_back_to_the_oldest_contribution():
+    peer = Peer(BOB)
+    own = announce(START, BOB)
+    light = child(START, authors=(BOB,), view=1)
+    commits = [child(START, authors=(OWNER, CAROL))]
+    for number in range(1, 6):
+        commits.append(child(commits[-1], state=STATES[number].digest))
+    peer.take(ev.Restored((START, light), (own,), (STATES[0],)))
+    peer.take(ev.ComputeReady((name(START),)))
+    peer.meet(OWNER, CAROL)
+    peer.commits(*commits)
+    peer.take(ev.StateLoaded(STATES[0]))
+    # It was away for longer than contributions are usually remembered.
+    while peer.s.phase is not Phase.DONE:
+        if peer.s.phase is Phase.LOADING:
+            number = next(n for n, st in enumerate(STATES) if st.digest == peer_wants(peer))
+            actions = peer.take(ev.StateLoaded(STATES[number]))
+        else:
+            commit = peer.s.chain[peer.s.queue[0]]
+            actions = peer.apply(commit, STATES[commit.message.round])
+    assert verdicts(actions) == [Verdict(name(START), False)]
+
+
+def peer_wants(peer: Peer):
+    assert peer.s.goal is not None
+    return peer.s.chain[peer.s.queue[0]].message.state_digest

@@ -1,0 +1,155 @@
+"""The blob store: whole and verified, or not there."""
+
+import errno
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skerry.protocol import blobs
+from skerry.protocol.blobs import CHUNK_BYTES, BlobStore, disk_errors, write_atomic
+from skerry.protocol.errors import ProtocolError, StateError
+from skerry.protocol.ids import Address, content_hash
+
+DATA = b"some payload"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BlobStore:
+    return BlobStore(tmp_path / "blobs")
+
+
+def address_of(data: bytes) -> Address:
+    return Address(content_hash(data))
+
+
+def names(store: BlobStore) -> set[str]:
+    return set(os.listdir(store.path(address_of(DATA)).parent))
+
+
+@pytest.mark.parametrize("data", [b"", DATA, bytes(CHUNK_BYTES + 1)])
+def test_a_blob_comes_back_by_its_address(store, data):
+    address = store.put(data)
+    assert address == address_of(data)
+    assert store.read(address) == data
+    assert store.size(address) == len(data)
+    assert b"".join(store.chunks(address, 0)) == data
+    assert all(len(chunk) <= CHUNK_BYTES for chunk in store.chunks(address, 0))
+    assert store.put(data) == address
+    assert names(store) == {address}
+
+
+def test_chunks_start_where_asked(store):
+    assert b"".join(store.chunks(store.put(DATA), 5)) == DATA[5:]
+
+
+def test_a_missing_blob_has_no_size_and_cannot_be_read(store):
+    assert store.size(address_of(DATA)) is None
+    with pytest.raises(StateError) as caught:
+        store.read(address_of(DATA))
+    assert caught.value.code == "SK-DSK-002"
+
+
+def test_a_damaged_blob_is_found_and_removed(store):
+    address = store.put(DATA)
+    store.path(address).write_bytes(b"other bytes!")
+    with pytest.raises(StateError) as caught:
+        store.read(address)
+    assert caught.value.code == "SK-DSK-002"
+    assert store.size(address) is None
+    assert store.read(store.put(DATA)) == DATA
+
+
+@pytest.mark.parametrize("address", ["", "../secret", "A" * 64, "a" * 63, "a" * 63 + "/"])
+def test_only_addresses_lead_to_files(store, address):
+    for call in (store.path, store.size, store.read):
+        with pytest.raises(ProtocolError) as caught:
+            call(Address(address))
+        assert caught.value.reason == "address"
+
+
+def test_keep_only_removes_the_rest_but_no_download_in_progress(store):
+    kept, dropped = store.put(b"kept"), store.put(b"dropped")
+    store.partial(address_of(DATA), len(DATA)).append(DATA[:3])
+    store.keep_only([kept])
+    assert names(store) == {kept, address_of(DATA) + ".part"}
+    assert store.size(dropped) is None
+
+
+@given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
+def test_a_download_in_any_pieces_and_after_restarts_is_the_blob(tmp_path_factory, data, cuts):
+    folder = tmp_path_factory.mktemp("blobs")
+    bounds = sorted({0, len(data), *(c for c in cuts if c <= len(data))})
+    for start, end in pairwise(bounds):
+        part = BlobStore(folder).partial(address_of(data), len(data))
+        assert part.offset == start
+        part.append(data[start:end])
+        assert BlobStore(folder).size(address_of(data)) is None
+    BlobStore(folder).partial(address_of(data), len(data)).finish()
+    assert BlobStore(folder).read(address_of(data)) == data
+    assert os.listdir(folder) == [address_of(data)]
+
+
+def test_a_download_that_grows_too_long_is_refused_and_forgotten(store):
+    part = store.partial(address_of(DATA), len(DATA))
+    part.append(DATA)
+    with pytest.raises(ProtocolError) as caught:
+        part.append(b"x")
+    assert caught.value.reason == "size"
+    assert names(store) == set()
+
+
+def test_a_download_cut_short_is_not_a_blob_but_can_go_on(store):
+    part = store.partial(address_of(DATA), len(DATA))
+    part.append(DATA[:4])
+    with pytest.raises(ProtocolError) as caught:
+        part.finish()
+    assert caught.value.reason == "size"
+    assert store.size(address_of(DATA)) is None
+    part.append(DATA[4:])
+    part.finish()
+    assert store.read(address_of(DATA)) == DATA
+
+
+def test_a_download_of_other_bytes_is_refused_and_forgotten(store):
+    part = store.partial(address_of(DATA), len(DATA))
+    part.append(bytes(len(DATA)))
+    with pytest.raises(ProtocolError) as caught:
+        part.finish()
+    assert caught.value.reason == "hash"
+    assert names(store) == set()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_and_leaves_nothing(store, monkeypatch, number):
+    def full(file, data):
+        file.write(data[:3])
+        raise OSError(number, "no space left", file.name)
+
+    monkeypatch.setattr(blobs, "_write_durably", full)
+    with pytest.raises(StateError) as caught:
+        store.put(DATA)
+    assert caught.value.code == "SK-DSK-001"
+    assert names(store) == set()
+
+
+def test_other_disk_errors_pass_unchanged():
+    with pytest.raises(PermissionError), disk_errors():
+        raise PermissionError(errno.EACCES, "denied")
+
+
+def test_a_failed_replacement_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomic(path, b"old")
+
+    def fail(file, data):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(blobs, "_write_durably", fail)
+    with pytest.raises(OSError, match="broken"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,304 @@
+"""The codec: messages survive the wire, and nothing else gets in."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skerry.proto import peer_pb2 as pb
+from skerry.protocol import codec
+from skerry.protocol.errors import ProtocolError
+from skerry.protocol.ids import Address, CommitHash, Digest, RunId
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    Envelope,
+    Heartbeat,
+    Invite,
+    Kind,
+    MemberRecord,
+    ShardPayload,
+    Signed,
+)
+from skerry.protocol.signing import Signer
+
+SIGNERS = [Signer(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32)) for i in range(1, 5)]
+RUN = RunId("ab" * 32)
+
+hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
+counts = st.integers(0, codec.MAX_COUNT)
+small = st.integers(0, 2**32 - 1)
+floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
+printable = st.characters(min_codepoint=32, max_codepoint=126)
+names = st.text(printable, max_size=codec.MAX_NAME_CHARS)
+signers = st.sampled_from(SIGNERS)
+peers = signers.map(lambda signer: signer.peer_id)
+
+invites = st.builds(
+    Invite,
+    run_id=hashes.map(RunId),
+    expires_at=counts,
+    nonce=st.binary(min_size=16, max_size=16),
+)
+
+
+def signed(messages):
+    return st.builds(codec.sign_message, signers, messages)
+
+
+members = st.builds(
+    MemberRecord,
+    run_id=hashes.map(RunId),
+    addresses=st.lists(st.text(printable, max_size=40), max_size=3).map(tuple),
+    invite=st.none() | signed(invites).map(lambda s: s.envelope),
+    expires_at=counts,
+    agent=names,
+)
+payloads = st.builds(ShardPayload, shard=names, address=hashes.map(Address), size=counts)
+announces = st.builds(
+    Announce,
+    run_id=hashes.map(RunId),
+    round=counts,
+    parent=hashes.map(CommitHash),
+    state_digest=hashes.map(Digest),
+    text_tokens=counts,
+    round_tokens=counts,
+    loss=floats,
+    shards=st.lists(payloads, max_size=3).map(tuple),
+)
+commits = st.builds(
+    Commit,
+    run_id=hashes.map(RunId),
+    round=counts,
+    view=small,
+    parent=hashes.map(CommitHash),
+    state_digest=hashes.map(Digest),
+    announces=st.lists(signed(announces), max_size=2).map(tuple),
+    roster=st.lists(peers, max_size=4).map(tuple),
+    admissions=st.lists(signed(members), max_size=2).map(tuple),
+    cursor=counts,
+    weight=counts,
+)
+heartbeats = st.builds(
+    Heartbeat,
+    run_id=hashes.map(RunId),
+    head=hashes.map(CommitHash),
+    head_round=counts,
+    weight=counts,
+    phase=names,
+    step=small,
+    steps=small,
+    tokens_per_second=floats,
+    loss=floats,
+)
+messages = st.one_of(invites, members, announces, commits, heartbeats)
+
+
+def a_shard(**changes) -> ShardPayload:
+    return replace(ShardPayload("embed", Address("aa" * 32), 10), **changes)
+
+
+def an_announce(**changes) -> Announce:
+    usual = Announce(RUN, 3, CommitHash("01" * 32), Digest("02" * 32), 60, 30, 1.5, (a_shard(),))
+    return replace(usual, **changes)
+
+
+def a_commit(**changes) -> Commit:
+    usual = Commit(
+        run_id=RUN,
+        round=3,
+        view=0,
+        parent=CommitHash("01" * 32),
+        state_digest=Digest("02" * 32),
+        announces=(codec.sign_message(SIGNERS[0], an_announce()),),
+        roster=(SIGNERS[0].peer_id,),
+        admissions=(),
+        cursor=9,
+        weight=60,
+    )
+    return replace(usual, **changes)
+
+
+def a_beat(**changes) -> Heartbeat:
+    return replace(
+        Heartbeat(RUN, CommitHash("01" * 32), 3, 60, "training", 1, 3, 10.0, 1.5), **changes
+    )
+
+
+def a_member(**changes) -> MemberRecord:
+    return replace(MemberRecord(RUN, ("/ip4/1.2.3.4/tcp/1",), None, 99, "skerry/0.1.0"), **changes)
+
+
+def travelled(message) -> Signed:
+    envelope = codec.sign_message(SIGNERS[0], message).envelope
+    return codec.open_envelope(codec.decode_envelope(codec.encode_envelope(envelope)))
+
+
+def refused(message) -> str:
+    with pytest.raises(ProtocolError) as caught:
+        travelled(message)
+    return caught.value.reason
+
+
+@settings(max_examples=300, deadline=None)
+@given(signers, messages)
+def test_every_message_comes_back_as_it_was_sent(signer, message):
+    sent = codec.sign_message(signer, message)
+    envelope = codec.decode_envelope(codec.encode_envelope(sent.envelope))
+    assert codec.open_envelope(envelope) == sent
+    assert envelope.hash == sent.hash
+
+
+@settings(max_examples=100, deadline=None)
+@given(messages)
+def test_the_same_message_always_gives_the_same_bytes(message):
+    kind, body = codec.encode(message)
+    again = codec.open_envelope(SIGNERS[1].sign(kind, body)).message
+    assert codec.encode(again) == (kind, body)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(list(Kind)), st.binary(max_size=400))
+def test_random_bytes_raise_only_the_protocol_error(kind, body):
+    try:
+        codec.open_envelope(SIGNERS[0].sign(kind, body))
+    except ProtocolError:
+        return
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=400))
+def test_random_envelopes_raise_only_the_protocol_error(data):
+    with pytest.raises(ProtocolError):
+        codec.decode_envelope(data)
+
+
+@settings(max_examples=600, deadline=None)
+@given(messages, st.data())
+def test_a_mutated_body_is_refused_or_still_a_sound_message(message, data):
+    # Signed again after the mutation: the sender itself is hostile.
+    kind, body = codec.encode(message)
+    raw = bytearray(body)
+    for _ in range(data.draw(st.integers(1, 4))):
+        if raw:
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(raw)))
+    try:
+        opened = codec.open_envelope(SIGNERS[0].sign(kind, bytes(raw[:cut])))
+    except ProtocolError:
+        return
+    assert codec.encode(opened.message)[0] is kind
+
+
+@settings(max_examples=200, deadline=None)
+@given(messages, st.data())
+def test_a_body_changed_after_signing_is_refused(message, data):
+    envelope = codec.sign_message(SIGNERS[0], message).envelope
+    raw = bytearray(envelope.body)
+    if not raw:
+        return
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(ProtocolError):
+        codec.open_envelope(replace(envelope, body=bytes(raw)))
+
+
+def test_a_signature_holds_for_one_kind_and_one_signer_only():
+    envelope = codec.sign_message(SIGNERS[0], a_beat()).envelope
+    for other in (
+        replace(envelope, kind=Kind.ANNOUNCE),
+        replace(envelope, signer=SIGNERS[1].peer_id),
+        replace(envelope, signature=bytes(64)),
+    ):
+        with pytest.raises(ProtocolError) as caught:
+            codec.open_envelope(other)
+        assert caught.value.reason == "signature"
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_body_beyond_its_kind_s_limit_is_refused_unparsed(kind, monkeypatch):
+    def parse(*_):
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(codec, "_parsed", parse)
+    body = bytes(codec.MAX_BODY_BYTES[kind] + 1)
+    with pytest.raises(ProtocolError) as caught:
+        codec.open_envelope(Envelope(kind, body, SIGNERS[0].peer_id, bytes(64)))
+    assert caught.value.reason == "size"
+    wire = pb.Envelope(kind=kind.name, body=body, signer=SIGNERS[0].peer_id, signature=bytes(64))
+    with pytest.raises(ProtocolError) as caught:
+        codec.envelope_from_pb(wire)
+    assert caught.value.reason == "size"
+
+
+def test_a_stored_envelope_beyond_the_largest_is_refused():
+    with pytest.raises(ProtocolError) as caught:
+        codec.decode_envelope(bytes(codec.MAX_BODY_BYTES[Kind.COMMIT] + 1025))
+    assert caught.value.reason == "size"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (an_announce(shards=(a_shard(),) * (codec.MAX_SHARDS + 1)), "size"),
+        (an_announce(shards=(a_shard(shard="x" * 65),)), "malformed"),
+        (an_announce(shards=(a_shard(shard="a\nb"),)), "malformed"),
+        (an_announce(shards=(a_shard(size=codec.MAX_COUNT + 1),)), "range"),
+        (an_announce(shards=(a_shard(address=Address("aa" * 31)),)), "malformed"),
+        (an_announce(loss=math.nan), "non-finite"),
+        (an_announce(loss=math.inf), "non-finite"),
+        (an_announce(text_tokens=codec.MAX_COUNT + 1), "range"),
+        (an_announce(parent=CommitHash("")), "malformed"),
+        (a_beat(phase="x" * 65), "malformed"),
+        (a_beat(tokens_per_second=-math.inf), "non-finite"),
+        (a_member(addresses=("/a",) * (codec.MAX_ADDRESSES + 1)), "size"),
+        (a_member(addresses=("x" * (codec.MAX_ADDRESS_CHARS + 1),)), "malformed"),
+        (a_member(agent="x" * 65), "malformed"),
+        (a_commit(roster=(SIGNERS[0].peer_id,) * (codec.MAX_PEERS + 1)), "size"),
+        (a_commit(roster=("nobody",)), "peer-id"),
+        (a_commit(weight=codec.MAX_COUNT + 1), "range"),
+        (a_commit(announces=(codec.sign_message(SIGNERS[0], a_beat()),)), "kind"),
+        (a_commit(admissions=(codec.sign_message(SIGNERS[0], an_announce()),)), "kind"),
+        (Invite(RUN, 1, bytes(15)), "nonce"),
+    ],
+)
+def test_what_is_out_of_bounds_is_refused_by_name(message, reason):
+    assert refused(message) == reason
+
+
+def test_a_commit_with_a_forged_announcement_is_refused():
+    real = codec.sign_message(SIGNERS[0], an_announce())
+    forged = replace(real, envelope=replace(real.envelope, signer=SIGNERS[1].peer_id))
+    assert refused(a_commit(announces=(forged,))) == "signature"
+
+
+def test_envelopes_of_unknown_kind_or_signature_length_are_refused():
+    envelope = codec.envelope_to_pb(codec.sign_message(SIGNERS[0], a_beat()).envelope)
+    for change, reason in (({"kind": 0}, "kind"), ({"signature": bytes(63)}, "signature")):
+        wire = pb.Envelope()
+        wire.CopyFrom(envelope)
+        for name, value in change.items():
+            setattr(wire, name, value)
+        with pytest.raises(ProtocolError) as caught:
+            codec.envelope_from_pb(wire)
+        assert caught.value.reason == reason
+
+
+def test_a_manifest_s_envelope_is_not_a_message():
+    with pytest.raises(ProtocolError) as caught:
+        codec.open_envelope(SIGNERS[0].sign(Kind.MANIFEST, b"{}"))
+    assert caught.value.reason == "kind"
+
+
+def test_openers_insist_on_their_kind():
+    beat = codec.sign_message(SIGNERS[0], a_beat()).envelope
+    commit = codec.sign_message(SIGNERS[0], a_commit()).envelope
+    member = codec.sign_message(SIGNERS[0], a_member()).envelope
+    assert codec.open_commit(commit).message == a_commit()
+    assert codec.open_member(member).message == a_member()
+    for opener in (codec.open_commit, codec.open_member):
+        with pytest.raises(ProtocolError) as caught:
+            opener(beat)
+        assert caught.value.reason == "kind"

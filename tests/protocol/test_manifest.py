@@ -1,0 +1,129 @@
+"""The run manifest: validated, canonical, hashed; errors that name the key."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skerry.protocol.errors import ConfigError
+from skerry.protocol.ids import PeerId, content_hash
+from skerry.protocol.manifest import (
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    OuterSection,
+    parse_canonical,
+    parse_run_file,
+)
+
+OWNER = PeerId("12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq")
+
+
+def error_of(call, *args) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        call(*args)
+    return caught.value
+
+
+def test_an_empty_file_is_the_default_run():
+    assert parse_run_file("", OWNER) == Manifest(owner=OWNER)
+
+
+def test_settings_and_units_are_read():
+    text = """
+    name = "islands"
+    rounds = 40
+    [model]
+    layers = 2
+    [round]
+    grace = "1500ms"
+    deadline_max = "2m"
+    [admission]
+    mode = "open"
+    """
+    manifest = parse_run_file(text, OWNER)
+    assert (manifest.name, manifest.rounds, manifest.model.layers) == ("islands", 40, 2)
+    assert (manifest.round.grace, manifest.round.deadline_max) == (1.5, 120.0)
+    assert manifest.admission.mode == "open"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "part"),
+    [
+        ("nmae = 'x'", "SK-CFG-001", "did you mean 'name'?"),
+        ("[model]\nlayrs = 1", "SK-CFG-001", "unknown key 'model.layrs'; did you mean 'layers'?"),
+        ("[codec]\nqqqq = 1", "SK-CFG-001", "known keys: name, k, error_decay"),
+        ("owner = 'me'", "SK-CFG-001", "unknown key 'owner'"),
+        ("[model]\nlayers = 0", "SK-CFG-002", "model.layers"),
+        ("[model]\nlayers = 'two'", "SK-CFG-002", "got 'two'"),
+        ("[model]\nd_model = 12\nheads = 8", "SK-CFG-002", "even multiple of heads"),
+        ("[model]\nkv_heads = 3", "SK-CFG-002", "multiple of kv_heads"),
+        ("[round]\ngrace = '5 parsecs'", "SK-CFG-002", "needs a number and a unit"),
+        ("[round]\ndeadline_min = '9s'\ndeadline_max = '5s'", "SK-CFG-002", "must not exceed"),
+        ("[peers]\nmin = 9\nmax = 3", "SK-CFG-002", "must not exceed"),
+        ("[data]\nsource = 'text'", "SK-CFG-002", "data.path is needed"),
+        ("name = 'a b'", "SK-CFG-002", "name"),
+        ("[inner]\nlr = nan", "SK-CFG-002", "inner.lr"),
+        ("name = ", "SK-CFG-003", "not TOML"),
+    ],
+)
+def test_a_wrong_file_is_answered_with_the_key_and_the_fix(text, code, part):
+    error = error_of(parse_run_file, text, OWNER)
+    assert error.code == code
+    assert part in error.detail
+
+
+seeds = st.integers(0, 2**63 - 1)
+
+
+@given(seeds, st.integers(0, 1000), st.floats(0.5, 1e6), st.integers(1, 4096))
+def test_canonical_bytes_come_back_as_the_same_manifest(seed, rounds, grace, k):
+    text = f"seed = {seed}\nrounds = {rounds}\n[round]\ngrace = {grace!r}\n[codec]\nk = {k}\n"
+    manifest = parse_run_file(text, OWNER)
+    body = manifest.canonical()
+    assert parse_canonical(body) == manifest
+    assert parse_canonical(body).canonical() == body
+    assert manifest.run_id == content_hash(body)
+    assert b" " not in body
+
+
+@given(seeds, seeds)
+def test_different_manifests_have_different_run_ids(one, other):
+    first, second = Manifest(owner=OWNER, seed=one), Manifest(owner=OWNER, seed=other)
+    assert (first.run_id == second.run_id) == (one == other)
+
+
+def test_other_spellings_of_a_manifest_are_refused():
+    body = Manifest(owner=OWNER).canonical()
+    spaced = json.dumps(json.loads(body), sort_keys=True).encode()
+    shorter = json.dumps({"owner": OWNER, "version": 1}, separators=(",", ":")).encode()
+    for wrong in (spaced, shorter, body + b"\n"):
+        assert error_of(parse_canonical, wrong).code == "SK-CFG-002"
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_raise_only_the_config_error(data):
+    assert error_of(parse_canonical, data).code.startswith("SK-CFG-")
+
+
+def test_hostile_json_is_refused():
+    assert error_of(parse_canonical, b" " * (MAX_MANIFEST_BYTES + 1)).code == "SK-CFG-002"
+    assert error_of(parse_canonical, b"[" * 60_000).code == "SK-CFG-003"
+    assert error_of(parse_canonical, b"\xff").code == "SK-CFG-003"
+
+
+def test_a_manifest_cannot_be_changed():
+    manifest = Manifest(owner=OWNER)
+    with pytest.raises(ValueError, match="frozen"):
+        manifest.seed = 1
+
+
+def test_a_round_s_text_tokens_follow_from_the_settings():
+    text = "[inner]\nsteps = 3\nbatch_size = 5\n[model]\ncontext = 7"
+    assert parse_run_file(text.replace("7", "16"), OWNER).max_round_tokens == 3 * 5 * 16
+
+
+def test_the_outer_learning_rate_changes_once():
+    outer = OuterSection(lr=1.0, final_lr=0.65, decay_from_round=10)
+    assert [outer.lr_at(r) for r in (0, 9, 10, 11)] == [1.0, 1.0, 0.65, 0.65]
+    assert OuterSection(lr=0.8, final_lr=0.1).lr_at(10**6) == 0.8
