@@ -18,7 +18,25 @@ import torch
 from torch import Tensor
 
 from skerry.compression.errors import CompressionError
-from skerry.compression.pseudogradient import SparseUpdate
+from skerry.compression.pseudogradient import PseudoGradientCodec, SparseUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedPayload:
+    """One peer's payload and its weight, for example its text tokens; 0 has no influence."""
+
+    payload: bytes
+    weight: int
+
+
+def aggregate_payloads(
+    codec: PseudoGradientCodec,
+    payloads: Sequence[WeightedPayload],
+    divisor: Literal["contributors", "replicas"],
+) -> Tensor:
+    """Return the weighted mean [N] f32 of payloads, added in the given order."""
+    updates = [WeightedUpdate(codec.decode(one.payload), one.weight) for one in payloads]
+    return aggregate(updates, codec.numel, divisor)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skerry.compression.drift import Drift, fold
 from skerry.compression.errors import CompressionError
 from skerry.compression.gaps import (
     Storage,
@@ -37,6 +38,7 @@ from skerry.compression.gaps import (
     encode_gaps,
     max_gap_bytes,
 )
+from skerry.compression.options import CodecOptions
 from skerry.compression.scales import SCALES, scale_codes
 from skerry.compression.tiles import TileGroup, tile_groups, top_positions
 
@@ -72,11 +74,12 @@ class _Part:
 class PseudoGradientCodec:
     """Turns the error feedback of one shard into a payload, and a payload into entries."""
 
-    def __init__(self, shapes: tuple[tuple[int, ...], ...], k: int) -> None:
-        """Lay out the tiles of a shard with these tensors, in layout order, k kept of 4096.
+    def __init__(self, shapes: tuple[tuple[int, ...], ...], options: CodecOptions) -> None:
+        """Lay out the tiles of a shard with these tensors, in layout order.
 
-        Raises: ValueError if k is outside 1..4096 or the shard too large for 4 GiB of gaps.
+        Raises: ValueError if the shard is too large for 4 GiB of gaps.
         """
+        k = options.k
         self._groups = tile_groups(shapes, k)
         counts = [group.num_tiles for group in self._groups]
         gap_limits = [max_gap_bytes(group.valid, group.keep) for group in self._groups]
@@ -90,8 +93,10 @@ class PseudoGradientCodec:
         if self.max_payload_bytes > _MAX_LENGTH:
             raise ValueError(f"shard of {self.numel} entries needs more than {_MAX_LENGTH} bytes")
 
-    def encode(self, feedback: Tensor) -> bytes:
+    def encode(self, feedback: Tensor, drift: Drift | None = None) -> bytes:
         """Return the payload of the largest entries; subtract what it decodes to, in place.
+
+        With ``drift`` one round is folded into the feedback first, in the same pass.
 
         Afterwards ``feedback`` is, bit for bit, what it was minus what ``decode`` returns; this
         includes the rounding of magnitudes to the tile's scale.
@@ -105,12 +110,26 @@ class PseudoGradientCodec:
             raise ValueError(f"feedback is {form}, need f32 [{self.numel}] in main memory")
         if not bool(torch.isfinite(feedback).all()):
             raise CompressionError("non-finite", "error feedback holds an infinity or NaN")
+        if drift is not None:
+            fold(feedback, drift)
         parts = [
             _encode_tiles(feedback, group, tiles_T)
             for group in self._groups
             for tiles_T in _batches(group)
         ]
         return self._seal(parts)
+
+    def check(self, payload: bytes) -> None:
+        """Decode without a result. Raises: CompressionError as ``decode`` does."""
+        self.decode(payload)
+
+    def add(self, payload: bytes, into: Tensor, factor: float = 1.0) -> None:
+        """Add ``factor`` times the entries of a payload to ``into`` [N] f32, in place.
+
+        Raises: CompressionError as ``decode`` does, with ``into`` untouched.
+        """
+        update = self.decode(payload)
+        into.index_add_(0, update.indices, update.values * torch.tensor(factor))
 
     def decode(self, payload: bytes) -> SparseUpdate:
         """Return the entries of a payload from anywhere.

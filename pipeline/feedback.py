@@ -26,13 +26,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from skerry.compression.errors import CompressionError
-from skerry.compression.pseudogradient import SparseUpdate
 from skerry.pipeline.ledger import EntryState, Ledger, LedgerEntry, RoundWork, with_entry
 from skerry.pipeline.payloads import Payloads
 from skerry.pipeline.snapshot import Snapshot, load_snapshot, save_snapshot
 from skerry.protocol.compute import Verdict
-from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.ids import CommitHash
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import ShardPayload
@@ -100,7 +97,7 @@ class ErrorFeedback:
         entry = self.ledger[parent]
         if entry.state == "returned":
             self._move(entry, "open")
-        elif entry.may_change and self._decoded(entry) is None:
+        elif entry.may_change and self._is_gone(entry):
             self._mark(entry, "lost")
         entry = self.ledger[parent]
         if entry.may_change:
@@ -158,23 +155,22 @@ class ErrorFeedback:
 
     def _move(self, entry: LedgerEntry, state: EntryState) -> None:
         """Add a contribution to the error feedback ("returned") or take it out (the others)."""
-        updates = self._decoded(entry)
-        if updates is None:
+        if self._is_gone(entry):
             self._mark(entry, "lost")
             return
         sign = 1 if state == "returned" else -1
-        for vector, update in zip(self.vectors, updates, strict=True):
-            vector[update.indices] += sign * update.values
+        for position, (vector, payload) in enumerate(zip(self.vectors, entry.shards, strict=True)):
+            self._payloads.add(position, payload, vector, sign)
         pending = self.pending + sign * entry.text_tokens
         self._state = replace(self._state, pending=pending)
         self._mark(entry, state)
 
-    def _decoded(self, entry: LedgerEntry) -> list[SparseUpdate] | None:
-        try:
-            return self._payloads.decode_all(entry.shards)
-        except (StateError, ProtocolError, CompressionError) as error:
-            log.error("contribution of round %d cannot be settled: %s", entry.round, error)
-            return None
+    def _is_gone(self, entry: LedgerEntry) -> bool:
+        """Say whether the payloads are no longer there to be moved."""
+        flaw = self._payloads.flaw(entry.shards)
+        if flaw:
+            log.error("contribution of round %d cannot be settled: %s", entry.round, flaw)
+        return bool(flaw)
 
     def _mark(self, entry: LedgerEntry, state: EntryState) -> None:
         self._state.ledger[entry.parent] = replace(entry, state=state)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from skerry.compression.aggregate import WeightedUpdate, aggregate
 from skerry.pipeline.payloads import Payloads
 from skerry.protocol.compute import Contribution, Rejection
 from skerry.protocol.manifest import Manifest
@@ -45,12 +44,9 @@ def updated_shards(
     """
     lr = manifest.outer.lr_at(round_number)
     for position, start in enumerate(theta):
-        updates = [
-            WeightedUpdate(payloads.decode(position, one.shards[position]), one.round_tokens)
-            for one in sound
-        ]
-        if updates:
-            gradient = aggregate(updates, start.numel(), manifest.outer.divisor)
+        weighted = [(one.shards[position], one.round_tokens) for one in sound]
+        if weighted:
+            gradient = payloads.aggregate(position, weighted, manifest.outer.divisor)
             yield descend(start, gradient, lr)
         else:
             yield start.clone()

@@ -4,10 +4,16 @@ The meeting point of compression/ and the blob store; used for our own contribut
 (feedback.py) and for everyone's (outer.py). It trusts no payload.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 
+from skerry.compression.aggregate import WeightedPayload, aggregate_payloads
+from skerry.compression.drift import Drift
 from skerry.compression.errors import CompressionError
-from skerry.compression.pseudogradient import PseudoGradientCodec, SparseUpdate
+from skerry.compression.options import CodecOptions
+from skerry.compression.pseudogradient import PseudoGradientCodec
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.layout import ShardSpec, layout_of
@@ -19,43 +25,53 @@ class Payloads:
     """Encodes into and decodes from the blob store, shard by shard in layout order."""
 
     def __init__(self, manifest: Manifest, store: BlobStore) -> None:
-        """Make the codec of each shard; ``k`` is the manifest's."""
+        """Make the codec of each shard, with the manifest's options."""
+        options = CodecOptions(k=manifest.codec.k)
         self.layout: tuple[ShardSpec, ...] = layout_of(manifest.model)
         self._store = store
         self._codecs = [
-            PseudoGradientCodec(tuple(tensor.shape for tensor in spec.tensors), manifest.codec.k)
+            PseudoGradientCodec(tuple(tensor.shape for tensor in spec.tensors), options)
             for spec in self.layout
         ]
 
-    def encode(self, position: int, feedback: torch.Tensor) -> ShardPayload:
+    def encode(
+        self, position: int, feedback: torch.Tensor, drift: Drift | None = None
+    ) -> ShardPayload:
         """Encode shard ``position`` and store the bytes.
 
         Args:
             position: of the shard in the layout.
             feedback: [numel] f32; what was sent is subtracted in place.
+            drift: one round's, folded into the feedback first, in the same pass.
         Raises: StateError("SK-DSK-001") on a full disk.
         """
-        data = self._codecs[position].encode(feedback)
+        data = self._codecs[position].encode(feedback, drift)
         address = self._store.put(data)
         return ShardPayload(self.layout[position].name, address, len(data))
 
-    def decode(self, position: int, payload: ShardPayload) -> SparseUpdate:
-        """Read and decode one shard's payload.
+    def add(
+        self, position: int, payload: ShardPayload, into: torch.Tensor, factor: float = 1.0
+    ) -> None:
+        """Add ``factor`` times one shard's payload to ``into`` [numel] f32, in place.
 
-        Raises: StateError if it is missing or damaged on disk, ProtocolError("size") or
-        ProtocolError("address") if it is not as announced, CompressionError if it is malformed.
+        Raises: as ``read`` and, if it is malformed, CompressionError; ``into`` is then untouched.
         """
-        codec = self._codecs[position]
-        stored = self._store.size(payload.address)
-        if payload.size > codec.max_payload_bytes or stored not in (None, payload.size):
-            detail = f"{payload.shard}: {stored} bytes, announced {payload.size}"
-            raise ProtocolError("size", f"{detail}, limit {codec.max_payload_bytes}")
-        return codec.decode(self._store.read(payload.address))
+        self._codecs[position].add(self._read(position, payload), into, factor)
 
-    def decode_all(self, shards: tuple[ShardPayload, ...]) -> list[SparseUpdate]:
-        """Decode a whole contribution; raises as decode and if shards are missing or extra."""
-        self._check_names(shards)
-        return [self.decode(position, payload) for position, payload in enumerate(shards)]
+    def aggregate(
+        self,
+        position: int,
+        payloads: Sequence[tuple[ShardPayload, int]],
+        divisor: Literal["contributors", "replicas"],
+    ) -> torch.Tensor:
+        """Return the mean [numel] f32 of one shard's payloads, given with their weights.
+
+        Raises: as ``add``.
+        """
+        weighted = [
+            WeightedPayload(self._read(position, payload), weight) for payload, weight in payloads
+        ]
+        return aggregate_payloads(self._codecs[position], weighted, divisor)
 
     def flaw(self, shards: tuple[ShardPayload, ...]) -> str:
         """Return why a contribution must not be applied, or "" if it is sound.
@@ -65,12 +81,25 @@ class Payloads:
         try:
             self._check_names(shards)
             for position, payload in enumerate(shards):
-                self.decode(position, payload)
+                self._codecs[position].check(self._read(position, payload))
         except (CompressionError, ProtocolError) as error:
             return error.reason
         except StateError:
             return "missing"
         return ""
+
+    def _read(self, position: int, payload: ShardPayload) -> bytes:
+        """Read one shard's payload.
+
+        Raises: StateError if it is missing or damaged on disk, ProtocolError("size") or
+        ProtocolError("address") if it is not as announced.
+        """
+        limit = self._codecs[position].max_payload_bytes
+        stored = self._store.size(payload.address)
+        if payload.size > limit or stored not in (None, payload.size):
+            detail = f"{payload.shard}: {stored} bytes, announced {payload.size}"
+            raise ProtocolError("size", f"{detail}, limit {limit}")
+        return self._store.read(payload.address)
 
     def _check_names(self, shards: tuple[ShardPayload, ...]) -> None:
         names = tuple(payload.shard for payload in shards)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from skerry.compression.options import CodecOptions
 from skerry.compression.pseudogradient import PseudoGradientCodec
 from skerry.node.net.rpc import RpcClient
 from skerry.node.run.facts import Facts, Seen
@@ -94,10 +95,11 @@ class RunContext:
 
 
 def payload_limits(manifest: Manifest) -> tuple[tuple[str, int], ...]:
-    """Return the largest possible payload of each shard, from shapes and k alone."""
-    return tuple((spec.name, _limit(spec, manifest.codec.k)) for spec in layout_of(manifest.model))
+    """Return the largest possible payload of each shard, from shapes and codec options alone."""
+    options = CodecOptions(k=manifest.codec.k)
+    return tuple((spec.name, _limit(spec, options)) for spec in layout_of(manifest.model))
 
 
-def _limit(spec: ShardSpec, k: int) -> int:
+def _limit(spec: ShardSpec, options: CodecOptions) -> int:
     shapes = tuple(tensor.shape for tensor in spec.tensors)
-    return PseudoGradientCodec(shapes, k).max_payload_bytes
+    return PseudoGradientCodec(shapes, options).max_payload_bytes

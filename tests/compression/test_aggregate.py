@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from skerry.compression.aggregate import WeightedUpdate, aggregate
 from skerry.compression.errors import CompressionError
+from skerry.compression.options import CodecOptions
 from skerry.compression.pseudogradient import PseudoGradientCodec, SparseUpdate
 
 
@@ -20,7 +21,7 @@ def update(entries, weight=1):
 
 
 def sent(seed, shapes=((200, 130),), weight=1, scale=1e-3):
-    codec = PseudoGradientCodec(shapes, 64)
+    codec = PseudoGradientCodec(shapes, CodecOptions(64))
     feedback = torch.randn(codec.numel, generator=torch.Generator().manual_seed(seed)) * scale
     return WeightedUpdate(codec.decode(codec.encode(feedback)), weight)
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.compression.errors import CompressionError
+from skerry.compression.options import CodecOptions
 from skerry.compression.pseudogradient import PseudoGradientCodec
 from skerry.compression.scales import SCALES
 from skerry.compression.tiles import TILE_ENTRIES
@@ -49,7 +50,7 @@ def top_of_tile(tile, keep):
 @settings(deadline=None)
 @given(SHAPES, st.sampled_from([1, 5, 64, 4096]), st.integers(0, 2**31), st.integers(-40, 8))
 def test_what_is_sent_and_what_stays_add_up(shapes, k, seed, octave):
-    codec = PseudoGradientCodec(shapes, k)
+    codec = PseudoGradientCodec(shapes, CodecOptions(k))
     before = normal(codec.numel, seed, 2.0**octave)
     after = before.clone()
     payload = codec.encode(after)
@@ -64,7 +65,7 @@ def test_what_is_sent_and_what_stays_add_up(shapes, k, seed, octave):
 @given(st.sampled_from([1, 64, 4096]), st.data())
 def test_extreme_feedback_is_conserved(k, data):
     """Zeros of both signs, denormals, ties and the largest fp32 numbers side by side."""
-    codec = PseudoGradientCodec(((3, 67), (5,)), k)
+    codec = PseudoGradientCodec(((3, 67), (5,)), CodecOptions(k))
     special = [0.0, -0.0, 1e-45, -1e-40, 1e-3, -1e-3, 50.0, 3.4028234663852886e38]
     entry = st.sampled_from(special)
     before = torch.tensor(data.draw(st.lists(entry, min_size=206, max_size=206)))
@@ -74,7 +75,7 @@ def test_extreme_feedback_is_conserved(k, data):
 
 
 def test_the_largest_entries_of_each_tile_are_sent():
-    codec = PseudoGradientCodec(((70, 130),), 64)
+    codec = PseudoGradientCodec(((70, 130),), CodecOptions(64))
     feedback = normal(codec.numel)
     # Coarse magnitudes make ties at the threshold of nearly every tile.
     feedback = (feedback * 2000).round() / 2000
@@ -88,7 +89,7 @@ def test_the_largest_entries_of_each_tile_are_sent():
 
 
 def test_a_tile_decodes_to_its_mean_magnitude_and_signs():
-    codec = PseudoGradientCodec(((4, 64),), 64)
+    codec = PseudoGradientCodec(((4, 64),), CodecOptions(64))
     feedback = torch.zeros(256)
     feedback[[3, 70, 140, 255]] = torch.tensor([0.5, -1.5, 1.0, -1.0])
     update = codec.decode(codec.encode(feedback))
@@ -98,7 +99,7 @@ def test_a_tile_decodes_to_its_mean_magnitude_and_signs():
 
 
 def test_zero_tiles_send_nothing():
-    codec = PseudoGradientCodec(((64, 128),), 64)
+    codec = PseudoGradientCodec(((64, 128),), CodecOptions(64))
     feedback = torch.zeros(codec.numel)
     empty = codec.encode(feedback)
     assert codec.decode(empty).indices.numel() == 0
@@ -109,7 +110,7 @@ def test_zero_tiles_send_nothing():
 
 
 def test_large_scales_saturate_and_the_rest_stays():
-    codec = PseudoGradientCodec(((1,),), 64)
+    codec = PseudoGradientCodec(((1,),), CodecOptions(64))
     feedback = torch.tensor([1000.0])
     update = codec.decode(codec.encode(feedback))
     assert torch.equal(update.values, SCALES[-1:])
@@ -118,7 +119,7 @@ def test_large_scales_saturate_and_the_rest_stays():
 
 def test_everything_is_sent_in_the_end():
     """Error feedback: rounds without a new pseudo-gradient empty it."""
-    codec = PseudoGradientCodec(((64, 64),), 512)
+    codec = PseudoGradientCodec(((64, 64),), CodecOptions(512))
     before = normal(codec.numel)
     feedback = before.clone()
     sent = torch.zeros(codec.numel)
@@ -130,27 +131,27 @@ def test_everything_is_sent_in_the_end():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_bits_per_parameter(seed):
-    codec = PseudoGradientCodec(((512, 512),), 64)
+    codec = PseudoGradientCodec(((512, 512),), CodecOptions(64))
     assert len(codec.encode(normal(codec.numel, seed))) * 8 / codec.numel <= 0.145
 
 
 @pytest.mark.parametrize("k", [1, 8, 64, 512, 4096])
 def test_no_payload_exceeds_the_bound(k):
     """Kept entries at the end of each tile reach the largest number of gap bytes."""
-    codec = PseudoGradientCodec(MIXED, k)
+    codec = PseudoGradientCodec(MIXED, CodecOptions(k))
     rising = torch.arange(codec.numel, dtype=torch.float32) + 1
     for feedback in (rising, normal(codec.numel), torch.ones(codec.numel)):
         assert len(codec.encode(feedback)) <= codec.max_payload_bytes
 
 
 def test_the_bound_is_reached_where_zstandard_gains_nothing():
-    codec = PseudoGradientCodec(((64,),), 64)
+    codec = PseudoGradientCodec(((64,),), CodecOptions(64))
     feedback = torch.arange(1.0, 65.0)
     assert len(codec.encode(feedback)) == codec.max_payload_bytes == 31 + 1 + 1 + 1
 
 
 def test_payload_and_feedback_do_not_depend_on_threads():
-    codec = PseudoGradientCodec((*MIXED, (1030, 1030)), 64)
+    codec = PseudoGradientCodec((*MIXED, (1030, 1030)), CodecOptions(64))
     coarse = (normal(codec.numel) * 5000).round() / 5000
     threads = torch.get_num_threads()
     results = []
@@ -168,7 +169,7 @@ def test_payload_and_feedback_do_not_depend_on_threads():
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
 def test_non_finite_feedback_is_refused_and_untouched(value):
-    codec = PseudoGradientCodec(((64, 64), (3,)), 64)
+    codec = PseudoGradientCodec(((64, 64), (3,)), CodecOptions(64))
     feedback = normal(codec.numel)
     feedback[-1] = value
     before = feedback.clone()
@@ -189,9 +190,9 @@ def test_non_finite_feedback_is_refused_and_untouched(value):
 )
 def test_feedback_of_another_form_is_a_value_error(feedback):
     with pytest.raises(ValueError, match="need f32"):
-        PseudoGradientCodec(((2, 2),), 64).encode(feedback)
+        PseudoGradientCodec(((2, 2),), CodecOptions(64)).encode(feedback)
 
 
 def test_shard_beyond_the_length_fields_is_refused():
     with pytest.raises(ValueError, match="needs more than"):
-        PseudoGradientCodec(((2**17, 2**15),), 4096)
+        PseudoGradientCodec(((2**17, 2**15),), CodecOptions(4096))

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from skerry.compression.errors import CompressionError
 from skerry.compression.gaps import Storage, compress_gaps, decompress_gaps
+from skerry.compression.options import CodecOptions
 from skerry.compression.pseudogradient import PseudoGradientCodec, checksum
 
 SHAPES = ((70, 66), (33,), (64, 64), (5,))
-CODEC = PseudoGradientCodec(SHAPES, 64)
+CODEC = PseudoGradientCodec(SHAPES, CodecOptions(64))
 HEADER = struct.Struct("<4sBBB8sII8s")
 NUM_TILES = 6
 
@@ -146,7 +147,7 @@ def test_every_reason_is_crafted():
 
 def test_a_padded_entry_cannot_be_named():
     """A tile of 5 entries has positions 0 to 4, although its full tile has 4096."""
-    codec = PseudoGradientCodec(((5,),), 64)
+    codec = PseudoGradientCodec(((5,),), CodecOptions(64))
     payload = codec.encode(torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0]))
     assert codec.decode(payload).indices.tolist() == [4]
     assert payload[-1] == 4
@@ -155,7 +156,7 @@ def test_a_padded_entry_cannot_be_named():
 
 def test_payloads_of_another_layout_are_refused():
     for shapes, k in ((((66, 70), (33,), (64, 64), (5,)), 64), (SHAPES, 63)):
-        payload = payload_of(PseudoGradientCodec(shapes, k), 0)
+        payload = payload_of(PseudoGradientCodec(shapes, CodecOptions(k)), 0)
         assert outcome(CODEC, payload) == "wrong-layout"
 
 
@@ -236,7 +237,7 @@ def test_fuzz_reaches_every_check_and_nothing_else_escapes():
 
 def test_memory_is_bounded_whatever_the_payload_claims():
     """numpy and zstandard allocate through the traced allocators; 64 MiB would show."""
-    codec = PseudoGradientCodec(((512, 512),), 64)
+    codec = PseudoGradientCodec(((512, 512),), CodecOptions(64))
     tiles, signs = bytes([100]) * 64, bytes(512)
     layout = HEADER.unpack_from(payload_of(codec, 0))[4]
     fields = [b"SKPG", 1, 1, 1, layout]

@@ -55,8 +55,8 @@ class Peer:
         """Return what the contribution of a round decodes to, dense."""
         shards = self.feedback.ledger[parent(number)].shards
         parts = [torch.zeros(spec.numel) for spec in self.payloads.layout]
-        for part, update in zip(parts, self.payloads.decode_all(shards), strict=True):
-            part[update.indices] = update.values
+        for position, (part, shard) in enumerate(zip(parts, shards, strict=True)):
+            self.payloads.add(position, shard, part)
         return torch.cat(parts)
 
     @property
