@@ -82,12 +82,8 @@ class BlobStore:
         for path in self._folder.glob("*.tmp"):
             path.unlink(missing_ok=True)
 
-    def keep_only(self, addresses: Iterable[Address]) -> None:
-        """Remove every complete blob that is not among ``addresses``."""
-        remove_files(self.set_aside(addresses))
-
     def set_aside(self, addresses: Iterable[Address]) -> tuple[Path, ...]:
-        """Hide what keep_only would remove, and return the files for remove_files.
+        """Hide every complete blob not among ``addresses``; return the files for remove_files.
 
         Hiding is a rename and takes no time; freeing large files may, and can be done later.
         """

@@ -1,9 +1,13 @@
 """What holds for every test: nothing that it started or opened outlives it."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for tiny_run
 
 # Python's own helper of multiprocessing lives as long as the interpreter does.
 _LASTING = "multiprocessing.resource_tracker"

@@ -96,11 +96,6 @@ class P2pdTransport:
         return self._addresses
 
     @property
-    def restarts(self) -> int:
-        """How often p2pd had to be started again."""
-        return max(0, self._generation - 1)
-
-    @property
     def pid(self) -> int | None:
         """The process id of p2pd, None while there is none."""
         return self._process.pid if self._process else None

@@ -97,11 +97,6 @@ class Session:
             raise ComputeError("SK-CMP-001", "the compute process is being restarted")
         return await self._effects.compute.submit(build)
 
-    @property
-    def compute_pid(self) -> int | None:
-        """Process id of the compute process, if there is one."""
-        return self._effects.compute.pid if self._effects and self._effects.compute else None
-
     async def _decide(self, effects: Effects) -> None:
         """Take events one by one, decide, act: the loop of the node."""
         clock = asyncio.get_running_loop().time

@@ -44,11 +44,6 @@ class RunStore:
             for folder in (home.folder, home.blobs, home.compute):
                 folder.mkdir(parents=True, exist_ok=True)
 
-    @property
-    def is_new(self) -> bool:
-        """Whether nothing of this run was kept yet."""
-        return not self._home.manifest_file.exists()
-
     def save_manifest(self, manifest: Envelope, token: str) -> None:
         """Keep the signed manifest and the token by which this node takes part."""
         write_atomic(self._token_file, token.encode())

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+from tiny_run import tiny_run_file
 
 from skerry.node.control_client import ControlClient
 from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
@@ -38,6 +39,10 @@ PATIENCE_S = 60.0
 _POLL_S = 0.02
 _EVERYTHING = 100_000
 _SETTINGS = {
+    "seed": 1,
+    "validation_every": 4,
+    "lr": 3e-3,
+    "warmup_steps": 2,
     "steps": 100,
     "deadline_min": "1s",
     "deadline_max": "20s",
@@ -46,36 +51,6 @@ _SETTINGS = {
 }
 """Small, so that a fault costs little time; 100 inner steps of this model take half a second."""
 _CONFIG = '[heartbeat]\ninterval = "500ms"\n'
-
-RUN_FILE = """\
-name = "{name}"
-seed = 1
-rounds = {rounds}
-[model]
-layers = 1
-d_model = 32
-heads = 2
-kv_heads = 1
-ffn_dim = 64
-context = 32
-[data]
-source = "text"
-path = "{text}"
-validation_batches = 1
-validation_every = 4
-[inner]
-steps = {steps}
-batch_size = 2
-lr = 3e-3
-warmup_steps = 2
-[round]
-deadline_min = "{deadline_min}"
-deadline_max = "{deadline_max}"
-grace = "{grace}"
-replay = {replay}
-[peers]
-min = {peers}
-"""
 
 
 class EventLog:
@@ -340,8 +315,8 @@ class Swarm:
         """Start a run on the first of ``members`` and let the others join."""
         self._runs += 1  # a name of its own makes it a run of its own
         changes.setdefault("name", f"faults-{self._runs}")
-        settings = {**_SETTINGS, "peers": peers or len(members), **changes}
-        text = RUN_FILE.format(rounds=rounds, text=self.text, **settings)
+        settings = {**_SETTINGS, "rounds": rounds, "min": peers or len(members), **changes}
+        text = tiny_run_file(self.text, **settings)
         for peer in members:
             peer.since = peer.mark()
         try:

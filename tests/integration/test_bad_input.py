@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from swarm import Peer, Swarm
+from tiny_run import tiny_run_file
 
 from skerry.node.home import Home
 from skerry.node.identity import load_identity
@@ -113,31 +114,9 @@ def fresh(tmp_path: Path) -> Iterator[Path]:
     assert not Home(home).in_use
 
 
-TINY = """\
-name = "tiny"
-rounds = 1
-[model]
-layers = 1
-d_model = 32
-heads = 2
-kv_heads = 1
-ffn_dim = 64
-context = 32
-[data]
-source = "text"
-path = "{text}"
-validation_batches = 1
-[inner]
-steps = 2
-batch_size = 2
-[round]
-grace = "1s"
-"""
-
-
 def run_file(folder: Path, text: Path) -> Path:
     path = folder / "run.toml"
-    path.write_text(TINY.format(text=text))
+    path.write_text(tiny_run_file(text, grace="1s"))
     return path
 
 

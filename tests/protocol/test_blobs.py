@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.protocol import blobs
-from skerry.protocol.blobs import CHUNK_BYTES, BlobStore, disk_errors, write_atomic
+from skerry.protocol.blobs import CHUNK_BYTES, BlobStore, disk_errors, remove_files, write_atomic
 from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.ids import Address, content_hash
 
@@ -71,10 +71,10 @@ def test_only_addresses_lead_to_files(store, address):
         assert caught.value.reason == "address"
 
 
-def test_keep_only_removes_the_rest_but_no_download_in_progress(store):
+def test_setting_aside_removes_the_rest_but_no_download_in_progress(store):
     kept, dropped = store.put(b"kept"), store.put(b"dropped")
     store.partial(address_of(DATA), len(DATA)).append(DATA[:3])
-    store.keep_only([kept])
+    remove_files(store.set_aside([kept]))
     assert names(store) == {kept, address_of(DATA) + ".part"}
     assert store.size(dropped) is None
 

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tiny_run import tiny_run_file
 
 from skerry.node.home import RunHome
 from skerry.node.net.rpc import RpcClient, RpcServer
@@ -37,30 +38,6 @@ from skerry.protocol.token import make_invite
 
 PATIENCE_S = 120.0
 ROUNDS = 3
-RUN_FILE = """
-name = "small"
-rounds = {rounds}
-[model]
-layers = 1
-d_model = 32
-heads = 2
-kv_heads = 1
-ffn_dim = 64
-context = 32
-[data]
-source = "text"
-path = "{text}"
-validation_batches = 1
-validation_every = 2
-[inner]
-steps = 2
-batch_size = 2
-[round]
-deadline_min = "20s"
-grace = "5s"
-[peers]
-min = {members}
-"""
 
 
 def signer_of(number: int) -> Signer:
@@ -77,7 +54,8 @@ def manifest_in(folder: Path, members: int = 1, rounds: int = ROUNDS) -> Manifes
     words = ["skerry", "island", "tide", "ferry", "gull"]
     text = folder / "text.txt"
     text.write_text("\n".join(" ".join(random.choices(words, k=8)) for _ in range(800)))
-    return parse_run_file(RUN_FILE.format(text=text, members=members, rounds=rounds), OWNER.peer_id)
+    changes = {"name": "small", "rounds": rounds, "min": members, "deadline_min": "20s"}
+    return parse_run_file(tiny_run_file(text, **changes), OWNER.peer_id)
 
 
 def invite_to(manifest: Manifest) -> Envelope:
