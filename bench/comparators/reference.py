@@ -17,17 +17,17 @@ a tile, M kept entries of a tensor, R contributions, B bytes, C symbols of the c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import prod, sqrt
+from math import prod
 
 import torch
 from torch import Tensor
 
 from comparators.bits import pack_2, pack_12, unpack_2, unpack_12
+from comparators.quantiser import quantise
 
 TILE_SIDE = 64
 TILE_ENTRIES = TILE_SIDE * TILE_SIDE
 SYMBOLS = 4
-RANGE_IN_SIGMAS = 6.0
 _PARAMETER_BYTES = 4 * (1 + SYMBOLS)
 """What the quantiser of one tensor sends beside the symbols: shift and codebook in f32."""
 
@@ -141,6 +141,10 @@ class ReferenceScheme:
         indices_M, order_M = indices_M.sort()
         return indices_M, values_M[order_M]
 
+    def add(self, payload: ReferencePayload, total_N: Tensor) -> None:
+        """Add what one peer sent to ``total_N`` [N] f32, through the scheme's own decoder."""
+        total_N.add_(self.mean([payload]))
+
     def mean(self, payloads: Sequence[ReferencePayload]) -> Tensor:
         """Return [N] f32: each entry's mean over the peers that sent it, 0 where nobody did."""
         mean_N = torch.empty(self.numel)
@@ -152,23 +156,6 @@ class ReferenceScheme:
             tiles_TV.scatter_reduce_(1, positions_TM, values_TM, "mean", include_self=False)
             mean_N[tiling.first : tiling.first + tiling.size] = tiling.join(tiles_TV)
         return mean_N
-
-
-def quantise(values_M: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the symbols [M] u8 and the codebook [4] f32 of one tensor's kept values.
-
-    Four bins of 1.5 standard deviations around the mean; a symbol stands for the mean of its bin.
-    """
-    shift = values_M.mean()
-    centred_M = values_M - shift
-    sigma = centred_M.norm() / sqrt(max(1, values_M.numel() - 1))
-    width = RANGE_IN_SIGMAS * sigma / SYMBOLS
-    width = torch.where(torch.isfinite(width) & (width > 0), width, 1.0)
-    symbols_M = (centred_M / width + SYMBOLS // 2).round_().clamp_(0, SYMBOLS - 1)
-    places_M = symbols_M.long()
-    sums_C = torch.zeros(SYMBOLS).index_add_(0, places_M, centred_M)
-    counts_C = torch.bincount(places_M, minlength=SYMBOLS)
-    return symbols_M.to(torch.uint8), sums_C / counts_C.clamp(min=1) + shift
 
 
 def _tiling(shape: tuple[int, ...], first: int, k: int) -> _Tiling:
@@ -189,7 +176,7 @@ def _largest_divisor(number: int, limit: int) -> int:
 def _encode_tensor(feedback_N: Tensor, tiling: _Tiling) -> QuantisedTensor:
     tiles_TV = tiling.tiles(feedback_N)
     positions_TK = tiles_TV.abs().topk(tiling.keep, dim=1, sorted=False).indices
-    symbols_M, codebook_C = quantise(tiles_TV.gather(1, positions_TK).flatten())
+    symbols_M, codebook_C = quantise(tiles_TV.gather(1, positions_TK).flatten(), SYMBOLS)
     sent_M = codebook_C[symbols_M.int()]
     feedback_N.index_add_(0, tiling.flat_indices(positions_TK).flatten(), sent_M, alpha=-1)
     return QuantisedTensor(pack_12(positions_TK.flatten()), pack_2(symbols_M), codebook_C)

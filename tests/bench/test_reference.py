@@ -1,14 +1,12 @@
 """The reference scheme does what the paper says, so that what it is compared with is fair."""
 
-from math import sqrt
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from comparators.bits import pack_2, pack_12, unpack_2, unpack_12
-from comparators.reference import ReferenceScheme, quantise
+from comparators.reference import ReferenceScheme
 
 SHAPES = ((128, 192), (70, 65), (5000,), (), (3, 64, 64))
 
@@ -29,21 +27,6 @@ def test_2_bits_come_back_four_to_a_byte(symbols: list[int]) -> None:
     packed = pack_2(torch.tensor(symbols, dtype=torch.uint8))
     assert packed.numel() == -(-len(symbols) // 4)
     assert unpack_2(packed, len(symbols)).tolist() == symbols
-
-
-def test_quantiser_by_hand() -> None:
-    """Mean 2, sigma sqrt(10/3), bins of 1.5 sigma: 0 and 1 share one, 2 and 5 have their own."""
-    values = torch.tensor([0.0, 1.0, 2.0, 5.0])
-    width = 1.5 * sqrt((4 + 1 + 0 + 9) / 3)
-    expected = [round((value - 2) / width + 2) for value in values.tolist()]
-    symbols, codebook = quantise(values)
-    assert symbols.tolist() == expected == [1, 2, 2, 3]
-    torch.testing.assert_close(codebook, torch.tensor([2.0, 0.0, 1.5, 5.0]))
-
-
-def test_equal_values_are_exact() -> None:
-    symbols, codebook = quantise(torch.full((7,), 0.25))
-    assert codebook[symbols.long()].tolist() == [0.25] * 7
 
 
 def test_residual_is_what_was_not_sent() -> None:
