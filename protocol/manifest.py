@@ -104,6 +104,9 @@ class OuterSection(Section):
     decay_from_round: Annotated[int, Field(ge=0)] = 0
     """First round that uses final_lr; 0 keeps lr throughout (Covenant-72B: 1.0, later 0.65)."""
     divisor: Literal["contributors", "replicas"] = "contributors"
+    """What the weighted sum of an entry is divided by: the weights of the peers that sent this
+    entry, or of all that contributed. Supports hardly overlap, so with "replicas" a step is
+    smaller by almost the number of peers, and lr means something else."""
 
     def lr_at(self, round_number: int) -> float:
         """Return the outer learning rate of a round."""
@@ -112,13 +115,25 @@ class OuterSection(Section):
 
 
 class CodecSection(Section):
-    """Pseudo-gradient codec (SparseLoCo defaults)."""
+    """Pseudo-gradients on the wire, and what is kept of them here (SparseLoCo defaults)."""
 
-    name: Literal["topk-sign"] = "topk-sign"
-    k: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Entries kept of each full tile of 4096."""
+    values: Literal["sign", "sym2", "fp16"] = "sign"
+    """How a kept entry is sent: its sign, or sign and one magnitude bit, both with scales per tile;
+    or half precision, which shows what the other two lose."""
+    k: Annotated[int, Field(ge=1)] = 64
+    """Entries kept of each full tile."""
+    chunk: Literal[1024, 4096, 16384] = 4096
+    """Entries of a full tile: a square of side 32, 64 or 128."""
     error_decay: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Beta of the error feedback."""
+    feedback: Literal["fp32", "bf16"] = "fp32"
+    """How each peer keeps its error feedback; bf16 takes half the space, rounded at random."""
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> "CodecSection":
+        if self.k > self.chunk:
+            raise ValueError(f"codec.k must not exceed codec.chunk: {self.k} of {self.chunk}")
+        return self
 
 
 class RoundSection(Section):

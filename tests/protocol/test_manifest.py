@@ -52,12 +52,19 @@ def test_settings_and_units_are_read():
     [
         ("nmae = 'x'", "SK-CFG-001", "did you mean 'name'?"),
         ("[model]\nlayrs = 1", "SK-CFG-001", "unknown key 'model.layrs'; did you mean 'layers'?"),
-        ("[codec]\nqqqq = 1", "SK-CFG-001", "known keys: name, k, error_decay"),
+        ("[codec]\nqqqq = 1", "SK-CFG-001", "known keys: values, k, chunk"),
         ("owner = 'me'", "SK-CFG-001", "unknown key 'owner'"),
         ("[model]\nlayers = 0", "SK-CFG-002", "model.layers"),
         ("[model]\nlayers = 'two'", "SK-CFG-002", "got 'two'"),
         ("[model]\nd_model = 12\nheads = 8", "SK-CFG-002", "even multiple of heads"),
         ("[model]\nkv_heads = 3", "SK-CFG-002", "multiple of kv_heads"),
+        ("[codec]\nvalues = 'sgin'", "SK-CFG-002", "'sign', 'sym2' or 'fp16' (got 'sgin')"),
+        ("[codec]\nchunk = 64", "SK-CFG-002", "1024, 4096 or 16384 (got 64)"),
+        ("[codec]\nk = 0", "SK-CFG-002", "codec.k"),
+        ("[codec]\nk = 2000\nchunk = 1024", "SK-CFG-002", "must not exceed codec.chunk: 2000 of"),
+        ("[codec]\nerror_decay = 1.5", "SK-CFG-002", "codec.error_decay"),
+        ("[codec]\nfeedback = 'fp8'", "SK-CFG-002", "'fp32' or 'bf16' (got 'fp8')"),
+        ("[codec]\nname = 'topk-sign'", "SK-CFG-001", "unknown key 'codec.name'"),
         ("[round]\ngrace = '5 parsecs'", "SK-CFG-002", "needs a number and a unit"),
         ("[round]\ndeadline_min = '9s'\ndeadline_max = '5s'", "SK-CFG-002", "must not exceed"),
         ("[peers]\nmin = 9\nmax = 3", "SK-CFG-002", "must not exceed"),
@@ -85,6 +92,16 @@ def test_canonical_bytes_come_back_as_the_same_manifest(seed, rounds, grace, k):
     assert parse_canonical(body).canonical() == body
     assert manifest.run_id == content_hash(body)
     assert b" " not in body
+
+
+def test_codec_is_chosen_and_hashed():
+    text = "[codec]\nvalues = 'sym2'\nk = 5000\nchunk = 16384\nfeedback = 'bf16'"
+    manifest = parse_run_file(text, OWNER)
+    codec = manifest.codec
+    assert (codec.values, codec.k, codec.chunk, codec.feedback) == ("sym2", 5000, 16384, "bf16")
+    assert parse_canonical(manifest.canonical()) == manifest
+    one = {parse_run_file(f"[codec]\nvalues = '{v}'", OWNER).run_id for v in ("sign", "fp16")}
+    assert len(one) == 2
 
 
 @given(seeds, seeds)
