@@ -12,8 +12,7 @@ import torch
 from skerry.compression.aggregate import WeightedPayload, aggregate_payloads
 from skerry.compression.drift import Drift
 from skerry.compression.errors import CompressionError
-from skerry.compression.options import CodecOptions
-from skerry.compression.pseudogradient import PseudoGradientCodec
+from skerry.pipeline.codecs import shard_codecs
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.layout import ShardSpec, layout_of
@@ -26,13 +25,9 @@ class Payloads:
 
     def __init__(self, manifest: Manifest, store: BlobStore) -> None:
         """Make the codec of each shard, with the manifest's options."""
-        options = CodecOptions(k=manifest.codec.k)
         self.layout: tuple[ShardSpec, ...] = layout_of(manifest.model)
         self._store = store
-        self._codecs = [
-            PseudoGradientCodec(tuple(tensor.shape for tensor in spec.tensors), options)
-            for spec in self.layout
-        ]
+        self._codecs = shard_codecs(manifest)
 
     def encode(
         self, position: int, feedback: torch.Tensor, drift: Drift | None = None

@@ -4,8 +4,6 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
-from skerry.compression.options import CodecOptions
-from skerry.compression.pseudogradient import PseudoGradientCodec
 from skerry.node.net.rpc import RpcClient
 from skerry.node.run.facts import Facts, Seen
 from skerry.node.run.journal import Journal
@@ -14,7 +12,6 @@ from skerry.node.run.state import NodeEvent, NodeState
 from skerry.node.run.store import RunStore
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.ids import Address, PeerId, RunId, short
-from skerry.protocol.layout import ShardSpec, layout_of
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import Envelope, Heartbeat, ShardPayload, SignedMember
 from skerry.protocol.signing import Signer
@@ -92,14 +89,3 @@ class RunContext:
     def shuts_out(self, peer: PeerId) -> bool:
         """Say whether a peer has sent so much rubbish that it is not listened to for now."""
         return self.bad_messages.exceeded(peer, time.monotonic())
-
-
-def payload_limits(manifest: Manifest) -> tuple[tuple[str, int], ...]:
-    """Return the largest possible payload of each shard, from shapes and codec options alone."""
-    options = CodecOptions(k=manifest.codec.k)
-    return tuple((spec.name, _limit(spec, options)) for spec in layout_of(manifest.model))
-
-
-def _limit(spec: ShardSpec, options: CodecOptions) -> int:
-    shapes = tuple(tensor.shape for tensor in spec.tensors)
-    return PseudoGradientCodec(shapes, options).max_payload_bytes

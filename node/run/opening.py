@@ -12,7 +12,7 @@ from skerry.node.config import NodeConfig
 from skerry.node.home import Home
 from skerry.node.net.p2pd import P2pdTransport
 from skerry.node.net.rpc import RpcClient
-from skerry.node.run.context import RunContext, payload_limits
+from skerry.node.run.context import RunContext
 from skerry.node.run.discovery import keep_directory
 from skerry.node.run.journal import Journal
 from skerry.node.run.peers import hello, member_record
@@ -20,6 +20,7 @@ from skerry.node.run.record import Recorder, initial_state, start_of
 from skerry.node.run.session import Session
 from skerry.node.run.store import RunStore
 from skerry.pipeline.capacity import available_bytes, check_memory
+from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.blobs import BlobStore, write_atomic
 from skerry.protocol.codec import envelope_from_pb, open_member
 from skerry.protocol.compute import Launch

@@ -1,8 +1,9 @@
 """The blobs of a run: getting contributions and states from other peers, offering our own."""
 
 from skerry.node.net.fetch import Fetcher, Wanted
-from skerry.node.run.context import RunContext, payload_limits
+from skerry.node.run.context import RunContext
 from skerry.node.run.disk import DiskWriter
+from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, StateError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import ShardPayload

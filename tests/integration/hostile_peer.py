@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from skerry.node.net.p2pd import P2pdOptions, P2pdTransport
 from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.rpc_errors import translate
-from skerry.node.run.context import payload_limits
 from skerry.node.run.peers import hello, member_record
+from skerry.pipeline.codecs import payload_limits
 from skerry.proto import peer_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
 from skerry.protocol.codec import (

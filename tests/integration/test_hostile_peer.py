@@ -23,7 +23,7 @@ from hostile_peer import (
 from swarm import Peer, Swarm
 
 from skerry.node.identity import load_identity
-from skerry.node.run.context import payload_limits
+from skerry.pipeline.codecs import payload_limits
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.codec import envelope_to_pb
 from skerry.protocol.ids import CommitHash

@@ -18,7 +18,7 @@ from tiny_run import tiny_run_file
 
 from skerry.node.home import RunHome
 from skerry.node.net.rpc import RpcClient, RpcServer
-from skerry.node.run.context import RunContext, payload_limits
+from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
 from skerry.node.run.peers import member_record
 from skerry.node.run.record import Recorder, initial_state, start_of
@@ -26,6 +26,7 @@ from skerry.node.run.servicer import RunServicer
 from skerry.node.run.session import Session
 from skerry.node.run.state import apply
 from skerry.node.run.store import RunStore
+from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.compute import Launch
 from skerry.protocol.layout import layout_of, state_digest

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.node.run import record
-from skerry.node.run.context import payload_limits
 from skerry.node.run.record import Recorder, decisions, initial_state, old_recording, read_event
 from skerry.node.run.state import NodeEvent
+from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.errors import ConfigError, ProtocolError
 from skerry.protocol.messages import Heartbeat
 from skerry.protocol.rounds import actions as act

@@ -7,10 +7,10 @@ import run_world
 from typer.testing import CliRunner
 
 from skerry.node.cli.main import app
-from skerry.node.run.context import payload_limits
 from skerry.node.run.record import Recorder, initial_state, start_of
 from skerry.node.run.replay import Ending, Step, replay
 from skerry.node.run.state import apply
+from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.errors import ConfigError
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from skerry.node.home import Home
 from skerry.node.net.rpc_errors import REASON_KEY
 from skerry.node.run import servicer as servicer_module
-from skerry.node.run.context import MAX_REASONS, OTHER_REASON, RunContext, payload_limits
+from skerry.node.run.context import MAX_REASONS, OTHER_REASON, RunContext
 from skerry.node.run.journal import Journal
 from skerry.node.run.peers import MAX_RECORD_SECONDS, member_record
 from skerry.node.run.quota import BAD_MESSAGES
@@ -20,6 +20,7 @@ from skerry.node.run.record import initial_state, start_of
 from skerry.node.run.servicer import RunServicer
 from skerry.node.run.state import apply
 from skerry.node.run.store import RunStore
+from skerry.pipeline.codecs import payload_limits
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.codec import envelope_to_pb, sign_message

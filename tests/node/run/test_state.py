@@ -4,9 +4,9 @@ import event_strategies
 import pytest
 import run_world
 
-from skerry.node.run.context import payload_limits
 from skerry.node.run.record import initial_state, start_of
 from skerry.node.run.state import LEAVING, Unreachable, apply, next_deadline
+from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.codec import sign_message
 from skerry.protocol.messages import Heartbeat
 from skerry.protocol.rounds import events as ev
