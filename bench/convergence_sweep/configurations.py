@@ -1,0 +1,108 @@
+"""What is compared: named variations of one training run, the most telling ones first.
+
+Everything that a variation may change is written out in ``BASE``, so that a name keeps its
+meaning when a default of the manifest changes. Variations differ from it in one thing each.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from skerry.protocol.manifest import RunFile
+
+Scheme = Literal["codec", "reference", "dense"]
+Overrides = Mapping[str, Mapping[str, object]]
+T = TypeVar("T", int, float)
+
+DEFAULT = "sign"
+"""The configuration that the others are compared with: the manifest's codec as it was."""
+
+BASE: Overrides = {
+    "codec": {"k": 64, "error_decay": 0.95},
+    "outer": {"lr": 1.0, "divisor": "contributors"},
+}
+
+
+def _setting(default: T, about: str) -> T:
+    return field(default=default, metadata={"about": about})
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much one job trains. The defaults take about a minute on one core of 2026."""
+
+    layers: int = _setting(6, "blocks of the model")
+    d_model: int = _setting(128, "model width; 4 heads, 2 key-value heads")
+    ffn_dim: int = _setting(352, "feed-forward width")
+    context: int = _setting(64, "text tokens per sequence")
+    batch_size: int = _setting(4, "sequences per inner step and replica")
+    inner_steps: int = _setting(10, "inner steps per round")
+    rounds: int = _setting(30, "outer rounds")
+    replicas: int = _setting(4, "peers that take part in every round")
+    inner_lr: float = _setting(2e-3, "peak of the inner learning rate, a cosine to a tenth of it")
+    warmup_steps: int = _setting(20, "inner steps until the peak")
+    curve_batches: int = _setting(8, "batches of 32 validation sequences after each round")
+    final_batches: int = _setting(64, "the same after the last round, whose loss is compared")
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One variation; ``group`` and ``about`` are its panel and its line in the report."""
+
+    name: str
+    group: str
+    about: str
+    scheme: Scheme = "codec"
+    overrides: Overrides = field(default_factory=dict)
+
+
+def run_file(configuration: Configuration, size: Size, seed: int) -> RunFile:
+    """Return the run as a user would write it. Raises: ValidationError on an unknown setting."""
+    varied = {
+        name: {**BASE.get(name, {}), **configuration.overrides.get(name, {})}
+        for name in {**BASE, **configuration.overrides}
+    }
+    model = {
+        "layers": size.layers,
+        "d_model": size.d_model,
+        "ffn_dim": size.ffn_dim,
+        "context": size.context,
+    }
+    inner = {
+        "steps": size.inner_steps,
+        "batch_size": size.batch_size,
+        "lr": size.inner_lr,
+        "warmup_steps": size.warmup_steps,
+        "decay_steps": size.inner_steps * size.rounds,
+    }
+    run = {"name": configuration.name, "seed": seed, "rounds": size.rounds}
+    return RunFile.model_validate({**run, "model": model, "inner": inner, **varied})
+
+
+def _codec(name: str, group: str, about: str, **settings: object) -> Configuration:
+    return Configuration(name, group, about, overrides={"codec": settings})
+
+
+def _outer(name: str, about: str, **settings: object) -> Configuration:
+    return Configuration(name, "divisor and outer lr", about, overrides={"outer": settings})
+
+
+CONFIGURATIONS = (
+    Configuration(
+        DEFAULT, "values", "signs, k 64, beta 0.95, divisor contributors, outer lr 1: the default"
+    ),
+    Configuration("reference", "values", "2-bit values and 12-bit indices", "reference"),
+    _outer("replicas-lr1", "divisor replicas", divisor="replicas"),
+    _outer("replicas-lr2", "divisor replicas, outer lr 2", divisor="replicas", lr=2.0),
+    _outer("replicas-lr4", "divisor replicas, outer lr 4", divisor="replicas", lr=4.0),
+    Configuration("dense", "values", "no compression: the mean of all deltas in fp32", "dense"),
+    _codec("beta-0.99", "beta", "beta 0.99", error_decay=0.99),
+    _codec("beta-0.9", "beta", "beta 0.9", error_decay=0.9),
+    _codec("k-32", "density", "k 32", k=32),
+    _codec("k-128", "density", "k 128", k=128),
+    _codec("k-16", "density", "k 16", k=16),
+    _outer("lr-0.7", "outer lr 0.7", lr=0.7),
+    _codec("beta-0.999", "beta", "beta 0.999", error_decay=0.999),
+    _outer("lr-1.4", "outer lr 1.4", lr=1.4),
+)
+"""In the order in which they are run."""

@@ -1,0 +1,123 @@
+"""How a replica's error feedback becomes a payload: the codec, the reference scheme, or nothing.
+
+Each works on one shard. What is applied is decoded from the payloads alone, as at any peer, and
+all are aggregated by the same rule, the median clip included.
+
+Shape suffixes: N entries of the shard, M kept entries.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from comparators.reference import ReferencePayload, ReferenceScheme
+from convergence_sweep.configurations import Scheme
+from skerry.compression.aggregate import (
+    WeightedPayload,
+    WeightedUpdate,
+    aggregate,
+    aggregate_payloads,
+)
+from skerry.compression.drift import Drift, fold
+from skerry.compression.options import CodecOptions
+from skerry.compression.pseudogradient import PseudoGradientCodec, SparseUpdate
+from skerry.protocol.layout import ShardSpec
+from skerry.protocol.manifest import CodecSection
+
+Divisor = Literal["contributors", "replicas"]
+P = TypeVar("P")
+
+
+class ShardScheme(Protocol[P]):
+    """A way to send one shard; it holds no state of a replica, and all replicas weigh the same."""
+
+    def encode(self, feedback: Tensor, drift: Drift) -> P:
+        """Fold ``drift`` into error feedback [N] f32 and take out what is sent, in place."""
+
+    def num_bytes(self, payload: P) -> int:
+        """Return how much travels."""
+
+    def aggregate(self, payloads: Sequence[P], divisor: Divisor) -> Tensor:
+        """Return the mean [N] f32 of the replicas' payloads."""
+
+
+class CodecScheme:
+    """The product's codec."""
+
+    def __init__(self, shapes: tuple[tuple[int, ...], ...], section: CodecSection) -> None:
+        """Lay out a shard with these tensors."""
+        self._codec = PseudoGradientCodec(shapes, CodecOptions(k=section.k))
+
+    def encode(self, feedback: Tensor, drift: Drift) -> bytes:
+        """Encode as pipeline/payloads.py does."""
+        return self._codec.encode(feedback, drift)
+
+    def num_bytes(self, payload: bytes) -> int:
+        """Count all bytes, the header included."""
+        return len(payload)
+
+    def aggregate(self, payloads: Sequence[bytes], divisor: Divisor) -> Tensor:
+        """Aggregate as pipeline/payloads.py does."""
+        weighted = [WeightedPayload(payload, weight=1) for payload in payloads]
+        return aggregate_payloads(self._codec, weighted, divisor)
+
+
+class PaperScheme:
+    """The scheme of the SparseLoCo paper."""
+
+    def __init__(self, shapes: tuple[tuple[int, ...], ...], section: CodecSection) -> None:
+        """Lay out a shard with these tensors."""
+        self._reference = ReferenceScheme(shapes, section.k)
+
+    def encode(self, feedback: Tensor, drift: Drift) -> ReferencePayload:
+        """Keep what the paper keeps, as 2 bits and a codebook per tensor."""
+        fold(feedback, drift)
+        return self._reference.encode(feedback)
+
+    def num_bytes(self, payload: ReferencePayload) -> int:
+        """Count as the paper does: 14 bits per kept entry, and the codebooks."""
+        return payload.num_bytes
+
+    def aggregate(self, payloads: Sequence[ReferencePayload], divisor: Divisor) -> Tensor:
+        """Apply our rule to the decoded entries."""
+        updates = [SparseUpdate(*self._reference.decode(payload)) for payload in payloads]
+        return _mean(updates, self._reference.numel, divisor)
+
+
+class DenseScheme:
+    """Every entry as fp32: nothing stays behind in the error feedback."""
+
+    def encode(self, feedback: Tensor, drift: Drift) -> Tensor:
+        """Take everything out."""
+        fold(feedback, drift)
+        payload_N = feedback.clone()
+        feedback.zero_()
+        return payload_N
+
+    def num_bytes(self, payload: Tensor) -> int:
+        """Count four bytes per entry."""
+        return payload.nbytes
+
+    def aggregate(self, payloads: Sequence[Tensor], divisor: Divisor) -> Tensor:
+        """Apply our rule to all entries; both divisors come to the same."""
+        everything_N = torch.arange(payloads[0].numel())
+        updates = [SparseUpdate(everything_N, payload) for payload in payloads]
+        return _mean(updates, everything_N.numel(), divisor)
+
+
+def shard_scheme(scheme: Scheme, spec: ShardSpec, section: CodecSection) -> ShardScheme[Any]:
+    """Make the scheme of one shard with the run's codec settings."""
+    shapes = tuple(tensor.shape for tensor in spec.tensors)
+    match scheme:
+        case "codec":
+            return CodecScheme(shapes, section)
+        case "reference":
+            return PaperScheme(shapes, section)
+        case "dense":
+            return DenseScheme()
+
+
+def _mean(updates: list[SparseUpdate], numel: int, divisor: Divisor) -> Tensor:
+    return aggregate([WeightedUpdate(update, weight=1) for update in updates], numel, divisor)
