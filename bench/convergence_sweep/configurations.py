@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from skerry.protocol.manifest import RunFile
+from skerry.protocol.ids import PeerId
+from skerry.protocol.manifest import Manifest
 
 Scheme = Literal["codec", "reference", "dense"]
 Overrides = Mapping[str, Mapping[str, object]]
@@ -18,7 +19,13 @@ DEFAULT = "sign"
 """The configuration that the others are compared with: the manifest's codec as it was."""
 
 BASE: Overrides = {
-    "codec": {"k": 64, "error_decay": 0.95},
+    "codec": {
+        "values": "sign",
+        "k": 64,
+        "chunk": 4096,
+        "error_decay": 0.95,
+        "feedback": "fp32",
+    },
     "outer": {"lr": 1.0, "divisor": "contributors"},
 }
 
@@ -56,8 +63,8 @@ class Configuration:
     overrides: Overrides = field(default_factory=dict)
 
 
-def run_file(configuration: Configuration, size: Size, seed: int) -> RunFile:
-    """Return the run as a user would write it. Raises: ValidationError on an unknown setting."""
+def manifest_of(configuration: Configuration, size: Size, seed: int) -> Manifest:
+    """Return the manifest of a run. Raises: ValidationError on an unknown setting."""
     varied = {
         name: {**BASE.get(name, {}), **configuration.overrides.get(name, {})}
         for name in {**BASE, **configuration.overrides}
@@ -75,8 +82,8 @@ def run_file(configuration: Configuration, size: Size, seed: int) -> RunFile:
         "warmup_steps": size.warmup_steps,
         "decay_steps": size.inner_steps * size.rounds,
     }
-    run = {"name": configuration.name, "seed": seed, "rounds": size.rounds}
-    return RunFile.model_validate({**run, "model": model, "inner": inner, **varied})
+    run = {"owner": PeerId("bench"), "name": configuration.name, "rounds": size.rounds}
+    return Manifest.model_validate({**run, "seed": seed, "model": model, "inner": inner, **varied})
 
 
 def _codec(name: str, group: str, about: str, **settings: object) -> Configuration:
@@ -96,11 +103,13 @@ CONFIGURATIONS = (
     _outer("replicas-lr2", "divisor replicas, outer lr 2", divisor="replicas", lr=2.0),
     _outer("replicas-lr4", "divisor replicas, outer lr 4", divisor="replicas", lr=4.0),
     Configuration("dense", "values", "no compression: the mean of all deltas in fp32", "dense"),
+    _codec("sym2", "values", "a sign and a magnitude bit per entry", values="sym2"),
     _codec("beta-0.99", "beta", "beta 0.99", error_decay=0.99),
     _codec("beta-0.9", "beta", "beta 0.9", error_decay=0.9),
     _codec("k-32", "density", "k 32", k=32),
     _codec("k-128", "density", "k 128", k=128),
     _codec("k-16", "density", "k 16", k=16),
+    _codec("fp16", "values", "fp16 values: what signs lose", values="fp16"),
     _outer("lr-0.7", "outer lr 0.7", lr=0.7),
     _codec("beta-0.999", "beta", "beta 0.999", error_decay=0.999),
     _outer("lr-1.4", "outer lr 1.4", lr=1.4),

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from convergence_sweep.configurations import Configuration, Size, run_file
+from convergence_sweep.configurations import Configuration, Size, manifest_of
 from convergence_sweep.swarm import Swarm
 from skerry.pipeline.corpus import load_corpus, unigram_entropy
 
@@ -62,9 +62,10 @@ class Job:
     def run(self, device: torch.device, on_round: OnRound) -> Result:
         """Train to the end. Raises: ArithmeticError if the training diverged."""
         began = time.monotonic()
-        run, size = run_file(self.configuration, self.size, self.seed), self.size
-        corpus = load_corpus(run.data, run.seed, run.model.context)
-        swarm = Swarm(run, self.configuration.scheme, corpus, size.replicas, device)
+        size = self.size
+        manifest = manifest_of(self.configuration, size, self.seed)
+        corpus = load_corpus(manifest.data, manifest.seed, size.context)
+        swarm = Swarm(manifest, self.configuration.scheme, corpus, size.replicas, device)
         curve, rounds = [swarm.validation_loss(size.curve_batches)], []
         for number in range(size.rounds):
             rounds.append(swarm.round(number))

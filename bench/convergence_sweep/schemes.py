@@ -21,10 +21,10 @@ from skerry.compression.aggregate import (
     aggregate_payloads,
 )
 from skerry.compression.drift import Drift, fold
-from skerry.compression.options import CodecOptions
 from skerry.compression.pseudogradient import PseudoGradientCodec, SparseUpdate
-from skerry.protocol.layout import ShardSpec
-from skerry.protocol.manifest import CodecSection
+from skerry.pipeline.codecs import shard_codecs
+from skerry.protocol.layout import layout_of
+from skerry.protocol.manifest import Manifest
 
 Divisor = Literal["contributors", "replicas"]
 P = TypeVar("P")
@@ -46,9 +46,9 @@ class ShardScheme(Protocol[P]):
 class CodecScheme:
     """The product's codec."""
 
-    def __init__(self, shapes: tuple[tuple[int, ...], ...], section: CodecSection) -> None:
-        """Lay out a shard with these tensors."""
-        self._codec = PseudoGradientCodec(shapes, CodecOptions(k=section.k))
+    def __init__(self, codec: PseudoGradientCodec) -> None:
+        """Use the codec of one shard."""
+        self._codec = codec
 
     def encode(self, feedback: Tensor, drift: Drift) -> bytes:
         """Encode as pipeline/payloads.py does."""
@@ -67,9 +67,9 @@ class CodecScheme:
 class PaperScheme:
     """The scheme of the SparseLoCo paper."""
 
-    def __init__(self, shapes: tuple[tuple[int, ...], ...], section: CodecSection) -> None:
-        """Lay out a shard with these tensors."""
-        self._reference = ReferenceScheme(shapes, section.k)
+    def __init__(self, reference: ReferenceScheme) -> None:
+        """Use the scheme of one shard."""
+        self._reference = reference
 
     def encode(self, feedback: Tensor, drift: Drift) -> ReferencePayload:
         """Keep what the paper keeps, as 2 bits and a codebook per tensor."""
@@ -107,16 +107,17 @@ class DenseScheme:
         return _mean(updates, everything_N.numel(), divisor)
 
 
-def shard_scheme(scheme: Scheme, spec: ShardSpec, section: CodecSection) -> ShardScheme[Any]:
-    """Make the scheme of one shard with the run's codec settings."""
-    shapes = tuple(tensor.shape for tensor in spec.tensors)
+def shard_schemes(scheme: Scheme, manifest: Manifest) -> list[ShardScheme[Any]]:
+    """Make the scheme of each shard in layout order, with the run's codec settings."""
+    layout = layout_of(manifest.model)
     match scheme:
         case "codec":
-            return CodecScheme(shapes, section)
+            return [CodecScheme(codec) for codec in shard_codecs(manifest)]
         case "reference":
-            return PaperScheme(shapes, section)
+            shapes = [tuple(tensor.shape for tensor in spec.tensors) for spec in layout]
+            return [PaperScheme(ReferenceScheme(one, manifest.codec.k)) for one in shapes]
         case "dense":
-            return DenseScheme()
+            return [DenseScheme() for _ in layout]
 
 
 def _mean(updates: list[SparseUpdate], numel: int, divisor: Divisor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from convergence_sweep.configurations import Scheme
-from convergence_sweep.schemes import ShardScheme, shard_scheme
+from convergence_sweep.schemes import ShardScheme, shard_schemes
 from skerry.compression.drift import Drift
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.corpus import Corpus
@@ -23,7 +23,7 @@ from skerry.pipeline.model import Decoder
 from skerry.pipeline.outer import descend
 from skerry.pipeline.shards import flatten_shard, initial_shard, load_shard
 from skerry.protocol.layout import layout_of
-from skerry.protocol.manifest import RunFile
+from skerry.protocol.manifest import Manifest
 
 EVALUATION_SEQUENCES = 32
 """Validation sequences at once."""
@@ -42,12 +42,14 @@ class RoundResult:
 class Replica:
     """One peer's local copy, AdamW moments and error feedback."""
 
-    def __init__(self, run: RunFile, schemes: list[ShardScheme[Any]], device: torch.device) -> None:
+    def __init__(
+        self, manifest: Manifest, schemes: list[ShardScheme[Any]], device: torch.device
+    ) -> None:
         """Start with fresh moments and no error feedback; parameters come with each round."""
-        self._run, self._schemes = run, schemes
-        self._layout = layout_of(run.model)
-        self.model = Decoder(run.model).to(device)
-        self._optimizer = InnerOptimizer(self.model, run.inner)
+        self._manifest, self._schemes = manifest, schemes
+        self._layout = layout_of(manifest.model)
+        self.model = Decoder(manifest.model).to(device)
+        self._optimizer = InnerOptimizer(self.model, manifest.inner)
         self._feedback = [torch.zeros(spec.numel) for spec in self._layout]
 
     def load(self, theta: list[Tensor]) -> None:
@@ -65,7 +67,7 @@ class Replica:
 
     def contribute(self, theta: list[Tensor]) -> list[object]:
         """Fold the round into the error feedback and return the payload of each shard."""
-        decay = self._run.codec.error_decay
+        decay = self._manifest.codec.error_decay
         payloads = []
         for i, spec in enumerate(self._layout):
             local = flatten_shard(self.model, spec).cpu()
@@ -78,15 +80,24 @@ class Swarm:
     """All replicas of a run, and the parameters they share."""
 
     def __init__(
-        self, run: RunFile, scheme: Scheme, corpus: Corpus, replicas: int, device: torch.device
+        self,
+        manifest: Manifest,
+        scheme: Scheme,
+        corpus: Corpus,
+        replicas: int,
+        device: torch.device,
     ) -> None:
         """Make the initial parameters of the run's seed."""
-        self._run, self._corpus, self._device = run, corpus, device
-        self._layout = layout_of(run.model)
-        self._schemes = [shard_scheme(scheme, spec, run.codec) for spec in self._layout]
-        self._replicas = [Replica(run, self._schemes, device) for _ in range(replicas)]
-        self._batches = Batches(corpus.training, run.model.context, run.inner.batch_size, run.seed)
-        self.theta = [initial_shard(run.seed, spec, run.model.layers) for spec in self._layout]
+        self._manifest, self._corpus, self._device = manifest, corpus, device
+        self._layout = layout_of(manifest.model)
+        self._schemes = shard_schemes(scheme, manifest)
+        self._replicas = [Replica(manifest, self._schemes, device) for _ in range(replicas)]
+        self._batches = Batches(
+            corpus.training, manifest.model.context, manifest.inner.batch_size, manifest.seed
+        )
+        self.theta = [
+            initial_shard(manifest.seed, spec, manifest.model.layers) for spec in self._layout
+        ]
         """Shared parameters per shard, flat [numel] f32 in main memory."""
 
     @property
@@ -100,31 +111,31 @@ class Swarm:
         for slot, replica in enumerate(self._replicas):
             replica.load(self.theta)
             windows = self._windows(number, slot)
-            losses.append(replica.train(windows, number * self._run.inner.steps))
+            losses.append(replica.train(windows, number * self._manifest.inner.steps))
             contributions.append(replica.contribute(self.theta))
         by_shard = list(zip(*contributions, strict=True))
-        self._apply(by_shard, self._run.outer.lr_at(number))
+        self._apply(by_shard, self._manifest.outer.lr_at(number))
         return RoundResult(sum(losses) / len(losses), self._num_bytes(by_shard))
 
     def validation_loss(self, num_batches: int) -> float:
         """Measure the shared parameters, in nats per text token."""
         model = self._replicas[0]
         model.load(self.theta)
-        context = self._run.model.context
+        context = self._manifest.model.context
         return validation_loss(
             model.model, self._corpus, context, EVALUATION_SEQUENCES, num_batches
         )
 
     def _windows(self, number: int, slot: int) -> list[Tensor]:
         """Return the batches [B, T + 1] of one replica's round, as the engine numbers them."""
-        steps = self._run.inner.steps
+        steps = self._manifest.inner.steps
         cursor = number * steps * len(self._replicas)
         indices = [cursor + i * len(self._replicas) + slot for i in range(steps)]
         return [self._batches.batch(index).to(self._device) for index in indices]
 
     def _apply(self, by_shard: Sequence[Sequence[object]], lr: float) -> None:
         for i, payloads in enumerate(by_shard):
-            gradient = self._schemes[i].aggregate(payloads, self._run.outer.divisor)
+            gradient = self._schemes[i].aggregate(payloads, self._manifest.outer.divisor)
             self.theta[i] = descend(self.theta[i], gradient, lr)
 
     def _num_bytes(self, by_shard: Sequence[Sequence[object]]) -> int:

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 import convergence
-from convergence_sweep.configurations import CONFIGURATIONS, Size, run_file
+from convergence_sweep.configurations import CONFIGURATIONS, Size, manifest_of
 from convergence_sweep.jobs import Job, Result, append_result, pending, read_results
-from convergence_sweep.schemes import shard_scheme
+from convergence_sweep.schemes import shard_schemes
 from convergence_sweep.summary import percent_above, percent_above_reference, rows, table, verdict
 from skerry.compression.drift import Drift
-from skerry.protocol.layout import ShardSpec, TensorSpec
 
 TINY = Size(
     layers=1,
@@ -83,7 +82,7 @@ def test_configurations_of_a_seed_start_from_the_same_parameters(name: str) -> N
 
 
 def test_every_configuration_is_a_valid_run_and_named_once() -> None:
-    runs = [run_file(one, TINY, seed=0) for one in CONFIGURATIONS]
+    runs = [manifest_of(one, TINY, seed=0) for one in CONFIGURATIONS]
     assert len({run.name for run in runs}) == len(CONFIGURATIONS)
     varied = [
         (one.scheme, run.codec, run.outer) for one, run in zip(CONFIGURATIONS, runs, strict=True)
@@ -92,8 +91,7 @@ def test_every_configuration_is_a_valid_run_and_named_once() -> None:
 
 
 def test_dense_scheme_sends_everything_and_means_it() -> None:
-    spec = ShardSpec("head", (TensorSpec("norm", (3,)),))
-    scheme = shard_scheme("dense", spec, run_file(BY_NAME["dense"], TINY, 0).codec)
+    scheme = shard_schemes("dense", manifest_of(BY_NAME["dense"], TINY, 0))[0]
     start, payloads = torch.tensor([1.0, 2.0, 3.0]), []
     for local in ([0.0, 2.0, 5.0], [0.0, 4.0, 3.0]):
         feedback = torch.zeros(3)
