@@ -24,7 +24,6 @@ T = TypeVar("T")
 Grpc = Any
 """A grpc.aio.ServicerContext; grpc has no types."""
 _MAX_SAMPLE_TOKENS = 4096
-_MAX_INTERVAL_SECONDS = 60.0
 
 
 class Daemon(Protocol):
@@ -50,6 +49,9 @@ class Daemon(Protocol):
     async def leave(self) -> None:
         """Leave the run."""
 
+    async def pause(self, paused: bool) -> None:
+        """Stop training but follow the run, or train again."""
+
     def stop(self) -> None:
         """End the daemon soon."""
 
@@ -65,13 +67,6 @@ class ControlService(ControlServicer):
         """Say what the node is doing; never waits for anything."""
         return self._status()
 
-    async def Watch(self, request: pb.WatchRequest, grpc: Grpc) -> AsyncIterator[pb.StatusReply]:
-        """Say it again and again."""
-        interval = min(_MAX_INTERVAL_SECONDS, max(0.1, request.interval_seconds))
-        while True:
-            yield self._status()
-            await asyncio.sleep(interval)
-
     async def Init(self, request: pb.InitRequest, grpc: Grpc) -> pb.RunReply:
         """Start an own run."""
         return await _coded(grpc, self._daemon.init(request.manifest_toml))
@@ -83,6 +78,16 @@ class ControlService(ControlServicer):
     async def Leave(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
         """Leave the run."""
         await _coded(grpc, self._daemon.leave())
+        return pb.Empty()
+
+    async def Pause(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
+        """Stop training; answers when the node has decided so."""
+        await _coded(grpc, self._daemon.pause(True))
+        return pb.Empty()
+
+    async def Resume(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
+        """Train again."""
+        await _coded(grpc, self._daemon.pause(False))
         return pb.Empty()
 
     async def Stop(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:

@@ -82,6 +82,16 @@ class ControlClient:
         with self._translated():
             self._stub.Leave(pb.Empty(), timeout=COMMAND_SECONDS)
 
+    def pause(self) -> None:
+        """Stop training, but follow the run; kept over restarts."""
+        with self._translated():
+            self._stub.Pause(pb.Empty(), timeout=COMMAND_SECONDS)
+
+    def resume(self) -> None:
+        """Train again."""
+        with self._translated():
+            self._stub.Resume(pb.Empty(), timeout=COMMAND_SECONDS)
+
     def stop(self) -> None:
         """Begin to end the daemon; it goes on with its run when it is started again."""
         with self._translated():

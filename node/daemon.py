@@ -105,11 +105,15 @@ class Node:
                 _LOG.warning("run %s cannot be continued: %s", run_id[:8], error)
                 self.journal.write("warning", text=f"run {run_id[:8]} cannot be continued: {error}")
 
-    async def leave(self) -> None:
-        """Leave the run for good. Raises: DaemonError("SK-DMN-004")."""
+    async def pause(self, paused: bool) -> None:
+        """Stop training but follow the run, or train again. Raises: SkerryError."""
         async with self._changing:
-            if self._opened is None:
-                raise DaemonError("SK-DMN-004", "this daemon takes part in no run")
+            await self._in_run().session.pause(paused)
+
+    async def leave(self) -> None:
+        """Leave the run for good. Raises: DaemonError("SK-DMN-004"), StateError."""
+        async with self._changing:
+            self._in_run().session.context.store.keep_paused(False)
             (self._parts.home.path / CURRENT_FILE).unlink(missing_ok=True)
             await self._exit()
 
@@ -122,6 +126,11 @@ class Node:
         await self._stopping.wait()
         async with self._changing:
             await self._exit()
+
+    def _in_run(self) -> Opened:
+        if self._opened is None:
+            raise DaemonError("SK-DMN-004", "this daemon takes part in no run")
+        return self._opened
 
     def _check_free(self) -> None:
         if self._opened is not None:

@@ -201,12 +201,6 @@ class SampleReply(_message.Message):
     text: str
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
-class WatchRequest(_message.Message):
-    __slots__ = ("interval_seconds",)
-    INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    interval_seconds: float
-    def __init__(self, interval_seconds: _Optional[float] = ...) -> None: ...
-
 class LogsRequest(_message.Message):
     __slots__ = ("follow", "last")
     FOLLOW_FIELD_NUMBER: _ClassVar[int]

@@ -39,11 +39,6 @@ class ControlStub(object):
                 request_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
                 response_deserializer=skerry_dot_proto_dot_control__pb2.StatusReply.FromString,
                 _registered_method=True)
-        self.Watch = channel.unary_stream(
-                '/skerry.control.v1.Control/Watch',
-                request_serializer=skerry_dot_proto_dot_control__pb2.WatchRequest.SerializeToString,
-                response_deserializer=skerry_dot_proto_dot_control__pb2.StatusReply.FromString,
-                _registered_method=True)
         self.Init = channel.unary_unary(
                 '/skerry.control.v1.Control/Init',
                 request_serializer=skerry_dot_proto_dot_control__pb2.InitRequest.SerializeToString,
@@ -56,6 +51,16 @@ class ControlStub(object):
                 _registered_method=True)
         self.Leave = channel.unary_unary(
                 '/skerry.control.v1.Control/Leave',
+                request_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
+                response_deserializer=skerry_dot_proto_dot_control__pb2.Empty.FromString,
+                _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/skerry.control.v1.Control/Pause',
+                request_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
+                response_deserializer=skerry_dot_proto_dot_control__pb2.Empty.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/skerry.control.v1.Control/Resume',
                 request_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
                 response_deserializer=skerry_dot_proto_dot_control__pb2.Empty.FromString,
                 _registered_method=True)
@@ -90,12 +95,6 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Watch(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def Init(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -109,6 +108,19 @@ class ControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Leave(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pause(self, request, context):
+        """stop training, go on following; kept over restarts
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,11 +158,6 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=skerry_dot_proto_dot_control__pb2.Empty.FromString,
                     response_serializer=skerry_dot_proto_dot_control__pb2.StatusReply.SerializeToString,
             ),
-            'Watch': grpc.unary_stream_rpc_method_handler(
-                    servicer.Watch,
-                    request_deserializer=skerry_dot_proto_dot_control__pb2.WatchRequest.FromString,
-                    response_serializer=skerry_dot_proto_dot_control__pb2.StatusReply.SerializeToString,
-            ),
             'Init': grpc.unary_unary_rpc_method_handler(
                     servicer.Init,
                     request_deserializer=skerry_dot_proto_dot_control__pb2.InitRequest.FromString,
@@ -163,6 +170,16 @@ def add_ControlServicer_to_server(servicer, server):
             ),
             'Leave': grpc.unary_unary_rpc_method_handler(
                     servicer.Leave,
+                    request_deserializer=skerry_dot_proto_dot_control__pb2.Empty.FromString,
+                    response_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=skerry_dot_proto_dot_control__pb2.Empty.FromString,
+                    response_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
                     request_deserializer=skerry_dot_proto_dot_control__pb2.Empty.FromString,
                     response_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
             ),
@@ -213,33 +230,6 @@ class Control(object):
             target,
             '/skerry.control.v1.Control/Status',
             skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
-            skerry_dot_proto_dot_control__pb2.StatusReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Watch(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/skerry.control.v1.Control/Watch',
-            skerry_dot_proto_dot_control__pb2.WatchRequest.SerializeToString,
             skerry_dot_proto_dot_control__pb2.StatusReply.FromString,
             options,
             channel_credentials,
@@ -320,6 +310,60 @@ class Control(object):
             request,
             target,
             '/skerry.control.v1.Control/Leave',
+            skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
+            skerry_dot_proto_dot_control__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/skerry.control.v1.Control/Pause',
+            skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
+            skerry_dot_proto_dot_control__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/skerry.control.v1.Control/Resume',
             skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
             skerry_dot_proto_dot_control__pb2.Empty.FromString,
             options,

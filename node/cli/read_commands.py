@@ -55,6 +55,7 @@ def peers(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
       skerry peers --format json
     """
     from skerry.node.cli.output import message_to_dict, print_json
+    from skerry.node.cli.view import peer_state
     from skerry.node.cli.wording import printable
     from skerry.node.control_client import ControlClient
 
@@ -66,7 +67,7 @@ def peers(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
         print_json([message_to_dict(peer) for peer in reply.run.peers])
         return
     for peer in reply.run.peers:
-        state = "this node" if peer.self else "alive" if peer.alive else "lost"
+        state = peer_state(peer).plain
         addresses = " ".join(printable(address) for address in peer.addresses)
         typer.echo(f"{printable(peer.peer_id)}  {state:<9}  round {peer.head_round}  {addresses}")
 

@@ -1,4 +1,5 @@
-"""Commands that start, join, leave and use a run: init, join, leave, export, demo."""
+"""Commands that start, join, leave and use a run: init, join, leave, pause, resume,
+export, demo."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ def register(app: typer.Typer) -> None:
     app.command()(init)
     app.command()(join)
     app.command()(leave)
+    app.command()(pause)
+    app.command()(resume)
     app.command()(export)
     app.command()(demo)
 
@@ -113,6 +116,37 @@ def leave(home: HomeOption = None) -> None:
     with ControlClient(Home.resolve(home).control_socket) as client:
         client.leave()
     typer.echo("left the run")
+
+
+def pause(home: HomeOption = None) -> None:
+    """Stop training here, but stay in the run: follow its rounds and serve what others ask for.
+
+    The others do not wait for this machine. It stays paused when the daemon is started again,
+    until skerry resume.
+
+    \b
+    Example:
+      skerry pause
+    """
+    from skerry.node.control_client import ControlClient
+
+    with ControlClient(Home.resolve(home).control_socket) as client:
+        client.pause()
+    typer.echo("paused: this node follows the run and trains again with skerry resume")
+
+
+def resume(home: HomeOption = None) -> None:
+    """Train again after skerry pause; the next round takes this machine in.
+
+    \b
+    Example:
+      skerry resume
+    """
+    from skerry.node.control_client import ControlClient
+
+    with ControlClient(Home.resolve(home).control_socket) as client:
+        client.resume()
+    typer.echo("training goes on")
 
 
 def export(

@@ -116,7 +116,7 @@ def _peers(run: pb.RunStatus) -> Table:
     for peer in run.peers:
         table.add_row(
             Text(name_of(peer.peer_id), style="bold" if peer.self else ""),
-            _peer_state(peer),
+            peer_state(peer),
             Text(printable(peer.phase), style="green" if peer.phase in _BUSY else ""),
             str(peer.head_round),
             _bar(peer.step, peer.steps, _BAR_WIDTH),
@@ -131,18 +131,21 @@ def _bar(step: int, steps: int, width: int) -> ProgressBar:
     return ProgressBar(total=max(steps, 1), completed=min(step, steps), width=width)
 
 
-def _peer_state(peer: pb.PeerStatus) -> Text:
+def peer_state(peer: pb.PeerStatus) -> Text:
+    """Say in a word or two what a peer is to the run."""
     if not peer.alive:
         return Text("lost", style="bold red")
     if peer.self:
         return Text("this node", style="cyan")
+    if peer.phase == "paused":
+        return Text("paused", style="yellow")
     return Text("alive" if peer.in_roster else "joining")
 
 
 def _peer_line(peer: pb.PeerStatus) -> str:
     parts = [
         name_of(peer.peer_id),
-        _peer_state(peer).plain,
+        peer_state(peer).plain,
         printable(peer.phase),
         f"round {peer.head_round}",
         f"step {peer.step}/{peer.steps}",

@@ -79,6 +79,10 @@ class Peers:
         """Greet a peer again: it was away, or has forgotten us."""
         self._greeted.discard(peer)
 
+    def forget_greetings(self) -> None:
+        """Greet everyone again: all connections are gone."""
+        self._greeted.clear()
+
     async def keep_greeting(self) -> None:
         """Greet every member that has not been, again and again."""
         delays: dict[PeerId, float] = {}
@@ -104,7 +108,7 @@ class Peers:
         async with asyncio.TaskGroup() as group:
             while True:
                 envelope = self.heartbeat()
-                for peer in self._greeted:
+                for peer in tuple(self._greeted):
                     group.create_task(self.deliver(peer, envelope, 3 * self._context.heartbeat_s))
                 await asyncio.sleep(self._context.heartbeat_s)
 
@@ -117,10 +121,10 @@ class Peers:
             head=rounds.at,
             head_round=max(0, rounds.chain.round_of(rounds.at)),
             weight=rounds.chain.weight_of(rounds.at),
-            phase=LEAVING if leaving else str(rounds.phase),
+            phase=LEAVING if leaving else str(rounds.told_phase),
             step=facts.step,
             steps=facts.steps,
-            tokens_per_second=facts.tokens_per_second,
+            tokens_per_second=0.0 if rounds.paused else facts.tokens_per_second,
             loss=facts.loss,
         )
         return sign_message(context.signer, beat).envelope

@@ -16,7 +16,7 @@ from skerry.node.run.context import RunContext
 from skerry.node.run.effects import Effects
 from skerry.node.run.peers import Peers
 from skerry.node.run.record import Recorder
-from skerry.node.run.state import NodeEvent, apply, next_deadline
+from skerry.node.run.state import Network, NodeEvent, apply, next_deadline
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, SkerryError
 from skerry.protocol.ids import PeerId, short
@@ -64,6 +64,8 @@ class Session:
         """
         restored, self._known = await asyncio.to_thread(self._restore)
         self.context.post(restored)
+        if self.context.store.paused:
+            self.context.post(ev.Paused())
         self._first = await self._start_compute()
 
     async def close(self) -> None:
@@ -96,6 +98,21 @@ class Session:
         if self._effects is None or self._effects.compute is None:
             raise ComputeError("SK-CMP-001", "the compute process is being restarted")
         return await self._effects.compute.submit(build)
+
+    async def pause(self, paused: bool) -> None:
+        """Stop training but follow the run, or train again; returns when it is decided.
+
+        Raises: StateError if it cannot be remembered.
+        """
+        await asyncio.to_thread(self.context.store.keep_paused, paused)
+        self.context.post(ev.Paused() if paused else ev.Resumed())
+        self.context.journal.write("paused" if paused else "resumed")
+        await self.context.events.join()
+
+    def network(self, up: bool) -> None:
+        """Take in that this node's transport is down, or is back with no connection left."""
+        self.context.post(Network(up))
+        self.peers.forget_greetings()
 
     async def _decide(self, effects: Effects) -> None:
         """Take events one by one, decide, act: the loop of the node."""

@@ -54,6 +54,19 @@ class RunStore:
         manifest = decode_envelope(self._home.manifest_file.read_bytes())
         return manifest, self._token_file.read_text(errors="replace")
 
+    @property
+    def paused(self) -> bool:
+        """Whether the user has paused this node's part in the run."""
+        return self._paused_file.exists()
+
+    def keep_paused(self, paused: bool) -> None:
+        """Remember a pause over restarts, or that it has ended. Raises: StateError."""
+        with disk_errors():
+            if paused:
+                write_atomic(self._paused_file, b"")
+            else:
+                self._paused_file.unlink(missing_ok=True)
+
     def append_commits(self, commits: Iterable[SignedCommit]) -> None:
         """Add commits to the chain file."""
         data = b"".join(_framed(encode_envelope(commit.envelope)) for commit in commits)
@@ -105,6 +118,10 @@ class RunStore:
     @property
     def _states_file(self) -> Path:
         return self._home.folder / "states.json"
+
+    @property
+    def _paused_file(self) -> Path:
+        return self._home.folder / "paused"
 
     @property
     def _own_file(self) -> Path:

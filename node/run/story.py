@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sized
 from typing import assert_never
 
 from skerry.node.run.replay import Situation
-from skerry.node.run.state import NodeEvent, Unreachable
+from skerry.node.run.state import Network, NodeEvent, Unreachable
 from skerry.protocol.compute import Contribution, Verdict
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.messages import Announce, Commit, SignedCommit
@@ -34,7 +34,7 @@ def event_words(event: NodeEvent) -> str:
             return f"contribution {short(event.announce)} {verdict}"
         case ev.Tick():
             return "a deadline may have passed"
-        case ev.Restored() | ev.ComputeReady() | ev.ComputeLost():
+        case ev.Restored() | ev.ComputeReady() | ev.ComputeLost() | ev.Paused() | ev.Resumed():
             return _own_words(event)
         case ev.StateLoaded() | ev.StateFailed():
             return _state_words(event)
@@ -42,7 +42,10 @@ def event_words(event: NodeEvent) -> str:
             return _peer_words(event)
 
 
-def _own_words(event: ev.Restored | ev.ComputeReady | ev.ComputeLost) -> str:
+_OwnEvent = ev.Restored | ev.ComputeReady | ev.ComputeLost | ev.Paused | ev.Resumed
+
+
+def _own_words(event: _OwnEvent) -> str:
     match event:
         case ev.Restored():
             found = (
@@ -56,6 +59,10 @@ def _own_words(event: ev.Restored | ev.ComputeReady | ev.ComputeLost) -> str:
             return f"the compute process is up with {open_ones}"
         case ev.ComputeLost():
             return "the compute process ended"
+        case ev.Paused():
+            return "the user pauses this node"
+        case ev.Resumed():
+            return "the user lets this node train again"
 
 
 def _state_words(event: ev.StateLoaded | ev.StateFailed) -> str:
@@ -74,6 +81,7 @@ _PeerEvent = (
     | ev.PeerUp
     | ev.PeerDown
     | Unreachable
+    | Network
 )
 
 
@@ -96,6 +104,8 @@ def _peer_words(event: _PeerEvent) -> str:
             return f"{short(event.peer)} is down"
         case Unreachable():
             return f"a request to {short(event.peer)} failed"
+        case Network():
+            return f"the network is {'back' if event.up else 'lost'}"
         case _:
             assert_never(event)
 

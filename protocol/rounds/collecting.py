@@ -137,7 +137,7 @@ def resend(s: RoundState, now: float) -> list[Action]:
 def start_run(s: RoundState) -> list[Action]:
     """As the owner, publish the first commit once enough members are there."""
     ready = s.phase is Phase.WAITING and s.me == s.rules.chain.owner and s.published_view is None
-    present = [s.members[p] for p in s.others if p in s.members]
+    present = [s.members[p] for p in sorted(s.active - {s.me}) if p in s.members]
     if not ready or len(present) + 1 < s.rules.min_peers or s.loaded is None:
         return []
     s.published_view = 0
@@ -212,7 +212,7 @@ def _publish(s: RoundState) -> list[Action]:
     included = tuple(a for a in chosen if a.message.state_digest == agreed)
     refused = [act.Refuse(a.signer, "state-digest") for a in chosen if a not in included]
     newcomers = _newcomers(s)
-    staying = set(s.live_roster) | {a.signer for a in included}
+    staying = set(s.live_roster) | {a.signer for a in included} - s.resting
     commit = Commit(
         run_id=s.rules.chain.run_id,
         round=s.round,
@@ -228,9 +228,15 @@ def _publish(s: RoundState) -> list[Action]:
     return [*refused, act.PublishCommit(commit)]
 
 
+def in_step(s: RoundState) -> list[PeerId]:
+    """Return the other peers that stand at the same commit and want to train, sorted."""
+    there = sorted(s.active - {s.me})
+    return [p for p in there if p in s.positions and s.positions[p].head == s.at]
+
+
 def _newcomers(s: RoundState) -> tuple[SignedMember, ...]:
     """Return the live members that are in step but not in the roster, as far as there is room."""
-    here = [p for p in s.others if p in s.positions and s.positions[p].head == s.at]
+    here = in_step(s)
     waiting = [s.members[p] for p in here if p not in s.roster and p in s.members]
     room = s.rules.chain.max_peers - len(s.roster)
     return _by_peer(waiting[: max(0, room)])

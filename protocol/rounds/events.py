@@ -151,6 +151,16 @@ class PeerDown:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """The user wants no training on this node for now, or did so when it last ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The user wants training again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A deadline may have passed."""
 
@@ -172,5 +182,7 @@ Event = (
     | HeartbeatReceived
     | PeerUp
     | PeerDown
+    | Paused
+    | Resumed
     | Tick
 )

@@ -311,7 +311,7 @@ def _resume(s: RoundState, now: float) -> list[Action]:
     if s.chain.rank(better) > s.chain.rank(s.at):
         s.goal = better
         return plan(s, now)
-    return _begin_round(s, now) if s.round_at == s.at else _arrive(s, now)
+    return begin_round(s, now) if s.round_at == s.at else _arrive(s, now)
 
 
 def encode_trained(s: RoundState, now: float) -> list[Action]:
@@ -328,16 +328,19 @@ def _arrive(s: RoundState, now: float) -> list[Action]:
     actions += _evaluate(s)
     if s.round_at != s.at:
         _reset_round(s, now)
-    return actions + _begin_round(s, now)
+    return actions + begin_round(s, now)
 
 
-def _begin_round(s: RoundState, now: float) -> list[Action]:
+def begin_round(s: RoundState, now: float) -> list[Action]:
     """Begin the round upon ``at``, or go on with it where it was left."""
-    if s.head is None:
-        enter(s, Phase.WAITING, now)
-        return []
     if s.finished:
         enter(s, Phase.DONE, now)
+        return []
+    if s.paused:
+        enter(s, Phase.PAUSED, now)
+        return []
+    if s.head is None:
+        enter(s, Phase.WAITING, now)
         return []
     if s.me not in s.roster:
         enter(s, Phase.OBSERVING, now)
@@ -430,4 +433,4 @@ def _observe_round(s: RoundState, best: CommitHash) -> None:
         return
     times = [s.arrived[a.signer] for a in commit.announces if a.signer in s.arrived]
     if times:
-        s.deadline.observe(max(times) - s.round_since)
+        s.deadline.observe(max(0.0, max(times) - s.round_since))

@@ -36,6 +36,7 @@ from skerry.protocol.rounds.following import (
     plan,
     unban,
 )
+from skerry.protocol.rounds.pausing import note_rest, on_paused, on_resumed
 from skerry.protocol.rounds.state import Phase, Position, RoundState
 from skerry.protocol.rounds.takeover import take_over, takeover_due
 
@@ -109,6 +110,10 @@ def _dispatch(s: RoundState, event: Event, now: float) -> list[Action]:
             return _on_peer_up(s, event.peer, now)
         case ev.PeerDown():
             return _on_peer_down(s, event.peer, now)
+        case ev.Paused():
+            return on_paused(s, now)
+        case ev.Resumed():
+            return on_resumed(s, now)
         case ev.Tick():
             return _on_tick(s, now)
         case _:
@@ -167,13 +172,14 @@ def _learn_member(s: RoundState, member: SignedMember) -> None:
 def _on_heartbeat(s: RoundState, heartbeat: SignedHeartbeat, now: float) -> list[Action]:
     beat, peer = heartbeat.message, heartbeat.signer
     s.positions[peer] = Position(beat.head, beat.head_round, beat.weight)
+    actions = note_rest(s, peer, beat.phase == Phase.PAUSED, now)
     if beat.head in s.chain:
         unban(s, beat.head)
-        return consider(s, now) + start_run(s)
+        return actions + consider(s, now) + start_run(s)
     theirs = (beat.weight, beat.head_round, -int(beat.head, 16))
     if theirs > s.chain.rank(s.goal or s.at):
-        return _ask_chain(s, peer, beat.head, now)
-    return []
+        actions += _ask_chain(s, peer, beat.head, now)
+    return actions
 
 
 def _ask_chain(s: RoundState, peer: PeerId, head: CommitHash, now: float) -> list[Action]:
@@ -202,6 +208,7 @@ def _on_peer_down(s: RoundState, peer: PeerId, now: float) -> list[Action]:
     s.alive.discard(peer)
     s.unheard.discard(peer)
     s.lost.add(peer)
+    s.resting.discard(peer)
     s.positions.pop(peer, None)
     return progress(s, now)
 

@@ -36,6 +36,8 @@ class Phase(StrEnum):
     APPLYING = "applying"
     DONE = "done"
     """All rounds of the manifest are trained."""
+    PAUSED = "paused"
+    """In step, and told by its user not to train (pausing.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class RoundState:
 
     phase: Phase = Phase.STARTING
     phase_since: float = 0.0
+    paused: bool = False
+    """The user wants no training here."""
     round_since: float = 0.0
     """When the current round began here."""
     loaded: Digest | None = None
@@ -166,6 +170,8 @@ class RoundState:
     alive: set[PeerId] = field(default_factory=set)
     lost: set[PeerId] = field(default_factory=set)
     """Peers that were heard once and have fallen silent."""
+    resting: set[PeerId] = field(default_factory=set)
+    """Live peers that say they are paused: there, but not to be waited for."""
     unheard: set[PeerId] = field(default_factory=set)
     """Roster members that were never heard; for a grace period they count as alive."""
     positions: dict[PeerId, Position] = field(default_factory=dict)
@@ -202,14 +208,24 @@ class RoundState:
 
     @property
     def live_roster(self) -> list[PeerId]:
-        """Roster members that are alive; this peer always is."""
-        return [peer for peer in self.roster if peer in self.alive or peer == self.me]
+        """Roster members that are alive and not paused; this peer always is."""
+        return [peer for peer in self.roster if peer in self.active or peer == self.me]
 
     @property
     def expected_roster(self) -> list[PeerId]:
-        """Roster members that are alive, or may be: not heard yet is not the same as lost."""
-        live = {*self.alive, *self.unheard, self.me}
+        """Roster members that train, or may do so: not heard yet is not the same as lost."""
+        live = {*self.active, *self.unheard, self.me}
         return [peer for peer in self.roster if peer in live]
+
+    @property
+    def active(self) -> set[PeerId]:
+        """Live peers that are not paused."""
+        return self.alive - self.resting
+
+    @property
+    def told_phase(self) -> Phase:
+        """What others are told: a paused peer stays so while it follows the others' commits."""
+        return Phase.PAUSED if self.paused and self.phase is not Phase.DONE else self.phase
 
     @property
     def others(self) -> tuple[PeerId, ...]:

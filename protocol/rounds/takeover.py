@@ -1,4 +1,4 @@
-"""Going on when everyone who trains a round is gone, so that nobody is left to commit it.
+"""Going on when everyone who trains a round is gone or paused, so that nobody commits it.
 
 Live peers that are in step but not in the roster wait longer than any commit would take; then
 the first of them publishes a commit that includes nothing and puts them into the roster. Its
@@ -10,7 +10,7 @@ from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import Commit
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
-from skerry.protocol.rounds.collecting import collect_deadline
+from skerry.protocol.rounds.collecting import collect_deadline, in_step
 from skerry.protocol.rounds.leader import succession
 from skerry.protocol.rounds.state import Phase, RoundState
 
@@ -21,7 +21,7 @@ _VIEWS = 3
 def takeover_due(s: RoundState) -> float | None:
     """Return when this peer takes over; None while it is not its place."""
     observing = s.phase is Phase.OBSERVING and s.published_view is None
-    if not observing or s.me not in s.members or s.alive.intersection(s.roster):
+    if not observing or s.me not in s.members or s.active.intersection(s.roster):
         return None
     place = succession(s.rules.chain.run_id, s.round, _in_step(s)).index(s.me)
     return collect_deadline(s) + s.rules.grace * (_VIEWS + place)
@@ -47,12 +47,11 @@ def take_over(s: RoundState, now: float) -> list[Action]:
         cursor=s.head.cursor + s.rules.chain.steps * len(s.roster),
         weight=s.head.weight,
     )
-    text = f"nobody of the roster of round {s.round} is left: going on without it"
+    text = f"nobody of the roster of round {s.round} trains: going on without it"
     return [act.Note(True, text), act.PublishCommit(commit)]
 
 
 def _in_step(s: RoundState) -> tuple[PeerId, ...]:
-    """Return this peer and the live ones that stand at the same commit, sorted."""
-    here = [p for p in s.others if p in s.positions and s.positions[p].head == s.at]
-    known = [p for p in here if p in s.members and p not in s.roster]
+    """Return this peer and the others in step, sorted."""
+    known = [p for p in in_step(s) if p in s.members and p not in s.roster]
     return tuple(sorted([s.me, *known[: s.rules.chain.max_peers - 1]]))

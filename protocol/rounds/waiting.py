@@ -24,7 +24,7 @@ def waiting_for(s: RoundState) -> tuple[PeerId | str, ...]:
 
 
 def _members(s: RoundState) -> tuple[PeerId | str, ...]:
-    present = len(s.alive - {s.me}) + 1
+    present = len(s.active - {s.me}) + 1
     if present < s.rules.min_peers:
         absent = s.rules.min_peers - present
         return (f"{absent} more peer{'s' if absent > 1 else ''}",)

@@ -34,6 +34,7 @@ class FakeControl(ControlServicer):
         self.hang = threading.Event()
         self.hang.set()
         self.ended = threading.Event()
+        self.paused = False
 
     def in_run(self, **fields: object) -> pb.RunStatus:
         """Put the daemon into a run."""
@@ -52,6 +53,14 @@ class FakeControl(ControlServicer):
         return self._answer(request, context, pb.RunReply(run_id=RUN_ID, name="first"))
 
     def Leave(self, request, context):
+        return self._answer(request, context, pb.Empty())
+
+    def Pause(self, request, context):
+        self.paused = True
+        return self._answer(request, context, pb.Empty())
+
+    def Resume(self, request, context):
+        self.paused = False
         return self._answer(request, context, pb.Empty())
 
     def Stop(self, request, context):

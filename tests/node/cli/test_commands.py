@@ -168,9 +168,11 @@ class TestPeers:
         run = control.in_run()
         run.peers.add(peer_id="12D3A", self=True, alive=True, addresses=["/ip4/1.2.3.4/tcp/5"])
         run.peers.add(peer_id="12D3B", head_round=7)
+        run.peers.add(peer_id="12D3C", alive=True, phase="paused")
         lines = invoke("peers").splitlines()
         assert lines[0].split() == ["12D3A", "this", "node", "round", "0", "/ip4/1.2.3.4/tcp/5"]
         assert lines[1].split() == ["12D3B", "lost", "round", "7"]
+        assert lines[2].split() == ["12D3C", "paused", "round", "0"]
 
     def test_as_json_is_a_list(self, invoke, control) -> None:
         control.in_run().peers.add(peer_id="12D3A")
@@ -201,6 +203,13 @@ def test_leave_and_export_ask_the_daemon(invoke, control, tmp_path, monkeypatch)
     assert invoke("leave") == "left the run\n"
     assert f"directory     {tmp_path}/model" in invoke("export", "model").splitlines()
     assert control.asked == [pb.Empty(), pb.ExportRequest(directory=str(tmp_path / "model"))]
+
+
+def test_pause_and_resume_ask_the_daemon(invoke, control) -> None:
+    assert invoke("pause").startswith("paused")
+    assert control.paused
+    assert invoke("resume") == "training goes on\n"
+    assert not control.paused
 
 
 def test_detach_refuses_a_home_in_use(invoke, control) -> None:

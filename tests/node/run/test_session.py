@@ -11,6 +11,7 @@ from skerry.node.run.record import old_recording
 from skerry.node.run.store import RunStore
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, ConfigError
+from skerry.protocol.rounds.state import Phase
 
 
 @asynccontextmanager
@@ -87,6 +88,26 @@ async def test_restart_goes_on_where_it_was_and_keeps_the_recording_before(tmp_p
         assert before.at in member.context.state.rounds.chain
     assert old_recording(member.recording).read_bytes() == first
     assert member.recording.read_bytes() != first
+
+
+async def test_pause_holds_over_a_restart_and_resuming_trains_on(tmp_path) -> None:
+    async with run_world.World(tmp_path) as world:
+        member = await world.member()
+        async with running(member):
+            await member.follow_until("phase", phase="training", round=2)
+            await member.session.pause(True)
+            assert member.context.state.rounds.phase is Phase.PAUSED
+    async with run_world.World(tmp_path) as world:
+        member = await world.member()
+        async with running(member):
+            await member.follow_until("phase", phase="loading")
+            await member.follow_until("phase", phase="paused")
+            paused = len(member.journal)
+            reply = await member.session.ask(lambda n: cp.Evaluate(request=n))  # still answers
+            assert reply.loss > 0
+            assert not [e for e in member.journal[paused:] if e["event"] == "phase"]
+            await member.session.pause(False)
+            await member.follow_until("validated", round=run_world.ROUNDS)
 
 
 async def test_run_that_cannot_start_says_why_and_leaves_no_process(world, tmp_path) -> None:

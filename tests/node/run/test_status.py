@@ -108,6 +108,14 @@ def test_last_heartbeat_says_what_a_peer_does(context) -> None:
     assert peer.seen_seconds_ago >= 5.0
 
 
+def test_pause_is_shown_whatever_the_node_follows_meanwhile(context) -> None:
+    context.facts.tokens_per_second = 9.0
+    apply(context.state, ev.Paused(), 0.0)
+    status = run_status(context, 0.0)
+    assert (status.round.phase, status.peers[0].phase) == ("paused", "paused")
+    assert status.peers[0].tokens_per_second == 0.0
+
+
 def test_measurements_are_passed_on(context) -> None:
     facts = context.facts
     facts.params, facts.unigram_entropy = 1234, 3.5

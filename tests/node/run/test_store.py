@@ -47,6 +47,14 @@ class TestWhole:
         assert (store.load_members(), store.load_states()) == ((), ())
         assert all(folder.is_dir() for folder in (home.blobs, home.compute))
 
+    def test_pause_is_remembered_until_it_ends(self, store, home) -> None:
+        assert not store.paused
+        store.keep_paused(True)
+        assert RunStore(home).paused
+        store.keep_paused(False)
+        store.keep_paused(False)
+        assert not RunStore(home).paused
+
     def test_manifest_and_token_come_back(self, store) -> None:
         envelope = Envelope(Kind.MANIFEST, b"{}", event_strategies.SIGNERS[0].peer_id, bytes(64))
         store.save_manifest(envelope, "skerry1TOKEN")

@@ -43,6 +43,8 @@ class Disk:
     states: tuple[LocalState, ...] = ()
     blobs: dict[Address, Any] = field(default_factory=dict)
     feedback: Feedback = field(default_factory=Feedback)
+    rests: bool = False
+    """The user has paused this node."""
     durable: set[Work] = field(default_factory=set)
     """Inner steps whose progress has been written; none of them may get lost."""
 
@@ -82,6 +84,8 @@ class Node:
         self.world.log(self.name, "starts")
         disk = self.disk
         self.handle(ev.Restored(tuple(disk.commits), tuple(disk.own.values()), disk.states))
+        if disk.rests:
+            self.handle(ev.Paused())
         self.handle(ev.MemberLearned(self.member))
         self._start_compute()
         self._later(self.world.rng.uniform(0, HEARTBEAT_S), self._heartbeat)
@@ -115,6 +119,13 @@ class Node:
             waiting, self.inbox = self.inbox, []
             for call in waiting:
                 self._later(0.0, call)
+
+    def rest(self, wanted: bool) -> None:
+        """The user pauses this node, or lets it train again."""
+        if self.up and not self.paused and self.disk.rests != wanted:
+            self.world.log(self.name, "RESTS" if wanted else "WORKS AGAIN")
+            self.disk.rests = wanted
+            self.handle(ev.Paused() if wanted else ev.Resumed())
 
     def post(self, event: ev.Event, source: Compute | None) -> None:
         """Queue an event; one of a compute process counts only while that one lives."""
@@ -224,7 +235,7 @@ class Node:
             head=s.at,
             head_round=max(0, s.chain.round_of(s.at)),
             weight=s.chain.weight_of(s.at),
-            phase=s.phase.value,
+            phase=s.told_phase.value,
             step=0,
             steps=0,
             tokens_per_second=0.0,

@@ -207,7 +207,7 @@ class Monitor:
     def _can_move(self, top: Node, nodes: list[Node]) -> bool:
         if top.s.finished:
             return False
-        names = {node.name for node in nodes if not node.paused}
+        names = {node.name for node in nodes if not node.paused and not node.disk.rests}
         if not top.s.roster:
             return top.s.rules.chain.owner in names and len(names) >= top.s.rules.min_peers
         return len(names) >= 2
@@ -225,6 +225,7 @@ class Faults:
         kinds: list[Callable[[], None]] = [
             self.crash, self.crash, self.crash_midway, self.crash_midway, self.crash_compute,
             self.crash_compute, self.pause, self.storm, self.kill, self.leave, self.diverge,
+            self.rest,
         ]  # fmt: skip
         if self.plan.partitions:
             kinds += [self.partition] * 4
@@ -245,6 +246,7 @@ class Faults:
             node.resume()
             if node.name in world.started:
                 world.launch(node)
+            node.rest(False)
 
     def _anyone(self) -> Node:
         return self.rng.choice(list(self.world.nodes.values()))
@@ -271,6 +273,17 @@ class Faults:
     def _resume(self, node: Node) -> None:
         self.world.changed_at = self.world.now
         node.resume()
+
+    def rest(self) -> None:
+        """A user pauses a node, and lets it train again later."""
+        node = self._anyone()
+        node.rest(True)
+        self.world.changed_at = self.world.now
+        self.world.after(self.rng.uniform(0.5, 20.0), lambda: self._work(node))
+
+    def _work(self, node: Node) -> None:
+        self.world.changed_at = self.world.now
+        node.rest(False)
 
     def storm(self) -> None:
         world = self.world

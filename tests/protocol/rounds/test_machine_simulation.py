@@ -198,3 +198,59 @@ def test_a_stalled_swarm_is_a_violation():
         node.handle = lambda event: None
     with pytest.raises(Violation, match="no progress"):
         world.run_until(lambda: False, 500.0)
+
+
+def test_nobody_waits_for_a_paused_peer_which_follows_and_comes_back():
+    world, _ = swarm(3, rounds=9)
+    until_round(world, 3)
+    pausing = world.nodes[PeerId("p01")]
+    pausing.rest(True)
+    first = pausing.s.round
+    until_round(world, first + 1)
+    began = world.now
+    until_round(world, first + 4)
+    assert (world.now - began) / 3 < world.rules.deadline_min
+    assert pausing.s.phase is Phase.PAUSED
+    pausing.rest(False)
+    until_done(world)
+    assert_trained_but_for(pausing, range(first + 1, first + 4))
+    assert not [note for _, note in world.notes if note.warning]
+    simulation.check_end(world)
+
+
+def assert_trained_but_for(node: Node, rounds: range) -> None:
+    chain = node.s.chain
+    commits = [chain[c].message for c in chain.path(node.s.at) if chain.round_of(c)]
+    without = {c.round for c in commits if node.name not in {a.signer for a in c.announces}}
+    assert set(rounds) <= without < {c.round for c in commits}
+    assert max(without) < len(commits)
+    assert not {work for work in node.disk.durable if chain.round_of(work[1]) + 1 in rounds}
+
+
+def test_a_run_of_one_stands_still_while_it_is_paused_also_over_a_restart():
+    world, _ = swarm(1)
+    [node] = world.live
+    until_round(world, 3)
+    node.rest(True)
+    world.run_until(lambda: False, world.now + 5.0)
+    reached = node.s.at
+    node.crash()
+    world.launch(node)
+    world.run_until(lambda: False, world.now + 60.0)
+    assert (node.s.phase, node.s.at) == (Phase.PAUSED, reached)
+    node.rest(False)
+    until_done(world)
+
+
+def test_a_swarm_that_was_paused_altogether_goes_on():
+    world, _ = swarm(3)
+    until_round(world, 3)
+    for node in world.live:
+        node.rest(True)
+    world.run_until(lambda: False, world.now + 60.0)
+    assert {node.s.phase for node in world.live} == {Phase.PAUSED}
+    for node in world.live:
+        node.rest(False)
+    world.changed_at = world.now
+    until_done(world)
+    simulation.check_end(world)
