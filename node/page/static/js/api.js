@@ -1,0 +1,63 @@
+/** Asking the daemon that served this page; nothing is ever asked of anyone else. */
+
+/** @typedef {import("./answers.js").Problem} Problem */
+
+const BASE = "api/v1/";
+const PATIENCE_MS = 8000;
+
+/** An answer that is not the one hoped for; status 0 if there was none at all. */
+export class ApiError extends Error {
+  /** @param {Problem} problem */
+  constructor(problem) {
+    super(`${problem.title}: ${problem.detail}`);
+    this.problem = problem;
+  }
+}
+
+/**
+ * Return the answer of a path below /api/v1.
+ * @param {string} path
+ * @param {number} [patienceMs]
+ * @returns {Promise<any>} as described in answers.js
+ * @throws {ApiError}
+ */
+export async function ask(path, patienceMs = PATIENCE_MS) {
+  let response;
+  try {
+    response = await fetch(BASE + path, {
+      headers: { Accept: "application/json" },
+      signal: AbortSignal.timeout(patienceMs),
+      cache: "no-store",
+    });
+  } catch {
+    throw new ApiError(silent());
+  }
+  const answer = await response.json().catch(() => null);
+  if (!response.ok || answer === null) {
+    throw new ApiError(answer?.title ? answer : unreadable(response.status));
+  }
+  return answer;
+}
+
+/**
+ * Open the event stream, from behind the log line ``after`` on.
+ * @param {number | null} after
+ */
+export function openEvents(after) {
+  return new EventSource(`${BASE}events${after === null ? "" : `?after=${after}`}`);
+}
+
+/** @returns {Problem} */
+function silent() {
+  const detail = "It has stopped, or its machine cannot be reached.";
+  return { status: 0, title: "The daemon does not answer", detail };
+}
+
+/**
+ * @param {number} status
+ * @returns {Problem}
+ */
+function unreadable(status) {
+  const detail = `HTTP status ${status} without a description. Look at the daemon's log.`;
+  return { status, title: "The daemon's answer cannot be read", detail };
+}
