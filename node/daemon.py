@@ -117,6 +117,11 @@ class Node:
             (self._parts.home.path / CURRENT_FILE).unlink(missing_ok=True)
             await self._exit()
 
+    def network(self, up: bool) -> None:
+        """Take in that the transport is down or back."""
+        if self._opened is not None:
+            self._opened.session.network(up)
+
     def stop(self) -> None:
         """End the daemon soon; the run goes on when it is started again."""
         self._stopping.set()
@@ -204,6 +209,12 @@ async def _start(
     client = RpcClient(transport)
     stack.push_async_callback(client.close)
     node = Node(NodeParts(home, config, Signer(key), transport, client, journal))
+
+    async def network_is_back() -> None:
+        node.network(up=True)
+
+    transport.add_outage_hook(lambda: node.network(up=False))
+    transport.add_restart_hook(network_is_back)
 
     def servicer_for(peer: PeerId) -> PeerServicer:
         return RunServicer(peer, lambda: node.session.context if node.session else None)

@@ -3,6 +3,7 @@
 Each peer has a patience: how long it may be silent. It follows the peer's own rhythm (an
 exponential moving average of the gaps between signs of life, times a factor), so that a slow
 link is not taken for a dead peer. A failed request shortens it until the peer is heard again.
+While this node itself is cut off (``suspend``), silence says nothing about anyone.
 No clock, no timer, no I/O: the caller passes monotonic seconds and asks when to look again.
 """
 
@@ -60,6 +61,18 @@ class Detector:
         """Start knowing nobody."""
         self._config = config or DetectorConfig()
         self._peers: dict[PeerId, _Rhythm] = {}
+        self._suspended = False
+
+    def suspend(self) -> None:
+        """Judge nobody: this node has no network, so that all are silent at once."""
+        self._suspended = True
+
+    def resume(self, now: float) -> None:
+        """Judge again; those that were up are given the time to be heard anew."""
+        self._suspended = False
+        for rhythm in self._peers.values():
+            if rhythm.reported_up:
+                rhythm.heard_at, rhythm.failures = max(rhythm.heard_at, now), 0
 
     def heard(self, peer: PeerId, now: float) -> None:
         """Take a sign of life: a heartbeat, or any answer.
@@ -80,7 +93,7 @@ class Detector:
     def unreachable(self, peer: PeerId, now: float) -> None:
         """Take a failed request as a reason to be less patient until the peer is heard."""
         rhythm = self._peers.get(peer)
-        if rhythm is not None and now >= rhythm.heard_at:
+        if rhythm is not None and now >= rhythm.heard_at and not self._suspended:
             rhythm.failures += 1
 
     def forget(self, peer: PeerId) -> None:
@@ -102,6 +115,8 @@ class Detector:
 
         A peer that fell silent and was heard again between two calls did not change.
         """
+        if self._suspended:
+            return []
         found = []
         for peer, rhythm in sorted(self._peers.items()):
             up = now < self._deadline(rhythm)
@@ -113,8 +128,10 @@ class Detector:
     def next_check(self, now: float) -> float | None:
         """Return when ``changes`` will have something to say if nobody is heard until then.
 
-        ``now`` if it has something already, None if nobody is up.
+        ``now`` if it has something already, None if nobody is up or nobody is judged.
         """
+        if self._suspended:
+            return None
         times = []
         for rhythm in self._peers.values():
             deadline = self._deadline(rhythm)

@@ -43,6 +43,7 @@ _HOOK_SECONDS = 60.0
 _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 RestartHook = Callable[[], Awaitable[None]]
+OutageHook = Callable[[], None]
 
 
 class P2pdTransport:
@@ -58,6 +59,7 @@ class P2pdTransport:
         self._handlers: dict[str, StreamHandler] = {}
         self._streams: set[P2pdStream] = set()
         self._tasks = OwnedTasks()
+        self._outage_hooks: list[OutageHook] = []
         self._hooks: list[RestartHook] = []
         self._generation = 0
         self._process: P2pdProcess | None = None
@@ -109,6 +111,10 @@ class P2pdTransport:
         if self._p2p is None:
             raise _down()
         return self._p2p
+
+    def add_outage_hook(self, hook: OutageHook) -> None:
+        """Call ``hook`` when p2pd has ended, before it is started again."""
+        self._outage_hooks.append(hook)
 
     def add_restart_hook(self, hook: RestartHook) -> None:
         """Await ``hook`` after each restart of p2pd, when all handlers are back."""
@@ -197,6 +203,8 @@ class P2pdTransport:
         while True:
             await self._watch()
             _LOG.warning("p2pd has ended; starting it again")
+            for outage_hook in self._outage_hooks:
+                outage_hook()
             self._cut_streams()
             await self._restart()
             for hook in self._hooks:

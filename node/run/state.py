@@ -24,7 +24,14 @@ class Unreachable:
     peer: PeerId
 
 
-NodeEvent = Event | Unreachable
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The own transport went down, or is back."""
+
+    up: bool
+
+
+NodeEvent = Event | Unreachable | Network
 
 
 @dataclass(slots=True)
@@ -46,12 +53,16 @@ def apply(s: NodeState, event: NodeEvent, now: float) -> list[Action]:
             s.detector.heard(event.heartbeat.signer, now)
         case Unreachable():
             s.detector.unreachable(event.peer, now)
+        case Network(up=True):
+            s.detector.resume(now)
+        case Network():
+            s.detector.suspend()
         case _:
             pass
     for change in s.detector.changes(now):
         turn = PeerUp(change.peer) if change.up else PeerDown(change.peer)
         actions += machine.apply(s.rounds, turn, now)
-    if not isinstance(event, Unreachable):
+    if not isinstance(event, Unreachable | Network):
         actions += machine.apply(s.rounds, event, now)
     return actions
 

@@ -51,11 +51,13 @@ async def test_identity_is_ours_and_private_and_nothing_is_left(tmp_path):
 
 async def test_killed_p2pd_is_replaced_with_same_identity_port_and_handlers(pair: Pair):
     left, right = pair
-    back = asyncio.Event()
+    back, told = asyncio.Event(), []
 
     async def hook() -> None:
+        told.append("back")
         back.set()
 
+    right.add_outage_hook(lambda: told.append("down"))
     right.add_restart_hook(hook)
     await right.handle(ECHO, echo)
     addresses, pid, p2p = right.addresses, right.pid, right.p2p
@@ -65,6 +67,7 @@ async def test_killed_p2pd_is_replaced_with_same_identity_port_and_handlers(pair
         os.kill(pid, signal.SIGKILL)
         await back.wait()
     assert reading.result()
+    assert told == ["down", "back"]
     await near.close()
     assert right.addresses == addresses
     assert right.pid != pid

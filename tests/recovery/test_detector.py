@@ -231,3 +231,26 @@ def test_next_check_is_never_late_and_never_idle(moves: list[tuple[str, PeerId, 
             p for p in (A, B, C) if detector.alive(p, (now + due) / 2)
         ]
         assert any(detector.alive(p, now) and not detector.alive(p, due) for p in (A, B, C))
+
+
+def test_nobody_is_judged_while_this_node_is_cut_off() -> None:
+    detector = Detector(CONFIG)
+    detector.heard(A, 10.0)
+    detector.changes(10.0)
+    detector.suspend()
+    detector.unreachable(A, 11.0)
+    assert detector.changes(1000.0) == []
+    assert detector.next_check(1000.0) is None
+
+
+def test_those_that_were_up_get_their_full_patience_afterwards() -> None:
+    detector = Detector(CONFIG)
+    for peer in (A, B):
+        detector.heard(peer, 10.0)
+        detector.changes(10.0)
+    detector.heard(B, 13.0)
+    assert [change.peer for change in detector.changes(14.5)] == [A]
+    detector.suspend()
+    detector.resume(100.0)
+    assert detector.changes(100.0) == []  # A stays down until it is heard
+    assert detector.next_check(100.0) == 100.0 + detector.patience_s(B)

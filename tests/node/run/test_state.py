@@ -5,7 +5,7 @@ import pytest
 import run_world
 
 from skerry.node.run.record import initial_state, start_of
-from skerry.node.run.state import LEAVING, Unreachable, apply, next_deadline
+from skerry.node.run.state import LEAVING, Network, Unreachable, apply, next_deadline
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.codec import sign_message
 from skerry.protocol.messages import Heartbeat
@@ -88,3 +88,15 @@ def test_members_and_machine_events_pass_through(state) -> None:
     record = event_strategies.signed(event_strategies.MemberRecord)[0]
     apply(state, ev.MemberLearned(record), 0.0)
     assert state.rounds.members == {record.signer: record}
+
+
+def test_own_outage_makes_nobody_dead(state) -> None:
+    apply(state, heartbeat(state), 0.0)
+    apply(state, Network(up=False), 1.0)
+    apply(state, Unreachable(OTHER.peer_id), 1.5)
+    apply(state, ev.Tick(), 100.0)
+    assert state.rounds.alive == {OTHER.peer_id}
+    apply(state, Network(up=True), 100.0)
+    assert state.rounds.alive == {OTHER.peer_id}
+    apply(state, ev.Tick(), next_deadline(state, 100.0))
+    assert state.rounds.alive == set()
