@@ -146,10 +146,23 @@ def remove_files(paths: Iterable[Path]) -> None:
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """Write a file so that after a crash it is there whole or not at all."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Lend a file that takes the place of ``path`` once the block has ended well.
+
+    Until then the old one is there, and after a crash one of the two, whole.
+    Raises: StateError("SK-DSK-001") on a full disk.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with disk_errors(), temporary.open("wb") as file:
-            _write_durably(file, data)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -165,12 +178,6 @@ def disk_errors() -> Iterator[None]:
             what = f" for {error.filename}" if error.filename else ""
             raise StateError("SK-DSK-001", f"no space left{what}") from error
         raise
-
-
-def _write_durably(file: BinaryIO, data: bytes | memoryview) -> None:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _file_hash(path: Path) -> str:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.protocol import blobs
 from skerry.protocol.blobs import CHUNK_BYTES, BlobStore, disk_errors, remove_files, write_atomic
 from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.ids import Address, content_hash
@@ -125,11 +124,10 @@ def test_a_download_of_other_bytes_is_refused_and_forgotten(store):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_named_and_leaves_nothing(store, monkeypatch, number):
-    def full(file, data):
-        file.write(data[:3])
-        raise OSError(number, "no space left", file.name)
+    def full(descriptor):
+        raise OSError(number, "no space left")
 
-    monkeypatch.setattr(blobs, "_write_durably", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StateError) as caught:
         store.put(DATA)
     assert caught.value.code == "SK-DSK-001"
@@ -141,14 +139,28 @@ def test_other_disk_errors_pass_unchanged():
         raise PermissionError(errno.EACCES, "denied")
 
 
+def test_replacing_shows_the_new_bytes_only_when_all_are_written(tmp_path):
+    path = tmp_path / "file"
+    with replacing(path) as file:
+        file.write(b"ne")
+        assert not path.exists()
+        file.write(b"w")
+    assert path.read_bytes() == b"new"
+    with pytest.raises(KeyError), replacing(path) as file:
+        file.write(b"newer")
+        raise KeyError
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_a_failed_replacement_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomic(path, b"old")
 
-    def fail(file, data):
+    def fail(descriptor):
         raise OSError(errno.EIO, "broken")
 
-    monkeypatch.setattr(blobs, "_write_durably", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="broken"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
