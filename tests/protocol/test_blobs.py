@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.protocol.blobs import CHUNK_BYTES, BlobStore, disk_errors, replacing, write_atomic
+from skerry.protocol.blobs import (
+    CHUNK_BYTES,
+    BlobStore,
+    disk_errors,
+    remove_files,
+    replacing,
+    write_atomic,
+)
 from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.ids import Address, content_hash
 
