@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skerry.compression.counter_rng import derive
+from skerry.compression.activations.counter_rng import derive, uniforms
+from skerry.compression.activations.integer_rows import SCALE_BYTES, SMALLEST_SCALE, IntegerRows
+from skerry.compression.activations.row_payload import HEADER_BYTES, MAGNITUDE_LIMIT
 from skerry.compression.errors import CompressionError
-from skerry.compression.integer_rows import SCALE_BYTES, SMALLEST_SCALE, IntegerRows
-from skerry.compression.row_payload import HEADER_BYTES, MAGNITUDE_LIMIT
 
 CPU = torch.device("cpu")
 SLACK = 2.0**-16
@@ -76,6 +76,31 @@ def test_a_scale_is_the_least_bfloat16_that_clips_nothing(bits, rows):
     assert bool((scales[kept] >= exact[kept] * (1 - 2**-24)).all())
     assert bool((scales[kept] <= exact[kept] * (1 + 2**-7)).all())
     assert bool((scales[exact < SMALLEST_SCALE * 0.999] == 0).all())
+
+
+@BITS
+def test_no_largest_entry_is_beyond_its_scale(bits):
+    """Of every scale there is, the entries next to where it changes to the next one."""
+    codec = IntegerRows(2, bits)
+    patterns = torch.arange(0x0080, 0x7000, dtype=torch.int32) << 16
+    edges = patterns.view(torch.float32) * codec.levels
+    largest = torch.cat(
+        [(edges.view(torch.int32) + step).view(torch.float32) for step in (-1, 0, 1)]
+    )
+    largest = largest[largest <= MAGNITUDE_LIMIT]
+    rows = torch.stack((largest, -largest), dim=1)
+    scales = scales_of(codec.encode(rows), len(rows)).squeeze(1)
+    assert bool((largest[scales > 0].double() <= scales[scales > 0] * codec.levels).all())
+    assert len(scales.unique()) > 28_000
+
+
+@BITS
+def test_rows_too_small_for_a_scale_stay_zero_whatever_the_noise(bits):
+    """The first word of this key gives the noise 0, which rounds up everything above 0."""
+    key = 0x0E98225BBB49805F
+    assert uniforms(key, torch.tensor([0])) == 0
+    payload = IntegerRows(2, bits).encode(torch.tensor([[4e-38, -4e-38]]), key)
+    assert payload == IntegerRows(2, bits).encode(torch.zeros(1, 2))
 
 
 @BITS

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skerry.compression.counter_rng import words
-from skerry.compression.errors import CompressionError
-from skerry.compression.row_payload import (
+from skerry.compression.activations.counter_rng import words
+from skerry.compression.activations.row_payload import (
     MAGNITUDE_LIMIT,
     RowFormat,
     checked_rows,
@@ -25,6 +24,7 @@ from skerry.compression.row_payload import (
     require_width,
     seal_rows,
 )
+from skerry.compression.errors import CompressionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +79,4 @@ def _stochastic_bits(rows_TW: Tensor, noise_key: int) -> Tensor:
     """
     counters_N = torch.arange(rows_TW.numel(), device=rows_TW.device)
     noise_TW = (words(noise_key, counters_N) & 0xFFFF).int().reshape(rows_TW.shape)
-    return (rows_TW.contiguous().view(torch.int32) + noise_TW >> 16).to(torch.int16)
+    return (rows_TW.view(torch.int32) + noise_TW >> 16).to(torch.int16)

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from skerry.compression import activations
-from skerry.compression.activations import ActivationCodec, ActivationSpec
+from skerry.compression.activations import codec as module
+from skerry.compression.activations.codec import ActivationCodec, ActivationSpec
+from skerry.compression.activations.row_payload import HEADER_BYTES
+from skerry.compression.activations.subspace import fixed_rows, orthonormal_basis
+from skerry.compression.activations.text_ids import encode_ids
 from skerry.compression.errors import CompressionError
-from skerry.compression.row_payload import HEADER_BYTES
-from skerry.compression.subspace import fixed_rows, orthonormal_basis
-from skerry.compression.text_ids import encode_ids
 
 CPU = torch.device("cpu")
-PAGE = Path(__file__).parents[2] / "docs" / "codecs.md"
+PAGE = Path(__file__).parents[3] / "docs" / "codecs.md"
 VALUES = ("bf16", "int8", "int4")
 DOC_ROW = re.compile(r"^\| `(\w+)` \| (off|\d+) \| ([\d,]+) \| ([\d,]+) \|", re.MULTILINE)
 DOC_BOUND = re.compile(r"^\| `(\w+)` \|.*\| 1/([\d.]+) of ", re.MULTILINE)
@@ -41,7 +41,7 @@ def residual_stream(spec, ids, coordinates):
 
 @pytest.mark.parametrize(
     ("text", "pattern"),
-    [(PAGE.read_text(encoding="utf-8"), DOC_ROW), (str(activations.__doc__), MODULE_ROW)],
+    [(PAGE.read_text(encoding="utf-8"), DOC_ROW), (str(module.__doc__), MODULE_ROW)],
     ids=["page", "module"],
 )
 def test_documented_bytes_are_those_of_the_code(text, pattern):
@@ -60,7 +60,7 @@ def test_goal_of_45_bytes_per_text_token_with_everything():
     payload = codec.encode_activations(normal(512, 4096), ids)
     assert len(payload) == codec.spec.payload_bytes(512) == 8 + 512 * 42
     assert (len(payload) + len(encode_ids(ids, 262144))) / 512 == 44.27734375
-    assert "44.28 bytes" in activations.__doc__ and "44.28 bytes" in PAGE.read_text("utf-8")
+    assert "44.28 bytes" in module.__doc__ and "44.28 bytes" in PAGE.read_text("utf-8")
     gradients = codec.encode_gradients(normal(512, 4096), 1)
     assert f"{len(gradients) / 512:.2f} back" in PAGE.read_text("utf-8")
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.compression.bf16_rows import Bf16Rows
-from skerry.compression.counter_rng import derive
+from skerry.compression.activations.bf16_rows import Bf16Rows
+from skerry.compression.activations.counter_rng import derive
+from skerry.compression.activations.row_payload import HEADER_BYTES, MAGNITUDE_LIMIT
 from skerry.compression.errors import CompressionError
-from skerry.compression.row_payload import HEADER_BYTES, MAGNITUDE_LIMIT
 
 CPU = torch.device("cpu")
 CODEC = Bf16Rows(5)

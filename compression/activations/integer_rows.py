@@ -28,9 +28,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skerry.compression.counter_rng import uniforms
-from skerry.compression.errors import CompressionError
-from skerry.compression.row_payload import (
+from skerry.compression.activations.counter_rng import uniforms
+from skerry.compression.activations.row_payload import (
     MAGNITUDE_LIMIT,
     RowFormat,
     checked_rows,
@@ -38,6 +37,7 @@ from skerry.compression.row_payload import (
     require_width,
     seal_rows,
 )
+from skerry.compression.errors import CompressionError
 
 SCALE_BYTES = 2
 SMALLEST_SCALE = 2.0**-126
@@ -80,10 +80,10 @@ class IntegerRows:
         """
         rows_TW, largest_T = checked_rows(rows_TW, self.width)
         scale_T = _scales(largest_T, self.levels)
-        # An infinite divisor makes every code of a row without a scale 0.
+        # An infinite divisor makes every code of a row without a scale 0. No code lies beyond the
+        # levels: a scale times them is exact in fp32 and no less than the row's largest magnitude.
         divisor_T = torch.where(scale_T > 0, scale_T, torch.inf)
-        quotients_TW = rows_TW / divisor_T.unsqueeze(1)
-        codes_TW = _rounded(quotients_TW, noise_key).clamp_(-self.levels, self.levels)
+        codes_TW = _rounded(rows_TW / divisor_T.unsqueeze(1), noise_key)
         scale_bits_T = (scale_T.view(torch.int32) >> 16).to(torch.int16)
         body = scale_bits_T.cpu().numpy().astype("<i2", copy=False).tobytes()
         body += self._packed(codes_TW).cpu().numpy().tobytes()

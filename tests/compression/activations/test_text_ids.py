@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skerry.compression.activations.text_ids import decode_ids, encode_ids, id_bits, ids_bytes
 from skerry.compression.errors import CompressionError
-from skerry.compression.text_ids import decode_ids, encode_ids, id_bits, ids_bytes
 
 REASONS = {
     "too-short",

@@ -5,8 +5,7 @@ import struct
 import pytest
 import torch
 
-from skerry.compression.errors import CompressionError
-from skerry.compression.row_payload import (
+from skerry.compression.activations.row_payload import (
     HEADER_BYTES,
     MAGNITUDE_LIMIT,
     RowFormat,
@@ -14,6 +13,7 @@ from skerry.compression.row_payload import (
     open_rows,
     seal_rows,
 )
+from skerry.compression.errors import CompressionError
 
 FRAME = struct.Struct("<BBHI")
 

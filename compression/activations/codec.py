@@ -33,11 +33,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from skerry.compression.bf16_rows import Bf16Rows
-from skerry.compression.counter_rng import Purpose, derive
-from skerry.compression.integer_rows import IntegerRows
-from skerry.compression.row_payload import HEADER_BYTES, require_width
-from skerry.compression.subspace import fixed_rows, orthonormal_basis
+from skerry.compression.activations.bf16_rows import Bf16Rows
+from skerry.compression.activations.counter_rng import Purpose, derive
+from skerry.compression.activations.integer_rows import IntegerRows
+from skerry.compression.activations.row_payload import HEADER_BYTES, require_width
+from skerry.compression.activations.subspace import fixed_rows, orthonormal_basis
 
 ValueName = Literal["bf16", "int8", "int4"]
 RowCodec = Bf16Rows | IntegerRows
