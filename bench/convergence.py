@@ -21,10 +21,11 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from convergence_sweep.configurations import CONFIGURATIONS, Configuration, Size
+from convergence_sweep.configurations import CONFIGURATIONS, Size
 from convergence_sweep.jobs import Job, Result, append_result, pending, read_results
 from convergence_sweep.summary import (
     ALLOWED_PERCENT,
+    Row,
     mean,
     percent_above_reference,
     rows,
@@ -58,14 +59,14 @@ def sweep(jobs: Sequence[Job], out: Path, device: torch.device) -> None:
             progress.advance(whole)
 
 
-def report(stem: Path, configurations: Sequence[Configuration], results: list[Result]) -> None:
+def report(stem: Path, some: Sequence[Row], results: Sequence[Result]) -> None:
     """Write all results as ``stem``.json and the picture as ``stem``.svg."""
     # Not above: only this needs matplotlib, which is in no other extra.
     from convergence_sweep.chart import draw
 
     lines = ",\n".join(json.dumps(asdict(result)) for result in results)
     stem.with_name(f"{stem.name}.json").write_text(f"[\n{lines}\n]\n")
-    draw(stem.with_name(f"{stem.name}.svg"), configurations, results)
+    draw(stem.with_name(f"{stem.name}.svg"), some, results)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,11 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sweep(missing[: options.jobs], options.out, torch.device(options.device))
     results = [one for one in read_results(options.out) if one.size == size]
     found = rows(CONFIGURATIONS, results)
-    print(table(found, sorted({result.seed for result in results})), end="\n\n")
+    print(table(found), end="\n\n")
     above = percent_above_reference(found)
     print(verdict(above))
     if options.report:
-        report(options.report, CONFIGURATIONS, results)
+        report(options.report, found, results)
     return int(bool(above) and mean(above) > ALLOWED_PERCENT)
 
 

@@ -7,26 +7,20 @@ Shape suffixes: N entries of the shard, M kept entries.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from comparators.reference import ReferencePayload, ReferenceScheme
 from convergence_sweep.configurations import Scheme
-from skerry.compression.aggregate import (
-    WeightedPayload,
-    WeightedUpdate,
-    aggregate,
-    aggregate_payloads,
-)
+from skerry.compression.aggregate import Divisor, WeightedPayload, aggregate
 from skerry.compression.drift import Drift, fold
-from skerry.compression.pseudogradient import PseudoGradientCodec, SparseUpdate
-from skerry.pipeline.codecs import shard_codecs
+from skerry.compression.pseudogradient import PseudoGradientCodec
+from skerry.pipeline.payloads import shard_codecs
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import Manifest
 
-Divisor = Literal["contributors", "replicas"]
 P = TypeVar("P")
 
 
@@ -61,7 +55,7 @@ class CodecScheme:
     def aggregate(self, payloads: Sequence[bytes], divisor: Divisor) -> Tensor:
         """Aggregate as pipeline/payloads.py does."""
         weighted = [WeightedPayload(payload, weight=1) for payload in payloads]
-        return aggregate_payloads(self._codec, weighted, divisor)
+        return aggregate(self._codec, weighted, divisor)
 
 
 class PaperScheme:
@@ -82,7 +76,7 @@ class PaperScheme:
 
     def aggregate(self, payloads: Sequence[ReferencePayload], divisor: Divisor) -> Tensor:
         """Apply our rule to the decoded entries."""
-        updates = [SparseUpdate(*self._reference.decode(payload)) for payload in payloads]
+        updates = [self._reference.decode(payload) for payload in payloads]
         return _mean(updates, self._reference.numel, divisor)
 
 
@@ -103,7 +97,7 @@ class DenseScheme:
     def aggregate(self, payloads: Sequence[Tensor], divisor: Divisor) -> Tensor:
         """Apply our rule to all entries; both divisors come to the same."""
         everything_N = torch.arange(payloads[0].numel())
-        updates = [SparseUpdate(everything_N, payload) for payload in payloads]
+        updates = [(everything_N, payload) for payload in payloads]
         return _mean(updates, everything_N.numel(), divisor)
 
 
@@ -120,5 +114,15 @@ def shard_schemes(scheme: Scheme, manifest: Manifest) -> list[ShardScheme[Any]]:
             return [DenseScheme() for _ in layout]
 
 
-def _mean(updates: list[SparseUpdate], numel: int, divisor: Divisor) -> Tensor:
-    return aggregate([WeightedUpdate(update, weight=1) for update in updates], numel, divisor)
+def _mean(updates: list[tuple[Tensor, Tensor]], numel: int, divisor: Divisor) -> Tensor:
+    """Return the mean [N] of (indices, values), by the rule of compression/aggregate.py."""
+    norms = [float(values_M.double().norm()) for _, values_M in updates]
+    median = sorted(norms)[(len(norms) - 1) // 2]
+    total_N, senders_N = torch.zeros(numel), torch.zeros(numel)
+    for (indices_M, values_M), norm in zip(updates, norms, strict=True):
+        clip = min(1.0, median / norm) if norm > 0 else 1.0
+        total_N.index_add_(0, indices_M, values_M * clip)
+        senders_N.index_add_(0, indices_M, torch.ones_like(values_M))
+    if divisor == "replicas":
+        return total_N / len(updates)
+    return total_N / senders_N.clamp(min=1.0)

@@ -1,11 +1,11 @@
 """From results to a table: means over seeds, and differences to the default in pairs.
 
 A seed decides initial parameters, batches and which text is held back, so losses of two seeds
-are not comparable and their spread says little. The difference between two configurations of
-one seed is; each row says how far these differences lie apart.
+are not comparable: the mean loss is over those seeds that every configuration has. What says most
+is the difference between two configurations of one seed; each row lists them all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from convergence_sweep.configurations import DEFAULT, Configuration
@@ -27,10 +27,9 @@ class Row:
     """Percent above the default, for each seed that both have."""
     bits_per_parameter: float
 
-    @property
-    def mean_loss(self) -> float:
-        """Mean over seeds."""
-        return mean(list(self.losses.values()))
+    def mean_loss(self, seeds: Collection[int]) -> float:
+        """Return the mean over ``seeds``, all of which it has."""
+        return mean([self.losses[seed] for seed in seeds])
 
 
 def mean(values: Sequence[float]) -> float:
@@ -61,11 +60,20 @@ def percent_above(losses: dict[int, float], base: dict[int, float]) -> tuple[flo
     return tuple(100 * (losses[seed] / base[seed] - 1) for seed in losses if seed in base)
 
 
-def table(some: Sequence[Row], seeds: Sequence[int]) -> str:
+def shared_seeds(some: Sequence[Row]) -> list[int]:
+    """Return the seeds that every row has, ascending."""
+    everyones = set.intersection(*(set(row.losses) for row in some)) if some else set()
+    return sorted(everyones)
+
+
+def table(some: Sequence[Row]) -> str:
     """Return the rows as a Markdown table; a seed that has not run is a dash."""
-    names = [f"seed {seed}" for seed in seeds]
-    header = ["configuration", "", "mean loss", *names, f"to `{DEFAULT}`", "each seed", "bits"]
-    lines = [header, ["---"] * len(header), *(_cells(row, seeds) for row in some)]
+    shared = shared_seeds(some)
+    seeds = sorted({seed for row in some for seed in row.losses})
+    of_shared = f"mean of seeds {', '.join(map(str, shared)) or '-'}"
+    header = ["configuration", "", of_shared, *(f"seed {seed}" for seed in seeds)]
+    header += [f"to `{DEFAULT}`", "bits per parameter"]
+    lines = [header, ["---"] * len(header), *(_cells(row, seeds, shared) for row in some)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -90,18 +98,16 @@ def _losses(name: str, results: Sequence[Result]) -> dict[int, float]:
     return {one.seed: one.final_loss for one in results if one.configuration == name}
 
 
-def _cells(row: Row, seeds: Sequence[int]) -> list[str]:
-    losses = [f"{row.losses[seed]:.4f}" if seed in row.losses else "-" for seed in seeds]
-    apart = " ".join(f"{value:+.2f}" for value in row.differences) or "-"
-    difference = f"{mean(row.differences):+.2f} %" if row.differences else "-"
+def _cells(row: Row, seeds: list[int], shared: list[int]) -> list[str]:
     name = row.configuration.name
+    losses = [f"{row.losses[seed]:.4f}" if seed in row.losses else "-" for seed in seeds]
+    mean_loss = f"{row.mean_loss(shared):.4f}" if shared else "-"
     bits = f"{row.bits_per_parameter:.4g}"
-    return [
-        f"`{name}`",
-        row.configuration.about,
-        f"{row.mean_loss:.4f}",
-        *losses,
-        difference,
-        apart,
-        bits,
-    ]
+    return [f"`{name}`", row.configuration.about, mean_loss, *losses, _difference(row), bits]
+
+
+def _difference(row: Row) -> str:
+    if row.configuration.name == DEFAULT or not row.differences:
+        return "-"
+    each = ", ".join(f"{value:+.2f}" for value in row.differences)
+    return f"**{mean(row.differences):+.2f} %** ({each})"

@@ -14,7 +14,14 @@ import convergence
 from convergence_sweep.configurations import CONFIGURATIONS, Size, manifest_of
 from convergence_sweep.jobs import Job, Result, append_result, pending, read_results
 from convergence_sweep.schemes import shard_schemes
-from convergence_sweep.summary import percent_above, percent_above_reference, rows, table, verdict
+from convergence_sweep.summary import (
+    percent_above,
+    percent_above_reference,
+    rows,
+    shared_seeds,
+    table,
+    verdict,
+)
 from skerry.compression.drift import Drift
 
 TINY = Size(
@@ -159,14 +166,22 @@ def test_differences_are_paired_by_seed() -> None:
         result("dense", 2, 9.0),
     ]
     default, dense = rows(CONFIGURATIONS, results)
-    assert default.differences == (0.0, 0.0)
     assert dense.differences == pytest.approx((-25.0, 10.0))
-    assert dense.mean_loss == pytest.approx((3.0 + 2.2 + 9.0) / 3)
     assert percent_above({0: 1.0}, {1: 1.0}) == ()
-    header, _, first, second = table([default, dense], [0, 1, 2]).splitlines()
-    assert "seed 2" in header
-    assert first.split(" | ")[2:6] == ["3.0000", "2.0000", "4.0000", "-"]
-    assert "| -7.50 % | -25.00 +10.00 | 0.125 |" in second
+    # The third seed is the other's only, so it has no part in the mean.
+    assert shared_seeds([default, dense]) == [0, 1]
+    header, _, first, second = table([default, dense]).splitlines()
+    assert "| mean of seeds 0, 1 | seed 0 | seed 1 | seed 2 |" in header
+    assert first.split(" | ")[2:7] == ["3.0000", "2.0000", "4.0000", "-", "-"]
+    assert second.split(" | ")[2:6] == ["2.6000", "2.2000", "3.0000", "9.0000"]
+    assert "| **-7.50 %** (-25.00, +10.00) | 0.125 |" in second
+
+
+def test_without_a_shared_seed_there_is_no_mean() -> None:
+    some = rows(CONFIGURATIONS, [result("sign", 0), result("dense", 1)])
+    lines = table(some).splitlines()
+    assert all(line.split(" | ")[2] in ("mean of seeds -", "---", "-") for line in lines)
+    assert table([]).count("\n") == 1
 
 
 @pytest.mark.parametrize(("default", "code"), [(2.009, 0), (2.011, 1)])
@@ -202,5 +217,5 @@ def test_report_holds_all_results_and_draws_what_there_is(tmp_path: Path) -> Non
         (one.configuration, one.seed) for one in results
     ]
     picture = (tmp_path / "2026_convergence.v1.svg").read_text()
-    assert all(word in picture for word in ("<svg", "beta-0.9", "density"))
-    assert "k-16" not in picture, "a configuration without results has no line"
+    assert all(word in picture for word in ("<svg", "beta-0.9", "values"))
+    assert "density" not in picture, "a group without results has no panel"
