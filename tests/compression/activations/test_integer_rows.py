@@ -95,6 +95,15 @@ def test_no_largest_entry_is_beyond_its_scale(bits):
 
 
 @BITS
+def test_the_smallest_scale_is_still_sent(bits):
+    codec = IntegerRows(2, bits)
+    smallest = codec.levels * SMALLEST_SCALE
+    rows = torch.tensor([[smallest, 0], [smallest * (1 - 2**-22), 0]])
+    assert scales_of(codec.encode(rows), 2).squeeze(1).tolist() == [SMALLEST_SCALE, 0]
+    assert torch.equal(codec.decode(codec.encode(rows), 2, CPU)[0], rows[0])
+
+
+@BITS
 def test_rows_too_small_for_a_scale_stay_zero_whatever_the_noise(bits):
     """The first word of this key gives the noise 0, which rounds up everything above 0."""
     key = 0x0E98225BBB49805F
