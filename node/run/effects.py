@@ -19,7 +19,7 @@ from skerry.node.run.state import Unreachable
 from skerry.protocol import compute as cp
 from skerry.protocol.codec import open_envelope, sign_message
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, SkerryError, StateError
-from skerry.protocol.ids import short
+from skerry.protocol.ids import PeerId, short
 from skerry.protocol.messages import (
     Announce,
     Commit,
@@ -254,7 +254,7 @@ class Effects:
         try:
             async with asyncio.timeout(self._context.manifest.round.grace):
                 for contribution in action.contributions:
-                    holders = (contribution.author, *action.holders)
+                    holders = _author_first(contribution.author, action.holders)
                     if await self._payloads.fetch(contribution.shards, holders):
                         break
                 else:
@@ -335,3 +335,11 @@ class Effects:
 
 def _ignore(reply: cp.Reply) -> None:
     """Nothing follows from this reply."""
+
+
+def _author_first(author: PeerId, live: tuple[PeerId, ...]) -> tuple[PeerId, ...]:
+    """Return whom to ask for a contribution: a live author is sure to have it.
+
+    A dead one comes last: waiting for its answer could use up the time that the others need.
+    """
+    return (author, *live) if author in live else (*live, author)

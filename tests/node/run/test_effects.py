@@ -21,7 +21,7 @@ from skerry.node.run.state import Unreachable
 from skerry.protocol import compute as cp
 from skerry.protocol.codec import open_envelope, sign_message
 from skerry.protocol.errors import ComputeError
-from skerry.protocol.ids import Address, CommitHash
+from skerry.protocol.ids import Address, CommitHash, PeerId
 from skerry.protocol.layout import layout_of
 from skerry.protocol.messages import Announce, Commit, ShardPayload
 from skerry.protocol.rounds import actions as act
@@ -428,6 +428,22 @@ class TestGather:
         gathered = await edge.member.event(ev.Gathered)
         assert gathered == ev.Gathered(CommitHash("4" * 64), complete=True)
         assert all(edge.context.blobs.size(s.address) == s.size for s in shards)
+
+    @pytest.mark.parametrize("alive", [True, False])
+    async def test_an_author_that_is_not_live_is_asked_last(self, edge, alive) -> None:
+        asked: list[tuple[PeerId, ...]] = []
+
+        async def note(shards, holders) -> str:
+            asked.append(holders)
+            return ""
+
+        edge.effects._payloads.fetch = note
+        author, live = PeerId("author"), (PeerId("x"), PeerId("y"))
+        everyone = (*live, author) if alive else live
+        edge.do(self.gather(cp.Contribution(author, 32, ()), holders=everyone))
+        await edge.member.event(ev.Gathered)
+        (holders,) = asked
+        assert holders[0 if alive else -1] == author
 
     async def test_nothing_to_gather_is_complete(self, edge) -> None:
         edge.do(self.gather())
