@@ -53,16 +53,20 @@ class ReferencePayload:
     """Entries sent."""
 
     @property
+    def index_bytes(self) -> int:
+        """Bytes of the positions."""
+        return sum(tensor.positions_B.numel() for tensor in self.tensors)
+
+    @property
     def num_bytes(self) -> int:
         """Bytes as the paper counts them, the quantiser's parameters included."""
-        packed = sum(t.positions_B.numel() + t.symbols_B.numel() for t in self.tensors)
-        return packed + _PARAMETER_BYTES * len(self.tensors)
+        symbols = sum(tensor.symbols_B.numel() for tensor in self.tensors)
+        return self.index_bytes + symbols + _PARAMETER_BYTES * len(self.tensors)
 
     @property
     def shipped_bytes(self) -> int:
         """Bytes as the published code sends them: a whole byte for each 2-bit symbol."""
-        packed = sum(tensor.positions_B.numel() for tensor in self.tensors)
-        return packed + self.kept + _PARAMETER_BYTES * len(self.tensors)
+        return self.index_bytes + self.kept + _PARAMETER_BYTES * len(self.tensors)
 
 
 @dataclass(frozen=True, slots=True)
