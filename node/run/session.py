@@ -75,6 +75,11 @@ class Session:
         if self._process is not None:
             await self._process.stop()
 
+    def hasten(self) -> None:
+        """Let an end that is under way wait for nothing that can be done without."""
+        if self._process is not None:
+            self._process.hasten()
+
     async def run(self, members: tuple[SignedMember, ...]) -> None:
         """Take part until cancelled; ``members`` are known from the outset."""
         assert self._first is not None
@@ -108,6 +113,13 @@ class Session:
         self.context.post(ev.Paused() if paused else ev.Resumed())
         self.context.journal.write("paused" if paused else "resumed")
         await self.context.events.join()
+
+    def reconfigure(self, heartbeat_s: float, announced: tuple[str, ...]) -> None:
+        """Take over settings of the node that changed while the run goes on."""
+        self.context.heartbeat_s = heartbeat_s
+        if announced != self.context.announced:
+            self.context.announced = announced
+            self.peers.forget_greetings()  # everyone gets the new record
 
     def network(self, up: bool) -> None:
         """Take in that this node's transport is down, or is back with no connection left."""
