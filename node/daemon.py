@@ -1,7 +1,8 @@
 """The daemon: one process per machine that wires the parts together and takes one run at a time.
 
 Components are handed what they need here and never look each other up. ``run_daemon`` returns
-when it was told to stop, by SIGINT, SIGTERM or the control API, with nothing left behind.
+when it was told to stop, by SIGINT, SIGTERM or the control API, with nothing left behind. Told
+a second time, it waits for nothing that can be done without. SIGHUP reads the settings again.
 """
 
 import asyncio
@@ -10,10 +11,13 @@ import logging
 import os
 import secrets
 import signal
-import socket
+import sys
 import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,34 +27,43 @@ from skerry.node.control import serve_control
 from skerry.node.environment import environment_errors
 from skerry.node.home import Home
 from skerry.node.identity import load_or_create_identity
+from skerry.node.logs import configure_logging, keep_small
 from skerry.node.net.p2pd import P2pdOptions, P2pdTransport
 from skerry.node.net.rpc import RpcClient, RpcServer
+from skerry.node.net.tasks import OwnedTasks
+from skerry.node.port import keep_port, port_to_use
+from skerry.node.reload import change_of
 from skerry.node.run.journal import Journal
 from skerry.node.run.opening import CURRENT_FILE, NodeParts, Opened, begin, go_on, join
+from skerry.node.run.peers import Peers
 from skerry.node.run.servicer import RunServicer
 from skerry.node.run.session import Session
+from skerry.node.service.notify import Notifier
 from skerry.proto import control_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
-from skerry.protocol.blobs import write_atomic
-from skerry.protocol.errors import DaemonError, SkerryError
+from skerry.protocol.errors import ConfigError, DaemonError, SkerryError
 from skerry.protocol.ids import PeerId, RunId, is_hash
 from skerry.protocol.signing import Signer
 
 _LOG = logging.getLogger(__name__)
+_FAREWELL_SECONDS = 1.0
 _PORT_FILE = "port"
+LoadConfig = Callable[[], NodeConfig]
 
 
 class Node:
     """The running daemon."""
 
-    def __init__(self, parts: NodeParts) -> None:
-        """Take part in no run yet."""
-        self._parts = parts
+    def __init__(self, parts: NodeParts, load: LoadConfig) -> None:
+        """Take part in no run yet; ``load`` reads the settings again."""
+        self._parts, self._load = parts, load
         self._started = time.monotonic()
-        self._stopping = asyncio.Event()
+        self._stopping, self._hastened = asyncio.Event(), asyncio.Event()
         self._changing = asyncio.Lock()
         self._opened: Opened | None = None
+        self._opening: asyncio.Task[Opened] | None = None
         self._running: asyncio.Task[None] | None = None
+        self.exit_code = 0
 
     @property
     def session(self) -> Session | None:
@@ -78,13 +91,13 @@ class Node:
         """Start an own run. Raises: SkerryError."""
         async with self._changing:
             self._check_free()
-            return self._enter(await begin(self._parts, toml, secrets.token_bytes(16)))
+            return await self._open(begin(self._parts, toml, secrets.token_bytes(16)))
 
     async def join(self, token: str) -> pb.RunReply:
         """Join a run. Raises: SkerryError."""
         async with self._changing:
             self._check_free()
-            return self._enter(await join(self._parts, token))
+            return await self._open(join(self._parts, token))
 
     async def resume(self) -> None:
         """Go on with the run that this home took part in last, if it did not leave it."""
@@ -100,8 +113,10 @@ class Node:
             return
         async with self._changing:
             try:
-                self._enter(await go_on(self._parts, RunId(run_id)))
+                await self._open(go_on(self._parts, RunId(run_id)))
             except (SkerryError, OSError) as error:
+                if self._stopping.is_set():
+                    return
                 _LOG.warning("run %s cannot be continued: %s", run_id[:8], error)
                 self.journal.write("warning", text=f"run {run_id[:8]} cannot be continued: {error}")
 
@@ -123,19 +138,65 @@ class Node:
             self._opened.session.network(up)
 
     def stop(self) -> None:
-        """End the daemon soon; the run goes on when it is started again."""
+        """End the daemon soon; the run goes on when it is started again. Twice: at once."""
+        if self._stopping.is_set():
+            self._hastened.set()
+            if self._opened is not None:
+                self._opened.session.hasten()
         self._stopping.set()
+        if self._opening is not None:
+            self._opening.cancel()
 
     async def until_stopped(self) -> None:
-        """Wait for stop, then take leave of the run."""
+        """Return when it was told to stop."""
         await self._stopping.wait()
+
+    async def end(self) -> None:
+        """Take leave of the run."""
         async with self._changing:
             await self._exit()
+
+    def reload(self) -> None:
+        """Read the settings again; what is wrong with them changes nothing."""
+        try:
+            change = change_of(self._parts.config, self._load())
+        except ConfigError as error:
+            _LOG.error("the settings stay as they were: %s", error)
+            self.journal.write("reload-failed", error=str(error), fix=error.fix)
+            return
+        config = change.config
+        self._parts = replace(self._parts, config=config)
+        configure_logging(config)
+        if self.session is not None:
+            self.session.reconfigure(config.heartbeat.interval, config.listen.announce)
+        self.journal.write("reloaded", changed=change.live, needs_restart=change.waiting)
+
+    def summary(self) -> str:
+        """Say in a line what the daemon does, for the service manager."""
+        if self.session is None:
+            return "in no run"
+        context = self.session.context
+        rounds = context.state.rounds
+        return f"run {context.manifest.name}, round {rounds.round}: {rounds.told_phase}"
 
     def _in_run(self) -> Opened:
         if self._opened is None:
             raise DaemonError("SK-DMN-004", "this daemon takes part in no run")
         return self._opened
+
+    async def _open(self, work: Coroutine[Any, Any, Opened]) -> pb.RunReply:
+        """Open a run and take part in it; a stop meanwhile ends that. Raises: SkerryError."""
+        self._opening = asyncio.create_task(work, name="opening")
+        if self._stopping.is_set():
+            self._opening.cancel()
+        try:
+            return self._enter(await self._opening)
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+            raise DaemonError("SK-DMN-001", "the daemon is ending") from None
+        finally:
+            self._opening = None
 
     def _check_free(self) -> None:
         if self._opened is not None:
@@ -156,59 +217,99 @@ class Node:
         except Exception:
             _LOG.exception("the run has failed; the daemon ends, a restart goes on where it was")
             self.journal.write("failed", text="the run has failed; see the daemon's log")
+            self.exit_code = 1
             self.stop()
 
     async def _exit(self) -> None:
         if self._opened is None or self._running is None:
             return
-        peers = self._opened.session.peers
         if not self._running.done():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await peers.broadcast(peers.heartbeat(leaving=True), peers.greeted)
+            await self._say_goodbye(self._opened.session.peers)
         self._running.cancel()
         await asyncio.wait([self._running])
         name = self._opened.session.context.manifest.name
         self._opened = self._running = None
         self.journal.write("left", name=name)
 
+    async def _say_goodbye(self, peers: Peers) -> None:
+        """Tell the others, so that they do not wait for us; for a second, or until hastened."""
+        farewell = peers.broadcast(peers.heartbeat(leaving=True), peers.greeted)
+        both = [asyncio.create_task(farewell), asyncio.create_task(self._hastened.wait())]
+        await asyncio.wait(both, timeout=_FAREWELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for task in both:
+            task.cancel()
+        await asyncio.wait(both)
 
-def run_daemon(home: Home, config: NodeConfig) -> int:
-    """Run until stopped; returns the exit code. Raises: SkerryError before anything runs."""
+
+def run_daemon(home: Home, load: LoadConfig) -> int:
+    """Run until stopped; returns the exit code. Raises: SkerryError before anything runs.
+
+    ``load`` reads the settings, now and upon each SIGHUP; it raises ConfigError.
+    """
+    config = load()
+    notifier = Notifier.take(os.environ)
     home.create()
     with home.lock():
         key = load_or_create_identity(home.identity_file)
-        _configure_logging(config)
-        return uvloop.run(_main(home, config, Signer(key), key))
+        configure_logging(config)
+        return uvloop.run(_main(home, load, config, key, notifier))
 
 
-async def _main(home: Home, config: NodeConfig, signer: Signer, key: Ed25519PrivateKey) -> int:
+async def _main(
+    home: Home, load: LoadConfig, config: NodeConfig, key: Ed25519PrivateKey, notifier: Notifier
+) -> int:
     async with contextlib.AsyncExitStack() as stack:
         with environment_errors():
-            node = await _start(home, config, key, stack)
-        node.journal.write(
-            "started", peer=signer.peer_id, addresses=list(node.describe().addresses)
-        )
+            node = await _start(home, load, config, key, stack)
+        status = node.describe()
+        node.journal.write("started", peer=status.peer_id, addresses=list(status.addresses))
+        tasks = OwnedTasks()
+        stack.push_async_callback(tasks.cancel)
+        tasks.start(keep_small((home.log_file, home.compute_log)), "log files")
+        tasks.start(notifier.keep_alive(node.summary), "service manager")
+        _take_signals(node, notifier)
+        notifier.ready()
         await node.resume()
         await node.until_stopped()
+        notifier.stopping()
+        await node.end()
         node.journal.write("stopped")
-    return 0
+    return node.exit_code
+
+
+def _take_signals(node: Node, notifier: Notifier) -> None:
+    """Handle signals from now on; one that came before has ended the process."""
+
+    def reload() -> None:
+        notifier.reloading()
+        node.reload()
+        notifier.ready()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, node.stop)
+    # On a terminal it says that the terminal was closed.
+    on_terminal = sys.stdin is not None and sys.stdin.isatty()
+    loop.add_signal_handler(signal.SIGHUP, node.stop if on_terminal else reload)
 
 
 async def _start(
-    home: Home, config: NodeConfig, key: Ed25519PrivateKey, stack: contextlib.AsyncExitStack
+    home: Home,
+    load: LoadConfig,
+    config: NodeConfig,
+    key: Ed25519PrivateKey,
+    stack: contextlib.AsyncExitStack,
 ) -> Node:
     """Start all parts; ``stack`` ends them again. Raises: SkerryError, OSError."""
     journal = Journal(home.events_file)
-    options = P2pdOptions(
-        host=config.listen.host, port=_port(home, config), run_dir=_network_folder(home)
-    )
+    port = port_to_use(config.listen, home.path / _PORT_FILE)
+    options = P2pdOptions(host=config.listen.host, port=port, run_dir=_network_folder(home))
     transport = await P2pdTransport.create(options, key)
     stack.push_async_callback(transport.close)
-    _keep_port(home, transport)
+    keep_port(transport.addresses, home.path / _PORT_FILE)
     client = RpcClient(transport)
     stack.push_async_callback(client.close)
-    node = Node(NodeParts(home, config, Signer(key), transport, client, journal))
+    node = Node(NodeParts(home, config, Signer(key), transport, client, journal), load)
 
     async def network_is_back() -> None:
         node.network(up=True)
@@ -229,9 +330,6 @@ async def _start(
     control = await serve_control(node, home.control_socket)
     stack.callback(home.control_socket.unlink, missing_ok=True)
     stack.push_async_callback(control.stop, 1.0)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, node.stop)
     return node
 
 
@@ -239,34 +337,3 @@ def _network_folder(home: Home) -> Path:
     folder = home.path / "p2pd"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
-
-
-def _configure_logging(config: NodeConfig) -> None:
-    logging.basicConfig(
-        level=config.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-
-
-def _port(home: Home, config: NodeConfig) -> int:
-    """Return the port to listen on: a node keeps the one it had, so that tokens stay good."""
-    if config.listen.port:
-        return config.listen.port
-    try:
-        port = int((home.path / _PORT_FILE).read_text())
-    except (OSError, ValueError):
-        return 0
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.listen.host, port))
-        except OSError:
-            return 0
-    return port
-
-
-def _keep_port(home: Home, transport: P2pdTransport) -> None:
-    for address in transport.addresses:
-        parts = address.split("/")
-        if "tcp" in parts:
-            write_atomic(home.path / _PORT_FILE, parts[parts.index("tcp") + 1].encode())
-            return

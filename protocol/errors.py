@@ -155,6 +155,14 @@ CATALOG: dict[str, Entry] = {
         "The daemon failed inside while it served a command.",
         "Look at the end of the daemon's log in its home, and report it.",
     ),
+    "SK-DMN-007": Entry(
+        "This machine has no service manager that skerry knows, or it does not serve this user.",
+        "Use skerry daemon --detach, or start skerry daemon from the machine's own init system.",
+    ),
+    "SK-DMN-008": Entry(
+        "The service manager refused, or the service did not start.",
+        "See the message and the service's log; skerry daemon shows what is wrong by itself.",
+    ),
     "SK-DEMO-001": Entry(
         "The demo ended without showing what it must show.",
         "See the message and the logs in the demo's folder.",

@@ -70,6 +70,7 @@ def start_daemon(home: Home, flags: DaemonFlags) -> "subprocess.Popen[bytes]":
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                cwd="/",  # whose folder it was started in may be unmounted
             )
     except OSError as error:
         raise StateError("SK-DSK-003", f"{home.log_file}: {error.strerror}") from None

@@ -1,6 +1,7 @@
 """Commands about the daemon itself: daemon, stop."""
 
 import os
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -26,6 +27,14 @@ def daemon(
     detach: Annotated[
         bool, typer.Option("--detach", help="Go on in the background once it answers.")
     ] = False,
+    install: Annotated[
+        bool | None,
+        typer.Option(
+            "--install/--uninstall",
+            help="Have it run from now on as a service of yours, or no longer.",
+            show_default=False,
+        ),
+    ] = None,
     home: HomeOption = None,
     host: HostOption = None,
     port: PortOption = None,
@@ -35,29 +44,38 @@ def daemon(
     """Run this machine's node; init and join start one by themselves.
 
     Settings come from flags, then SKERRY_* variables such as SKERRY_LISTEN__PORT, then
-    config.toml in the home. Ctrl-C ends it in good order; the next start goes on with its run.
+    config.toml in the home. Ctrl-C ends it in good order, twice at once; the next start goes on
+    with its run. SIGHUP reads the settings again.
+
+    --install writes a systemd user unit (macOS: a launch agent) with the flags given, and starts
+    it; what it writes may be changed by installing again with others.
 
     \b
     Examples:
       skerry daemon
       skerry daemon --detach --port 4001
+      skerry daemon --install --port 4001
       skerry daemon --home ~/second --threads 1
     """
     place = Home.resolve(home)
     flags = DaemonFlags(host, port, threads, log_level)
+    from skerry.node.config import load_config
+
+    load = partial(load_config, place.config_file, flags.settings())
+    load()
+    if install is not None:
+        _serve(place, flags, install)
+        return
     if detach:
         _detach(place, flags)
         return
-    from skerry.node.config import load_config
-
-    config = load_config(place.config_file, flags.settings())
     _check_home(place)
     # The daemon starts processes while gRPC is in use; all of them exec at once and need no
     # help of gRPC's fork handlers, which run in the child before that.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     from skerry.node.daemon import run_daemon
 
-    raise typer.Exit(run_daemon(place, config))
+    raise typer.Exit(run_daemon(place, load))
 
 
 def stop(home: HomeOption = None) -> None:
@@ -84,6 +102,16 @@ def _check_home(home: Home) -> None:
 
     with home.lock():  # refuses, naming who has it; the daemon takes it for itself
         load_or_create_identity(home.identity_file)
+
+
+def _serve(home: Home, flags: DaemonFlags, wanted: bool) -> None:
+    """Install the service of a home or remove it. Raises: DaemonError, StateError."""
+    from skerry.node.service.definition import service_of
+    from skerry.node.service.manager import find_manager
+
+    service, manager = service_of(home, flags.arguments()), find_manager()
+    for line in manager.install(home, service) if wanted else manager.uninstall(service):
+        typer.echo(line)
 
 
 def _detach(home: Home, flags: DaemonFlags) -> None:

@@ -245,9 +245,35 @@ def test_daemon_runs_with_its_config_and_gives_its_exit_code(home, monkeypatch) 
     monkeypatch.setitem(sys.modules, "skerry.node.daemon", module)
     arguments = ["daemon", "--home", str(home.path), "--port", "4001", "--log-level", "debug"]
     assert CliRunner().invoke(app, arguments).exit_code == 7
-    ((place, config),) = seen
+    ((place, load),) = seen
     assert place.path == home.path
-    assert (config.listen.port, config.log.level) == (4001, "debug")
+    assert (load().listen.port, load().log.level) == (4001, "debug")
+    home.config_file.write_text("[compute]\nthreads = 3")
+    assert load().compute.threads == 3  # read again, upon a reload
+
+
+def test_service_is_installed_with_the_flags_and_removed(home, monkeypatch) -> None:
+    seen = []
+
+    class Manager:
+        def install(self, place, service) -> list[str]:
+            seen.append((place.path, service.command[-1]))
+            return ["done"]
+
+        def uninstall(self, service) -> list[str]:
+            seen.append(service.home)
+            return ["gone"]
+
+    monkeypatch.setattr("skerry.node.service.manager.find_manager", Manager)
+    arguments = ["daemon", "--home", str(home.path)]
+    assert CliRunner().invoke(app, [*arguments, "--install", "--port=4001"]).stdout == "done\n"
+    assert CliRunner().invoke(app, [*arguments, "--uninstall"]).stdout == "gone\n"
+    assert seen == [(home.path, "--port=4001"), home.path]
+    home.create()
+    home.config_file.write_text("[compute]\nthreads = -3")
+    result = CliRunner().invoke(app, [*arguments, "--install"])
+    assert isinstance(result.exception, ConfigError)
+    assert len(seen) == 2
 
 
 def test_demo_hands_its_options_on(monkeypatch) -> None:
