@@ -45,7 +45,7 @@ class RunHome:
 
     @property
     def compute(self) -> Path:
-        """Folder of the compute process: error feedback, ledger, optimizer state."""
+        """Folder of the compute process: error feedback and ledger."""
         return self.folder / "compute"
 
 

@@ -10,9 +10,15 @@ from skerry.protocol.errors import ComputeError
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import Manifest, ModelSection
 
-BYTES_PER_PARAMETER = 4 + 4 + 4 + 8 + 4
-"""Theta, local copy, gradient (or, between rounds, the new error feedback), two AdamW moments,
-error feedback."""
+BYTES_PER_PARAMETER = 4 + 4 + 8
+"""Theta, local copy, two AdamW moments. Error feedback lies on disk (feedback.py)."""
+
+_GRADIENT_BYTES = 4
+"""Of each parameter, while training."""
+_EXCHANGE_BYTES = 16
+"""Of each parameter of one shard at a time, between rounds, when there are no gradients: to fold,
+the error feedback, the local copy and what is written; to apply, the sum of the contributions and
+of their weights, the new parameters and their bytes."""
 
 _FLOAT_BYTES = 4
 _GIB = 2**30
@@ -36,10 +42,14 @@ def check_memory(manifest: Manifest, available: int | None) -> None:
 
 
 def needed_bytes(manifest: Manifest) -> int:
-    """Return parameters with all their state, plus the activations of one inner step."""
-    params = sum(spec.numel for spec in layout_of(manifest.model))
-    sequences = manifest.inner.batch_size
-    return params * BYTES_PER_PARAMETER + sequences * _activation_bytes(manifest.model)
+    """Return what the parameters and their state take, and the larger of training and exchange.
+
+    Training adds gradients and the activations of one inner step, an exchange works on one shard.
+    """
+    sizes = [spec.numel for spec in layout_of(manifest.model)]
+    activations = manifest.inner.batch_size * _activation_bytes(manifest.model)
+    training = _GRADIENT_BYTES * sum(sizes) + activations
+    return BYTES_PER_PARAMETER * sum(sizes) + max(training, _EXCHANGE_BYTES * max(sizes))
 
 
 def available_bytes() -> int | None:

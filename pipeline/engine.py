@@ -52,6 +52,7 @@ from skerry.protocol.compute import (
     Validated,
 )
 from skerry.protocol.errors import ComputeError
+from skerry.protocol.ids import PeerId
 from skerry.protocol.manifest import Manifest
 
 Between = Callable[[Progress], bool]
@@ -63,8 +64,8 @@ log = logging.getLogger(__name__)
 class Engine:
     """Parameters, optimizer, error feedback and data of one run on one peer."""
 
-    def __init__(self, manifest: Manifest, store: BlobStore, folder: Path) -> None:
-        """Load the corpus and restore the error feedback from ``folder``.
+    def __init__(self, manifest: Manifest, store: BlobStore, folder: Path, author: PeerId) -> None:
+        """Load the corpus and restore the error feedback of ``author``, this peer.
 
         Raises: ConfigError("SK-DAT-001") if there is too little text.
         """
@@ -79,7 +80,7 @@ class Engine:
         self._parameters.model.to(self.device)
         self._optimizer = InnerOptimizer(self._parameters.model, manifest.inner)
         self._payloads = Payloads(manifest, store)
-        self._feedback = ErrorFeedback(manifest, self._payloads, folder)
+        self._feedback = ErrorFeedback(manifest, self._payloads, folder, author)
         self._work: RoundWork | None = None
         """Trained but not yet encoded; None while the local copy equals theta."""
 
@@ -144,7 +145,7 @@ class Engine:
         if request.parent in self._feedback.ledger:
             entry = self._feedback.offer_again(request.parent) if request.send else None
         elif work is not None:
-            entry = self._feedback.fold(work, self._parameters.deltas(), request.send)
+            entry = self._feedback.fold(work, self._parameters.progress(), request.send)
         self._work = None
         self._parameters.rewind()
         return self._encoded(request, entry)

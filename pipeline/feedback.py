@@ -3,12 +3,17 @@
 e <- beta e + delta once per trained round; what is sent is subtracted, and comes back if the
 chain leaves it out (DESIGN 7.3, SparseLoCo). The ledger remembers each own contribution.
 
-Crash safety: error feedback, ledger and pending text tokens are written together, before a
-contribution is made known. ``settle`` changes them in memory only and they are written with
-the next contribution. A process that dies in between restarts from the last written pair,
-which agrees with itself: each entry's state says exactly whether its payloads are inside or
-outside of e. It reports its ledger in ``Hello``, the node sends the verdicts again, and the
-same moves are made again. Nothing depends on whether a verdict had been applied before.
+Memory: e lies on disk (snapshot.py). A round takes it shard by shard: read, folded, encoded,
+written to the new file. No more than one shard of it is ever in memory, and nothing of the old
+file is changed, so whatever fails before the new one takes its place changes nothing at all.
+
+Crash safety: e, ledger and pending text tokens are written together, before a contribution is
+made known. ``settle`` changes the ledger in memory only. What that means for e follows from the
+ledger on disk and the one in memory (``moves_between``), is added to each shard as it is read,
+and so is written with the next contribution. A process that dies in between restarts from the
+last written file, which agrees with itself: each entry's state says exactly whether its payloads
+are inside or outside of e. It reports its ledger in ``Hello``, the node sends the verdicts again,
+and the same moves are made again. Nothing depends on whether a verdict had been applied before.
 
 One contribution per parent: a round repeated upon the same parent (after a crash, the reply
 having been lost) trains the same text again. Its progress is dropped and the first contribution
@@ -16,25 +21,57 @@ is offered again, so that no text token counts twice and no peer signs two diffe
 contributions to one round. Where there was none to offer, because the round had been left
 unsent or the payloads are gone, one is made from the error feedback as it is: a peer that is
 alone at this parent must be able to go on.
+
+Where e comes from, and what becomes of it:
+- A peer that joins for the first time has no file: e = 0, no ledger.
+- A peer that restarts has its file: e is, bit for bit, what was last written.
+- Theta replaced by a download, because this peer was far behind or had diverged: e stays. It is
+  progress of this peer's own text that nobody else has, not a part of theta, and a pseudo-gradient
+  taken a few rounds ago is what error feedback consists of anyway. The chain that comes with the
+  state says which contributions it includes; the others return to e as always.
+- Training that was cut short by that download counts as a round's progress (``send`` false).
+- The chain includes a contribution: it stays outside of e. Leaves it out: it returns to e.
+  Includes it after all, on another branch: it is taken out again.
+- The file is damaged, or of another run or form: e = 0, no ledger, and a warning. What was trained
+  and not sent is lost to the run, and nothing else is.
+
+With ``feedback = "bf16"`` e is bf16 on disk, rounded at random as it is written (rounding.py) and
+f32 while it is worked on. What is random is a function of (seed of the run, own peer id, number
+of the write, shard, entry). The number of the write is counted in the file: after a restart a
+round that is done again gives the same bits, and a shard that is written twice in one round is
+rounded independently.
 """
 
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from skerry.pipeline.ledger import EntryState, Ledger, LedgerEntry, RoundWork, with_entry
+from skerry.compression.activations.counter_rng import derive
+from skerry.compression.drift import Drift, fold
+from skerry.pipeline.ledger import (
+    Accounts,
+    EntryState,
+    Ledger,
+    LedgerEntry,
+    RoundWork,
+    moves_between,
+    with_entry,
+)
 from skerry.pipeline.payloads import Payloads
-from skerry.pipeline.snapshot import Snapshot, load_snapshot, save_snapshot
+from skerry.pipeline.rounding import rounded_bf16
+from skerry.pipeline.snapshot import SnapshotFile, SnapshotWriter
 from skerry.protocol.compute import Verdict
-from skerry.protocol.ids import CommitHash
+from skerry.protocol.ids import CommitHash, PeerId, content_hash
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import ShardPayload
 
 FILE_NAME = "feedback.safetensors"
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 log = logging.getLogger(__name__)
 
@@ -42,22 +79,19 @@ log = logging.getLogger(__name__)
 class ErrorFeedback:
     """Error feedback of all shards, with the ledger that says what is missing from it."""
 
-    def __init__(self, manifest: Manifest, payloads: Payloads, folder: Path) -> None:
-        """Restore what ``folder`` holds, or start from zero."""
-        self._manifest, self._payloads = manifest, payloads
-        self._path = folder / FILE_NAME
+    def __init__(
+        self, manifest: Manifest, payloads: Payloads, folder: Path, author: PeerId
+    ) -> None:
+        """Restore what ``folder`` holds of this peer, ``author``, or start from zero."""
+        self._payloads = payloads
+        self._decay = manifest.codec.error_decay
         self._keep_rounds = 2 * manifest.round.replay
-        for unfinished in folder.glob(f"{FILE_NAME}.*.tmp"):  # of a process killed while writing
-            unfinished.unlink(missing_ok=True)
-        restored = load_snapshot(self._path, manifest.run_id, payloads.layout)
-        self._state = restored or Snapshot(
-            [torch.zeros(spec.numel) for spec in payloads.layout], 0, {}
-        )
-
-    @property
-    def vectors(self) -> list[Tensor]:
-        """Error feedback per shard in layout order, flat [numel] f32."""
-        return self._state.vectors
+        self._dtype = _DTYPES[manifest.codec.feedback]
+        self._key = derive(manifest.seed, int(content_hash(author.encode())[:16], 16))
+        self._file = SnapshotFile(folder / FILE_NAME, manifest.run_id, payloads.layout, self._dtype)
+        self._written = self._file.load()
+        """What goes with the file; ``_accounts`` may be ahead of it by some verdicts."""
+        self._accounts = self._written
 
     @property
     def pending(self) -> int:
@@ -66,26 +100,38 @@ class ErrorFeedback:
         Negative while a contribution whose text tokens went into a later one is included after
         all and the later one's fate has not been told yet.
         """
-        return self._state.pending
+        return self._accounts.pending
 
     @property
     def ledger(self) -> Ledger:
         """Entries by parent."""
-        return self._state.ledger
+        return self._accounts.ledger
 
-    def fold(self, work: RoundWork, deltas: Iterable[Tensor], send: bool) -> LedgerEntry:
+    def vector(self, position: int) -> Tensor:
+        """Return a shard's error feedback, flat [numel] f32, a copy.
+
+        Raises: StateError("SK-DSK-002") if it, or a payload that has to return to it, is gone.
+        """
+        vector = self._file.vector(position).to(torch.float32)
+        for move in moves_between(self._written.ledger, self.ledger):
+            self._payloads.add(position, move.shards[position], vector, move.sign)
+        return vector
+
+    def fold(
+        self, work: RoundWork, progress: Iterable[tuple[Tensor, Tensor]], send: bool
+    ) -> LedgerEntry:
         """Take up one round's progress; with ``send`` encode a contribution. All or nothing.
 
         Args:
             work: the round; its parent must not be in the ledger yet.
-            deltas: pseudo-gradient per shard in layout order, flat [numel] f32, taken one by one.
+            progress: start and local parameters per shard in layout order, each flat [numel] f32,
+                taken one by one.
             send: whether payloads go into the blob store.
         Returns: the new ledger entry; error feedback and ledger are on disk by then.
         Raises: StateError("SK-DSK-001") on a full disk, with nothing changed.
         """
-        decayed = (torch.mul(vector, self._decay) for vector in self.vectors)
-        vectors = map(torch.add, decayed, deltas)
-        return self._take_up(work, vectors, self.pending + work.round_tokens, send)
+        drifts = (Drift(self._decay, start, local) for start, local in progress)
+        return self._take_up(work, drifts, self.pending + work.round_tokens, send)
 
     def offer_again(self, parent: CommitHash) -> LedgerEntry:
         """Return the contribution already made upon ``parent`` for another announcement.
@@ -101,10 +147,11 @@ class ErrorFeedback:
             self._mark(entry, "lost")
         entry = self.ledger[parent]
         if entry.may_change:
-            self._persist(self._state)
+            self._write_moves()
             return entry
         work = RoundWork(parent, entry.round, entry.round_tokens, entry.loss)
-        return self._take_up(work, (vector.clone() for vector in self.vectors), self.pending, True)
+        nothing = repeat(None, len(self._payloads.layout))
+        return self._take_up(work, nothing, self.pending, send=True)
 
     def settle(self, verdicts: Iterable[Verdict]) -> None:
         """Bring error feedback and pending text tokens in line with the chain; idempotent.
@@ -123,46 +170,63 @@ class ErrorFeedback:
                 self._mark(entry, "included")
 
     def _take_up(
-        self, work: RoundWork, vectors: Iterable[Tensor], pending: int, send: bool
+        self, work: RoundWork, drifts: Iterable[Drift | None], pending: int, send: bool
     ) -> LedgerEntry:
-        """Make ``vectors``, less what is sent of them, the error feedback; all or nothing."""
+        """Fold ``drifts`` in and write what is not sent of it; all or nothing."""
         # A debt (negative pending) must stay one: only what is there can be claimed, and the chain
         # takes no contribution that weighs more than it claims (check_announce).
         text_tokens = max(0, pending) if send else 0
         sends = text_tokens > 0
-        kept: list[Tensor] = []
         shards: list[ShardPayload] = []
-        for position, vector in enumerate(vectors):
-            if sends:
-                shards.append(self._payloads.encode(position, vector))
-            kept.append(vector)
-        entry = LedgerEntry(
-            parent=work.parent,
-            round=work.round,
-            shards=tuple(shards),
-            text_tokens=text_tokens,
-            round_tokens=min(work.round_tokens, text_tokens) if sends else work.round_tokens,
-            loss=work.loss,
-            state="open" if sends else "unsent",
-        )
-        ledger = with_entry(self.ledger, entry, self._keep_rounds)
-        self._persist(Snapshot(kept, pending - text_tokens, ledger))
+        with self._file.rewriting() as writer:
+            for position, drift in enumerate(drifts):
+                shards += self._rewrite(writer, position, drift, sends)
+            entry = LedgerEntry(
+                parent=work.parent,
+                round=work.round,
+                shards=tuple(shards),
+                text_tokens=text_tokens,
+                round_tokens=min(work.round_tokens, text_tokens) if sends else work.round_tokens,
+                loss=work.loss,
+                state="open" if sends else "unsent",
+            )
+            ledger = with_entry(self.ledger, entry, self._keep_rounds)
+            accounts = Accounts(pending - text_tokens, self._written.writes + 1, ledger)
+            writer.finish(accounts)
+        self._written = self._accounts = accounts
         return entry
 
-    @property
-    def _decay(self) -> float:
-        return self._manifest.codec.error_decay
+    def _write_moves(self) -> None:
+        """Bring the file in line with the ledger, if the two differ in what lies inside of e."""
+        if not moves_between(self._written.ledger, self.ledger):
+            return
+        accounts = replace(self._accounts, writes=self._written.writes + 1)
+        with self._file.rewriting() as writer:
+            for position in range(len(self._payloads.layout)):
+                self._rewrite(writer, position, None, sends=False)
+            writer.finish(accounts)
+        self._written = self._accounts = accounts
+
+    def _rewrite(
+        self, writer: SnapshotWriter, position: int, drift: Drift | None, sends: bool
+    ) -> list[ShardPayload]:
+        """Write what is left of one shard; return the payload of what is sent of it, if any."""
+        vector = self.vector(position)
+        payloads = [self._payloads.encode(position, vector, drift)] if sends else []
+        if drift is not None and not sends:
+            fold(vector, drift)
+        if self._dtype is torch.bfloat16:
+            vector = rounded_bf16(vector, derive(self._key, self._written.writes, position))
+        writer.add(vector)
+        return payloads
 
     def _move(self, entry: LedgerEntry, state: EntryState) -> None:
-        """Add a contribution to the error feedback ("returned") or take it out (the others)."""
+        """Put a contribution back into the error feedback ("returned") or take it out (others)."""
         if self._is_gone(entry):
             self._mark(entry, "lost")
             return
         sign = 1 if state == "returned" else -1
-        for position, (vector, payload) in enumerate(zip(self.vectors, entry.shards, strict=True)):
-            self._payloads.add(position, payload, vector, sign)
-        pending = self.pending + sign * entry.text_tokens
-        self._state = replace(self._state, pending=pending)
+        self._accounts = replace(self._accounts, pending=self.pending + sign * entry.text_tokens)
         self._mark(entry, state)
 
     def _is_gone(self, entry: LedgerEntry) -> bool:
@@ -173,8 +237,5 @@ class ErrorFeedback:
         return bool(flaw)
 
     def _mark(self, entry: LedgerEntry, state: EntryState) -> None:
-        self._state.ledger[entry.parent] = replace(entry, state=state)
-
-    def _persist(self, snapshot: Snapshot) -> None:
-        save_snapshot(self._path, self._manifest.run_id, self._payloads.layout, snapshot)
-        self._state = snapshot
+        ledger = {**self.ledger, entry.parent: replace(entry, state=state)}
+        self._accounts = replace(self._accounts, ledger=ledger)

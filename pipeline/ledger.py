@@ -3,18 +3,18 @@
 Pure bookkeeping, written and read by feedback.py; the bytes on disk are snapshot.py's business.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import TypeAdapter
 
-from skerry.protocol.ids import CommitHash
+from skerry.protocol.ids import CommitHash, RunId
 from skerry.protocol.messages import ShardPayload
 
 EntryState = Literal["open", "included", "returned", "lost", "unsent"]
 """open: sent, fate unknown · included: in the chain · returned: put back into the error feedback ·
-lost: its payloads are gone, so it can no longer move · unsent: folded, never encoded."""
+lost: its payloads are gone, so it can no longer move; what it holds and its text tokens stay where
+they were · unsent: folded, never encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,41 @@ class LedgerEntry:
 
 Ledger = dict[CommitHash, LedgerEntry]
 
-_ENTRIES: TypeAdapter[tuple[LedgerEntry, ...]] = TypeAdapter(tuple[LedgerEntry, ...])
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What goes with the error feedback; the two are only right together."""
+
+    pending: int = 0
+    """Text tokens trained but in no contribution; negative while a debt is outstanding."""
+    writes: int = 0
+    """How often the error feedback was written; what is random in it follows from this."""
+    ledger: Ledger = field(default_factory=dict)
 
 
-def ledger_of(entries: Iterable[LedgerEntry]) -> Ledger:
-    """Index entries by parent; there is at most one upon each."""
-    return {entry.parent: entry for entry in entries}
+_OF_RUN: TypeAdapter[tuple[RunId, Accounts]] = TypeAdapter(tuple[RunId, Accounts])
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A contribution to be added to the error feedback (sign 1) or taken out of it (sign -1)."""
+
+    shards: tuple[ShardPayload, ...]
+    sign: int
+
+
+def moves_between(old: Ledger, new: Ledger) -> tuple[Move, ...]:
+    """Return what turns the error feedback that ``old`` describes into the one of ``new``.
+
+    An entry that is new has moved nothing yet, and a lost one cannot move any more.
+    """
+    known = [(old[parent], entry) for parent, entry in new.items() if parent in old]
+    signs = [(then.shards, _inside(now) - _inside(then)) for then, now in known if now.may_change]
+    return tuple(Move(shards, sign) for shards, sign in signs if sign)
+
+
+def _inside(entry: LedgerEntry) -> bool:
+    return entry.state == "returned"
 
 
 def with_entry(ledger: Ledger, entry: LedgerEntry, keep_rounds: int) -> Ledger:
@@ -68,11 +97,14 @@ def with_entry(ledger: Ledger, entry: LedgerEntry, keep_rounds: int) -> Ledger:
     return {parent: known for parent, known in entries.items() if known.round >= oldest}
 
 
-def ledger_to_json(ledger: Ledger) -> str:
-    """Return the entries as one line of JSON."""
-    return _ENTRIES.dump_json(tuple(ledger.values())).decode()
+def accounts_to_json(run_id: RunId, accounts: Accounts) -> bytes:
+    """Return accounts as JSON, with the run that they belong to."""
+    return _OF_RUN.dump_json((run_id, accounts))
 
 
-def ledger_from_json(text: str) -> Ledger:
-    """Read what ledger_to_json wrote. Raises: ValueError."""
-    return ledger_of(_ENTRIES.validate_json(text))
+def accounts_from_json(run_id: RunId, data: bytes) -> Accounts:
+    """Read what accounts_to_json wrote. Raises: ValueError, also if it is of another run."""
+    owner, accounts = _OF_RUN.validate_json(data)
+    if owner != run_id:
+        raise ValueError(f"it is of another run, {owner[:8]}")
+    return accounts

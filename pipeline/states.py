@@ -8,7 +8,6 @@ one untouched and needs no third copy in memory.
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
-import torch
 from torch import Tensor
 
 from skerry.pipeline.model import Decoder
@@ -76,10 +75,10 @@ class Parameters:
         if self._theta:
             self._load(self._theta)
 
-    def deltas(self) -> Iterator[Tensor]:
-        """Yield theta minus the local copy per shard in layout order, flat [numel] f32."""
+    def progress(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield theta and the local copy per shard in layout order, each flat [numel] f32."""
         for spec, flat in zip(self._layout, self.theta, strict=True):
-            yield torch.sub(flat, flatten_shard(self.model, spec))
+            yield flat, flatten_shard(self.model, spec)
 
     def local_is_finite(self) -> bool:
         """Say whether the local copy holds no infinity and no NaN."""

@@ -164,7 +164,7 @@ def start(launch: Launch) -> Engine:
     folder = Path(launch.folder)
     with disk_errors():
         folder.mkdir(parents=True, exist_ok=True)
-    return Engine(manifest, BlobStore(Path(launch.store)), folder)
+    return Engine(manifest, BlobStore(Path(launch.store)), folder, launch.author)
 
 
 def run(launch: Launch, channel: Channel) -> int:

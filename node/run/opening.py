@@ -152,6 +152,7 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         manifest=manifest.canonical().decode(),
         store=str(home.blobs),
         folder=str(home.compute),
+        author=me,
         threads=parts.config.compute.threads or len(os.sched_getaffinity(0)),
     )
     recorder = Recorder(home.folder / "events.record.jsonl", start)

@@ -21,12 +21,27 @@ def test_what_fits_passes_and_what_does_not_names_both_sizes(manifest):
     assert error.value.code == "SK-MEM-001"
 
 
-def test_parameters_and_activations_count(manifest):
-    state = 24 * sum(spec.numel for spec in layout_of(manifest.model))
+def test_parameters_gradients_and_activations_count(manifest):
+    state = 20 * sum(spec.numel for spec in layout_of(manifest.model))
     assert state < needed_bytes(manifest)
     inner = manifest.inner.model_copy(update={"batch_size": 2 * manifest.inner.batch_size})
     doubled = needed_bytes(manifest.model_copy(update={"inner": inner}))
     assert doubled - state == 2 * (needed_bytes(manifest) - state)
+
+
+def test_an_exchange_counts_where_one_shard_is_most_of_the_model(manifest):
+    model = manifest.model.model_copy(update={"vocab_size": 1_000_000, "d_model": 1024})
+    inner = manifest.inner.model_copy(update={"batch_size": 1})
+    needed = needed_bytes(manifest.model_copy(update={"model": model, "inner": inner}))
+    sizes = [spec.numel for spec in layout_of(model)]
+    assert needed == 16 * sum(sizes) + 16 * max(sizes)
+
+
+@pytest.mark.parametrize("feedback", ["fp32", "bf16"])
+def test_error_feedback_is_not_kept_in_memory(manifest, feedback):
+    codec = manifest.codec.model_copy(update={"feedback": feedback})
+    other = manifest.model_copy(update={"codec": codec})
+    assert needed_bytes(other) == needed_bytes(manifest)
 
 
 @pytest.fixture

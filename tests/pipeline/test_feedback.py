@@ -1,5 +1,10 @@
 """Error feedback and ledger: nothing is lost, whatever the chain decides, in whatever order."""
 
+import errno
+import os
+import shutil
+import weakref
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from skerry.pipeline import snapshot
 from skerry.pipeline.feedback import FILE_NAME, ErrorFeedback
 from skerry.pipeline.ledger import RoundWork
 from skerry.pipeline.payloads import Payloads
@@ -25,19 +31,27 @@ TINY = Manifest(
     round=RoundSection(replay=6),
 )
 TOKENS = 100
+ME, OTHER = PeerId("12D3KooWme"), PeerId("12D3KooWother")
+BF16_GAP = 2**-7
+"""Largest distance of two neighbouring bf16 numbers, in relation to the smaller."""
+
+
+def kept_as(feedback: str, error_decay: float = 1.0, manifest: Manifest = TINY) -> Manifest:
+    codec = CodecSection(error_decay=error_decay, feedback=feedback)
+    return manifest.model_copy(update={"codec": codec})
 
 
 class Peer:
     """One peer's error feedback with made-up progress instead of training."""
 
-    def __init__(self, folder: Path, manifest: Manifest = TINY) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: Path, manifest: Manifest = TINY, author: PeerId = ME) -> None:
+        self.folder, self.manifest, self.author = folder, manifest, author
         self.store = BlobStore(folder / "blobs")
         self.payloads = Payloads(manifest, self.store)
         self.restart()
 
     def restart(self) -> None:
-        self.feedback = ErrorFeedback(self.manifest, self.payloads, self.folder)
+        self.feedback = ErrorFeedback(self.manifest, self.payloads, self.folder, self.author)
 
     def deltas(self, number: int) -> list[Tensor]:
         random = torch.Generator().manual_seed(number)
@@ -46,7 +60,10 @@ class Peer:
     def fold(self, number: int, send: bool = True):
         # The chain counts rounds from 1: upon commit 0 round 1 is trained.
         work = RoundWork(parent(number), number + 1, TOKENS, 1.5)
-        return self.feedback.fold(work, self.deltas(number), send)
+        return self.feedback.fold(work, self.progress(number), send)
+
+    def progress(self, number: int):
+        return ((delta, torch.zeros_like(delta)) for delta in self.deltas(number))
 
     def settle(self, number: int, included: bool) -> None:
         self.feedback.settle([Verdict(parent(number), included)])
@@ -55,13 +72,23 @@ class Peer:
         """Return what the contribution of a round decodes to, dense."""
         shards = self.feedback.ledger[parent(number)].shards
         parts = [torch.zeros(spec.numel) for spec in self.payloads.layout]
-        for position, (part, shard) in enumerate(zip(parts, shards, strict=True)):
-            self.payloads.add(position, shard, part)
+        for position, (part, payload) in enumerate(zip(parts, shards, strict=True)):
+            self.payloads.add(position, payload, part)
         return torch.cat(parts)
 
     @property
+    def vectors(self) -> list[Tensor]:
+        return [self.feedback.vector(i) for i in range(len(self.payloads.layout))]
+
+    @property
     def total(self) -> Tensor:
-        return torch.cat(self.feedback.vectors)
+        return torch.cat(self.vectors)
+
+    @property
+    def everything(self):
+        """All that the next round starts from, comparable."""
+        feedback = self.feedback
+        return self.total.numpy().tobytes(), feedback.ledger, feedback.pending
 
     def state(self, number: int) -> str:
         return self.feedback.ledger[parent(number)].state
@@ -148,8 +175,7 @@ def test_verdicts_on_unknown_and_unsent_rounds_change_nothing(peer):
 
 
 def test_decay_is_applied_once_per_round(tmp_path):
-    manifest = TINY.model_copy(update={"codec": CodecSection(error_decay=0.5)})
-    peer = Peer(tmp_path, manifest)
+    peer = Peer(tmp_path, kept_as("fp32", error_decay=0.5))
     peer.fold(0, send=False)
     peer.fold(1, send=False)
     wanted = 0.5 * torch.cat(peer.deltas(0)) + torch.cat(peer.deltas(1))
@@ -176,7 +202,7 @@ def test_a_contribution_weighs_no_more_than_it_claims(peer):
     peer.fold(1)
     peer.settle(0, included=True)  # a debt of one round
     work = RoundWork(parent(2), 3, TOKENS + 40, 1.5)
-    entry = peer.feedback.fold(work, peer.deltas(2), send=True)
+    entry = peer.feedback.fold(work, peer.progress(2), send=True)
     assert (entry.state, entry.text_tokens, entry.round_tokens) == ("open", 40, 40)
 
 
@@ -184,22 +210,12 @@ def test_restart_restores_the_same_bytes(peer):
     peer.fold(0)
     peer.settle(0, included=False)
     peer.fold(1)
-    vectors, ledger, pending = peer.feedback.vectors, peer.feedback.ledger, peer.feedback.pending
+    before = peer.everything
     file = (peer.folder / FILE_NAME).read_bytes()
     peer.restart()
-    assert all(map(torch.equal, peer.feedback.vectors, vectors))
-    assert (peer.feedback.ledger, peer.feedback.pending) == (ledger, pending)
+    assert peer.everything == before
     assert peer.state(0) == "returned"
     assert (peer.folder / FILE_NAME).read_bytes() == file
-
-
-def test_what_a_killed_process_left_half_written_goes_away(peer):
-    peer.fold(0)
-    half = peer.folder / f"{FILE_NAME}.123.tmp"
-    half.write_bytes(b"half")
-    peer.restart()
-    assert not half.exists()
-    assert peer.state(0) == "open"
 
 
 def test_a_file_of_another_run_is_not_taken(peer, caplog):
@@ -207,22 +223,6 @@ def test_a_file_of_another_run_is_not_taken(peer, caplog):
     other = Peer(peer.folder, TINY.model_copy(update={"seed": 1}))
     assert not other.total.any()
     assert "another run" in caplog.text
-
-
-def test_a_full_disk_changes_nothing(peer, monkeypatch):
-    peer.fold(0)
-    vectors, ledger = peer.total, dict(peer.feedback.ledger)
-
-    def full(*_: object) -> None:
-        raise StateError("SK-DSK-001", "no space left")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("skerry.pipeline.snapshot.write_atomic", full)
-        with pytest.raises(StateError):
-            peer.fold(1)
-    assert torch.equal(peer.total, vectors)
-    assert (peer.feedback.ledger, peer.feedback.pending) == (ledger, 0)
-    assert peer.fold(1).text_tokens == TOKENS
 
 
 def test_old_entries_are_pruned_behind_the_newest_contribution(peer):
@@ -264,8 +264,7 @@ def test_a_returned_contribution_is_taken_out_again_when_offered(peer):
 
 
 def test_an_unsent_round_is_sent_from_the_error_feedback_when_asked_for_again(tmp_path):
-    manifest = TINY.model_copy(update={"codec": CodecSection(error_decay=0.5)})
-    peer = Peer(tmp_path, manifest)
+    peer = Peer(tmp_path, kept_as("fp32", error_decay=0.5))
     peer.fold(0, send=False)
     before = peer.total
     entry = peer.feedback.offer_again(parent(0))
@@ -278,10 +277,293 @@ def test_an_unsent_round_is_sent_from_the_error_feedback_when_asked_for_again(tm
 
 def test_a_contribution_that_cannot_be_served_is_made_anew(peer):
     first = peer.fold(0)
-    peer.settle(0, included=False)
     before = peer.total
+    peer.settle(0, included=False)
     peer.store.path(first.shards[0].address).unlink()
     second = peer.feedback.offer_again(parent(0))
-    assert second.state == "open"
+    assert (second.state, second.text_tokens) == ("open", TOKENS)
     assert peer.payloads.flaw(second.shards) == ""
     torch.testing.assert_close(peer.total + peer.sent(0), before)
+
+
+class TestWhereItComesFrom:
+    """Joiners, restarts, downloads: what each begins with."""
+
+    def test_joiner_starts_from_zero(self, peer, caplog) -> None:
+        assert not peer.total.any()
+        assert (peer.feedback.ledger, peer.feedback.pending) == ({}, 0)
+        assert not caplog.records
+
+    def test_first_contribution_of_a_joiner_is_its_progress_alone(self, peer) -> None:
+        peer.fold(0)
+        torch.testing.assert_close(peer.total + peer.sent(0), torch.cat(peer.deltas(0)))
+
+    def test_folder_without_the_file_is_a_joiners(self, peer) -> None:
+        peer.fold(0)
+        (peer.folder / FILE_NAME).unlink()
+        peer.restart()
+        assert not peer.total.any()
+        assert peer.feedback.ledger == {}
+
+    def test_damaged_file_starts_from_zero_and_says_so(self, peer, caplog) -> None:
+        peer.fold(0)
+        path = peer.folder / FILE_NAME
+        path.write_bytes(path.read_bytes()[:-1])
+        peer.restart()
+        assert not peer.total.any()
+        assert "starts from zero" in caplog.text
+        assert peer.fold(1).text_tokens == TOKENS
+        peer.restart()
+        assert peer.state(1) == "open"
+
+    def test_payload_that_vanishes_before_it_was_written_back_costs_itself_only(self, peer) -> None:
+        entry = peer.fold(0)
+        before = peer.total
+        peer.settle(0, included=False)
+        peer.store.path(entry.shards[1].address).unlink()
+        with pytest.raises(StateError, match="SK-DSK-002"):
+            peer.fold(1)
+        peer.restart()  # the node ends a process that fails, and tells the next one again
+        assert torch.equal(peer.total, before)
+        peer.settle(0, included=False)
+        assert peer.state(0) == "lost"
+        assert peer.fold(1).text_tokens == TOKENS
+
+
+class TestBf16:
+    """Error feedback kept as bf16: half the file, the same on a repeated run, right on average."""
+
+    @pytest.fixture
+    def peer(self, tmp_path) -> Peer:
+        return Peer(tmp_path, kept_as("bf16"))
+
+    def test_is_what_fp32_would_be_up_to_one_rounding(self, peer, tmp_path_factory) -> None:
+        exact = Peer(tmp_path_factory.mktemp("exact"), kept_as("fp32"))
+        for one in (exact, peer):
+            one.fold(0)
+        assert peer.feedback.ledger == exact.feedback.ledger
+        assert_within_a_gap(peer.total, exact.total)
+        assert not torch.equal(peer.total, exact.total)
+
+    def test_takes_half_the_space(self, peer, tmp_path_factory) -> None:
+        exact = Peer(tmp_path_factory.mktemp("exact"), kept_as("fp32"))
+        for one in (exact, peer):
+            one.fold(0)
+        half, whole = ((one.folder / FILE_NAME).stat().st_size for one in (peer, exact))
+        assert abs(whole - half - 2 * peer.total.numel()) <= 8
+
+    def test_a_restart_restores_the_same_bits(self, peer) -> None:
+        peer.fold(0)
+        peer.settle(0, included=False)
+        peer.fold(1)
+        before = peer.everything
+        peer.restart()
+        assert peer.everything == before
+
+    def test_a_returned_contribution_is_exact_up_to_one_rounding(self, peer) -> None:
+        peer.fold(0)
+        wanted = peer.total + peer.sent(0)
+        peer.settle(0, included=False)
+        assert torch.equal(peer.total, wanted)  # not rounded before it is written
+        peer.fold(1, send=False)
+        assert_within_a_gap(peer.total, wanted + torch.cat(peer.deltas(1)))
+
+    def test_a_repeated_run_gives_the_same_file(self, peer, tmp_path_factory) -> None:
+        again = Peer(tmp_path_factory.mktemp("again"), peer.manifest)
+        for one in (peer, again):
+            one.fold(0)
+            one.settle(0, included=False)
+            one.restart()
+            one.settle(0, included=False)
+            one.fold(1)
+        assert (again.folder / FILE_NAME).read_bytes() == (peer.folder / FILE_NAME).read_bytes()
+
+    def test_other_peers_and_other_seeds_round_otherwise(self, peer, tmp_path_factory) -> None:
+        other = Peer(tmp_path_factory.mktemp("other"), peer.manifest, OTHER)
+        seed = peer.manifest.model_copy(update={"seed": 1})
+        reseeded = Peer(tmp_path_factory.mktemp("seed"), seed)
+        for one in (peer, other, reseeded):
+            one.fold(0, send=False)
+        assert not torch.equal(peer.total, other.total)
+        assert not torch.equal(peer.total, reseeded.total)
+
+    def test_a_second_writing_is_rounded_anew(self, peer) -> None:
+        peer.fold(0, send=False)
+        first = peer.total - torch.cat(peer.deltas(0))
+        (peer.folder / FILE_NAME).unlink()
+        peer.restart()
+        none = ((torch.zeros_like(d), torch.zeros_like(d)) for d in peer.deltas(0))
+        peer.feedback.fold(RoundWork(parent(5), 6, TOKENS, 1.0), none, send=False)
+        peer.fold(0, send=False)
+        second = peer.total - torch.cat(peer.deltas(0))
+        # With shares p of a gap spread evenly, two roundings agree in p^2 + (1 - p)^2: 2/3.
+        assert float((first == second).float().mean()) == pytest.approx(2 / 3, abs=0.05)
+
+    def test_small_progress_is_not_lost(self, tmp_path) -> None:
+        """A tenth of a gap, 60 times: to the nearest it would vanish each time."""
+        peer = Peer(tmp_path, kept_as("bf16"))
+        layout = peer.payloads.layout
+
+        def fold(number: int, value: float) -> None:
+            progress = ((torch.full((s.numel,), value), torch.zeros(s.numel)) for s in layout)
+            work = RoundWork(parent(number), number + 1, TOKENS, 1.0)
+            peer.feedback.fold(work, progress, send=False)
+
+        fold(0, 1.0)
+        for number in range(1, 61):
+            fold(number, 0.1 * BF16_GAP)
+        assert float(peer.total.mean()) == pytest.approx(1 + 6 * BF16_GAP, abs=0.1 * BF16_GAP)
+
+
+def assert_within_a_gap(got: Tensor, wanted: Tensor) -> None:
+    assert torch.all((got - wanted).abs() <= BF16_GAP * wanted.abs())
+
+
+@pytest.mark.parametrize("feedback", ["fp32", "bf16"])
+class TestAllOrNothing:
+    """Every point at which writing can fail or the process can die."""
+
+    def at_risk(self, folder: Path, feedback: str) -> Peer:
+        """A peer with a verdict that is not written yet, about to fold round 1."""
+        peer = Peer(folder, kept_as(feedback, 0.5))
+        peer.fold(0)
+        peer.settle(0, included=False)
+        return peer
+
+    def test_killed_anywhere_it_goes_on_as_if_nothing_had_been(self, tmp_path, feedback) -> None:
+        peer = self.at_risk(tmp_path / "peer", feedback)
+        before = peer.everything
+        with disk_images(peer.folder, tmp_path / "images") as images:
+            entry = peer.fold(1)
+        after = peer.everything
+        assert len(images) > 20
+        folded = 0
+        for image in images:
+            found = Peer(image, peer.manifest)
+            found.settle(0, included=False)
+            if parent(1) in found.feedback.ledger:
+                folded += 1
+                assert found.payloads.flaw(entry.shards) == ""
+            else:
+                assert found.everything == before
+                assert found.fold(1) == entry
+            assert found.everything == after
+        assert 0 < folded < len(images)
+
+    def test_disk_full_anywhere_nothing_has_changed(self, tmp_path, feedback) -> None:
+        undisturbed = self.at_risk(tmp_path / "undisturbed", feedback)
+        entry = undisturbed.fold(1)
+        for number in range(1, 100):
+            peer = self.at_risk(tmp_path / str(number), feedback)
+            before = peer.everything
+            with disk_full_at(number) as left:
+                try:
+                    peer.fold(1)
+                except StateError as error:
+                    assert error.code == "SK-DSK-001"
+                    assert peer.everything == before
+                    assert not list(peer.folder.rglob("*.tmp"))
+            assert peer.feedback.ledger.get(parent(1)) or peer.fold(1) == entry
+            assert peer.everything == undisturbed.everything
+            if left() > 0:
+                break  # it went through before the disk was full
+        assert number > 13
+
+    def test_taking_back_is_all_or_nothing_too(self, tmp_path, feedback) -> None:
+        peer = self.at_risk(tmp_path / "peer", feedback)
+        peer.fold(1, send=False)  # writes the return of round 0
+        with disk_images(peer.folder, tmp_path / "images") as images:
+            peer.feedback.offer_again(parent(0))
+        after = peer.everything
+        for image in images:
+            found = Peer(image, peer.manifest)
+            found.feedback.offer_again(parent(0))
+            assert found.everything == after
+        assert peer.state(0) == "open"
+
+    def test_one_shard_is_in_memory_at_a_time(self, tmp_path, feedback, monkeypatch) -> None:
+        peer = self.at_risk(tmp_path / "peer", feedback)
+        taken: list[weakref.ref[Tensor]] = []
+        vector = peer.feedback.vector
+
+        def watched(position: int) -> Tensor:
+            assert [ref for ref in taken if ref() is not None] == []
+            found = vector(position)
+            taken.append(weakref.ref(found))
+            return found
+
+        monkeypatch.setattr(peer.feedback, "vector", watched)
+        peer.fold(1)
+        assert len(taken) == len(peer.payloads.layout)
+        assert [ref for ref in taken if ref() is not None] == []
+
+
+class Tapped:
+    """A file that tells of each write; ``before`` gets the data and a function that writes."""
+
+    def __init__(self, file, before) -> None:
+        self._file, self._before = file, before
+
+    def write(self, data) -> None:
+        self._before(memoryview(data), self._file)
+        self._file.write(data)
+
+    def seek(self, place: int) -> None:
+        self._file.seek(place)
+
+
+@contextmanager
+def tapped(on_write, on_call):
+    """Tell of all that reaches the disk: writes of the snapshot, and every fsync and rename."""
+    with pytest.MonkeyPatch.context() as patch:
+        replacing, fsync, rename = snapshot.replacing, os.fsync, os.replace
+
+        @contextmanager
+        def tapped_replacing(path):
+            with replacing(path) as file:
+                yield Tapped(file, on_write)
+
+        def call(real, *arguments):
+            on_call()
+            real(*arguments)
+
+        patch.setattr(snapshot, "replacing", tapped_replacing)
+        patch.setattr(os, "fsync", lambda number: call(fsync, number))
+        patch.setattr(os, "replace", lambda *paths: call(rename, *paths))
+        yield
+
+
+@contextmanager
+def disk_images(folder: Path, images: Path):
+    """Copy the folder whenever a killed process could have left it as it is."""
+    found: list[Path] = []
+
+    def image() -> None:
+        found.append(images / str(len(found)))
+        shutil.copytree(folder, found[-1])
+
+    def on_write(data: memoryview, file) -> None:
+        image()
+        file.write(data[: len(data) // 2])
+        file.flush()
+        image()
+        file.seek(-(len(data) // 2), os.SEEK_CUR)
+
+    with tapped(on_write, image):
+        yield found
+    image()
+
+
+@contextmanager
+def disk_full_at(number: int):
+    """Let the so-manieth write, fsync or rename find the disk full."""
+    left = number
+
+    def count(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise OSError(errno.ENOSPC, "no space left")
+
+    with tapped(count, count):
+        yield lambda: left

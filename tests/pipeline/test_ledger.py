@@ -1,27 +1,51 @@
 """The ledger's bookkeeping."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from skerry.pipeline.ledger import LedgerEntry, ledger_from_json, ledger_to_json, with_entry
-from skerry.protocol.ids import Address, CommitHash
+from skerry.pipeline.ledger import (
+    Accounts,
+    LedgerEntry,
+    Move,
+    accounts_from_json,
+    accounts_to_json,
+    moves_between,
+    with_entry,
+)
+from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import ShardPayload
+
+RUN = RunId("f" * 64)
+SHARDS = (ShardPayload("embed", Address("a" * 64), 12),)
+STATES = ("open", "included", "returned", "lost", "unsent")
+ledgers = st.dictionaries(st.integers(1, 4), st.sampled_from(STATES))
 
 
 def entry(number: int, state: str = "open") -> LedgerEntry:
-    shards = (ShardPayload("embed", Address("a" * 64), 12),)
-    return LedgerEntry(CommitHash(f"{number:064x}"), number, shards, 10, 20, 1.25, state)
+    return LedgerEntry(CommitHash(f"{number:064x}"), number, SHARDS, 10, 20, 1.25, state)
 
 
-def test_it_survives_the_way_through_json():
-    ledger = with_entry(with_entry({}, entry(1), 10), entry(2, "returned"), 10)
-    assert ledger_from_json(ledger_to_json(ledger)) == ledger
-    assert ledger_from_json(ledger_to_json({})) == {}
+def ledger(states: dict[int, str]) -> dict[CommitHash, LedgerEntry]:
+    return {entry(number).parent: entry(number, state) for number, state in states.items()}
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"parent": "x"}]'])
-def test_other_json_is_refused(text):
+@given(st.integers(), st.integers(0), ledgers)
+def test_accounts_survive_the_way_through_json(pending, writes, states):
+    accounts = Accounts(pending, writes, ledger(states))
+    assert accounts_from_json(RUN, accounts_to_json(RUN, accounts)) == accounts
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'[{"parent": "x"}]', b"\xff"])
+def test_other_json_is_refused(data):
     with pytest.raises(ValueError):
-        ledger_from_json(text)
+        accounts_from_json(RUN, data)
+
+
+def test_accounts_of_another_run_are_refused():
+    data = accounts_to_json(RunId("e" * 64), Accounts())
+    with pytest.raises(ValueError, match="of another run, eeeeeeee"):
+        accounts_from_json(RUN, data)
 
 
 def test_entries_are_kept_within_the_window_behind_the_new_one():
@@ -31,6 +55,36 @@ def test_entries_are_kept_within_the_window_behind_the_new_one():
     assert [known.round for known in ledger.values()] == [5, 9, 4]
 
 
-def test_only_sent_contributions_may_change():
-    states = ("open", "included", "returned", "lost", "unsent")
-    assert [entry(0, state).may_change for state in states] == [True, True, True, False, False]
+@pytest.mark.parametrize(
+    ("old", "new", "sign"),
+    [
+        ("open", "returned", 1),
+        ("included", "returned", 1),
+        ("returned", "open", -1),
+        ("returned", "included", -1),
+        ("open", "included", 0),
+        ("returned", "returned", 0),
+        ("open", "lost", 0),
+        ("returned", "lost", 0),
+    ],
+)
+def test_what_a_change_of_state_moves(old, new, sign):
+    moves = moves_between(ledger({1: old}), ledger({1: new}))
+    assert moves == ((Move(SHARDS, sign),) if sign else ())
+
+
+def test_a_new_entry_moves_nothing():
+    assert moves_between({}, ledger({1: "returned"})) == ()
+
+
+@given(ledgers, st.data())
+def test_there_and_back_cancels(states, data):
+    """Whatever verdicts come in between, only where it began and where it ended counts."""
+    movable = [s for s in STATES if s not in ("lost", "unsent")]
+    changed = {
+        number: data.draw(st.sampled_from(movable)) if state in movable else state
+        for number, state in states.items()
+    }
+    there = moves_between(ledger(states), ledger(changed))
+    back = moves_between(ledger(changed), ledger(states))
+    assert [move.sign for move in there] == [-move.sign for move in back]

@@ -39,10 +39,10 @@ def test_training_does_not_touch_theta(parameters):
     theta = [flat.clone() for flat in parameters.theta]
     train_a_little(parameters)
     assert all(map(torch.equal, parameters.theta, theta))
-    for delta in parameters.deltas():
-        torch.testing.assert_close(delta, -torch.ones_like(delta))
+    for start, local in parameters.progress():
+        torch.testing.assert_close(local - start, torch.ones_like(start))
     parameters.rewind()
-    assert not any(delta.any() for delta in parameters.deltas())
+    assert all(torch.equal(*pair) for pair in parameters.progress())
 
 
 def test_a_replacement_that_fails_half_way_changes_nothing(parameters):
@@ -56,20 +56,20 @@ def test_a_replacement_that_fails_half_way_changes_nothing(parameters):
         parameters.replace(half())
     assert parameters.digest == digest
     assert all(map(torch.equal, parameters.theta, theta))
-    assert not any(delta.any() for delta in parameters.deltas())
+    assert all(torch.equal(*pair) for pair in parameters.progress())
 
 
 def test_too_few_shards_are_refused(parameters):
     with pytest.raises(ValueError):
         parameters.replace(parameters.theta[:-1])
-    assert not any(delta.any() for delta in parameters.deltas())
+    assert all(torch.equal(*pair) for pair in parameters.progress())
 
 
 def test_the_model_is_lent_at_theta_and_training_goes_on(parameters):
     train_a_little(parameters)
     with parameters.at_theta():
-        assert not any(delta.any() for delta in parameters.deltas())
-    assert all(delta.all() for delta in parameters.deltas())
+        assert all(torch.equal(*pair) for pair in parameters.progress())
+    assert all((local - start).all() for start, local in parameters.progress())
 
 
 def test_infinities_are_seen(parameters):

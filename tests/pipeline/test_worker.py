@@ -112,6 +112,7 @@ def launch_json(manifest: Manifest, folder: Path) -> str:
         manifest=manifest.canonical().decode(),
         store=str(folder / "blobs"),
         folder=str(folder / "run"),
+        author=ME,
         threads=1,
     ).to_json()
 

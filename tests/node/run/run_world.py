@@ -69,12 +69,13 @@ def record_of(signer: Signer, manifest: Manifest) -> SignedMember:
     return member_record(signer, manifest.run_id, ("/memory/x",), invite)
 
 
-def launch_in(folder: Path, manifest: Manifest) -> Launch:
+def launch_in(folder: Path, manifest: Manifest, signer: Signer = OWNER) -> Launch:
     home = RunHome(folder)
     return Launch(
         manifest=manifest.canonical().decode(),
         store=str(home.blobs),
         folder=str(home.compute),
+        author=signer.peer_id,
         threads=1,
     )
 
@@ -189,7 +190,7 @@ class World:
         recording = home.folder / "events.record.jsonl"
         session = Session(
             context,
-            launch_in(home.folder, self.manifest),
+            launch_in(home.folder, self.manifest, signer),
             folder / "compute.log",
             Recorder(recording, start),
         )
