@@ -39,6 +39,28 @@ def test_others_do_not_wait_for_one_that_leaves(swarm: Swarm, trio: list[Peer]) 
     assert set(rest[0].chain(swarm.run_id)[-1].roster) == {peer.peer_id for peer in rest}
 
 
+def test_nobody_waits_for_a_paused_peer_which_follows_and_comes_back(
+    swarm: Swarm, trio: list[Peer]
+) -> None:
+    """Nothing but its heartbeats can tell the others in time: the deadline is far away."""
+    swarm.begin(trio, rounds=0, deadline_min="300s", deadline_max="300s")
+    first, _, paused = trio
+    paused.wait_for("phase", phase="training", round=2)
+    with paused.frozen("compute"):  # its contribution is missing
+        paused.client.pause()
+        first.wait_for("applied", round=3)
+    followed = paused.wait_for("applied", round=4)
+    assert followed["digest"] == first.wait_for("applied", round=4)["digest"]
+    seen = {peer.peer_id: peer for peer in first.status().run.peers}[paused.peer_id]
+    assert (seen.phase, seen.alive, seen.in_roster) == ("paused", True, False)
+    mark = paused.mark()
+    paused.client.resume()
+    trained = paused.wait_for("trained", mark)
+    first.wait_for("applied", round=trained["round"])
+    commit = first.chain(swarm.run_id)[trained["round"]]
+    assert paused.peer_id in {announce.signer for announce in commit.announces}
+
+
 def test_late_joiner_downloads_the_state(swarm: Swarm, trio: list[Peer]) -> None:
     first, second, late = trio
     swarm.begin([first, second], rounds=0, replay=1)
