@@ -1,4 +1,4 @@
-"""Serves the real page with answers that a test has made: paths, headers and events as the daemon's."""
+"""Serves the real page with answers that a test has made, as the daemon would."""
 
 import mimetypes
 import queue
@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel
 
@@ -23,11 +23,13 @@ _KEEP_ALIVE_S = 0.2
 
 
 class PageServer:
-    """A context; ``answers`` may be changed at any time, ``publish`` sends an event to all readers."""
+    """A context. ``answers`` may be changed; ``rounds?before=N`` is a path of its own."""
 
     def __init__(self, answers: dict[str, Answer | Problem]) -> None:
         """Serve on a free port of loopback, once entered."""
         self.answers = answers
+        self.told: list[str] = []
+        """Paths that were posted to."""
         self.closing = threading.Event()
         self._readers: list[queue.Queue[str]] = []
         self._lock = threading.Lock()
@@ -53,16 +55,10 @@ class PageServer:
 
     def publish(self, event: str, data: BaseModel, number: int | None = None) -> None:
         """Send one event of the stream, with an id if it is a line of the log."""
-        text = f"event: {event}\ndata: {data.model_dump_json()}\n"
-        text += "" if number is None else f"id: {number}\n"
+        text = _event(event, data, number)
         with self._lock:
             for reader in self._readers:
-                reader.put(text + "\n")
-
-    @property
-    def readers(self) -> int:
-        """How many follow the stream."""
-        return len(self._readers)
+                reader.put(text)
 
     def cut(self) -> None:
         """Close every stream, as a daemon that ends does."""
@@ -99,13 +95,21 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay quiet."""
 
     def do_GET(self) -> None:
-        path = urlsplit(self.path).path
+        parts = urlsplit(self.path)
+        path = parts.path
         if path == "/api/v1/events":
             self._stream()
         elif path.startswith("/api/v1/"):
-            self._answer(path.removeprefix("/api/v1/"))
+            before = parse_qs(parts.query).get("before")
+            name = path.removeprefix("/api/v1/")
+            self._answer(f"{name}?before={before[0]}" if before else name)
         else:
             self._file("index.html" if path == "/" else path.removeprefix("/static/"))
+
+    def do_POST(self) -> None:
+        path = urlsplit(self.path).path.removeprefix("/api/v1/")
+        self.owner.told.append(path)
+        self._answer(path)
 
     def _answer(self, name: str) -> None:
         missing = Problem(status=404, title="No such path", detail="See the API's description.")
@@ -138,6 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
+        for event in ("run", "peers"):
+            self.wfile.write(_event(event, self.owner.answers[event]).encode())
         reader = self.owner.subscribe()
         try:
             while not self.owner.closing.is_set() and (text := self._next(reader)):
@@ -152,3 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
             return reader.get(timeout=_KEEP_ALIVE_S)
         except queue.Empty:
             return ": still here\n\n"
+
+
+def _event(name: str, data: BaseModel, number: int | None = None) -> str:
+    text = f"event: {name}\ndata: {data.model_dump_json()}\n"
+    return text + ("\n" if number is None else f"id: {number}\n\n")

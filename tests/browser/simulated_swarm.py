@@ -36,6 +36,7 @@ class SimulatedSwarm:
         self.shape = shape
         self._random = random.Random(shape.seed)
         self.ids = [self._peer_id() for _ in range(shape.peers)]
+        self.run_id, self.head, self.digest = self._hex(), self._hex(), self._hex()
         self.round_s = 14.0
         self.started = shape.now - (shape.rounds + 0.6) * self.round_s
         self.rounds = [self._round(number) for number in range(1, shape.rounds + 2)]
@@ -208,18 +209,18 @@ class SimulatedSwarm:
     def _header(self) -> m.RunHeader:
         rate = 1_450.0 * self.shape.peers
         return m.RunHeader(
-            run_id=self._hex(),
+            run_id=self.run_id,
             name="harbour-24m",
             phase="training",
             phase_s=6.3,
             round=self.shape.rounds + 1,
-            rounds=200,
+            rounds=self.shape.rounds + 160,
             view=0,
             leader=self.ids[1],
             step=21,
             steps=30,
             finished=False,
-            eta_s=(200 - self.shape.rounds) * self.round_s,
+            eta_s=160 * self.round_s,
             started_at=self.started,
             goodput=m.Goodput(
                 text_tokens_per_s=rate * 0.91,
@@ -234,10 +235,10 @@ class SimulatedSwarm:
             val_loss_start=5.561,
             unigram_entropy=3.391,
             params=PARAMS_PER_BLOCK * self.shape.blocks,
-            state_digest=self._hex(),
+            state_digest=self.digest,
             digest_round=self.shape.rounds,
-            head=self._hex(),
-            join_command="skerry join sk1-" + self._hex() + self._hex(),
+            head=self.head,
+            join_command="skerry join sk1-" + self.run_id + self.head,
             waiting_for=(),
             warning=None,
             bytes=m.Bytes(

@@ -258,6 +258,13 @@
  */
 
 /**
+ * @typedef {object} DoneAnswer
+ * @property {number} as_of
+ * @property {string} served_from
+ * @property {boolean} paused
+ */
+
+/**
  * @typedef {object} Problem
  * @property {number} status
  * @property {string} title

@@ -18,13 +18,15 @@ export class ApiError extends Error {
  * Return the answer of a path below /api/v1.
  * @param {string} path
  * @param {number} [patienceMs]
+ * @param {"GET" | "POST"} [method]
  * @returns {Promise<any>} as described in answers.js
  * @throws {ApiError}
  */
-export async function ask(path, patienceMs = PATIENCE_MS) {
+export async function ask(path, patienceMs = PATIENCE_MS, method = "GET") {
   let response;
   try {
     response = await fetch(BASE + path, {
+      method,
       headers: { Accept: "application/json" },
       signal: AbortSignal.timeout(patienceMs),
       cache: "no-store",
@@ -37,6 +39,16 @@ export async function ask(path, patienceMs = PATIENCE_MS) {
     throw new ApiError(answer?.title ? answer : unreadable(response.status));
   }
   return answer;
+}
+
+/**
+ * Tell the daemon to do something; it must know the reader as its user.
+ * @param {string} path
+ * @returns {Promise<any>}
+ * @throws {ApiError}
+ */
+export function tell(path) {
+  return ask(path, PATIENCE_MS, "POST");
 }
 
 /**

@@ -44,7 +44,7 @@ function paint(swarm) {
   const full =
     whole.length > MAX_ROWS
       ? [sharedRow(whole, plan, alive)]
-      : whole.map((one) => ringRow(one, plan, swarm, alive));
+      : whole.map((one) => fullRow(one, plan, swarm, alive));
   const caption = el(
     "caption",
     { class: "spoken" },
@@ -105,19 +105,34 @@ function ringRow(replica, plan, swarm, alive) {
     ) {
       span += 1;
     }
-    cells.push(stage ? stageCell(stage.peer, span, swarm, alive) : el("td", { colspan: span }));
+    cells.push(
+      stage
+        ? hosted(swarm.nameOf(stage.peer), span, alive.has(stage.peer))
+        : el("td", { colspan: span }),
+    );
     column += span;
   }
-  return el(
-    "tr",
-    {},
-    el(
-      "th",
-      { scope: "row", class: "row-name" },
-      replica.stages.length > 1 ? replica.name : "full replica",
-    ),
-    ...cells,
-  );
+  return row(replica.name, ...cells);
+}
+
+/**
+ * A peer that holds the whole model.
+ * @param {ReplicaPlan} replica
+ * @param {PlanAnswer} plan
+ * @param {Swarm} swarm
+ * @param {Set<string>} alive
+ */
+function fullRow(replica, plan, swarm, alive) {
+  const peer = replica.stages[0].peer;
+  return row(swarm.nameOf(peer), hosted("full replica", plan.shards.length, alive.has(peer)));
+}
+
+/**
+ * @param {string} name
+ * @param {...HTMLElement} cells
+ */
+function row(name, ...cells) {
+  return el("tr", {}, el("th", { scope: "row", class: "row-name" }, name), ...cells);
 }
 
 /**
@@ -130,18 +145,13 @@ function sameStage(replica, stage, shard) {
 }
 
 /**
- * @param {string} peer
- * @param {number} span
- * @param {Swarm} swarm
- * @param {Set<string>} alive
+ * @param {string} words
+ * @param {number} span columns
+ * @param {boolean} up
  */
-function stageCell(peer, span, swarm, alive) {
-  const down = alive.has(peer) ? "" : " down";
-  return el(
-    "td",
-    { class: `hosted${down}`, colspan: span },
-    `${swarm.nameOf(peer)}${down && " (down)"}`,
-  );
+function hosted(words, span, up) {
+  const text = el("span", {}, up ? words : `${words} (down)`);
+  return el("td", { class: up ? "hosted" : "hosted down", colspan: span }, text);
 }
 
 /**
@@ -151,10 +161,6 @@ function stageCell(peer, span, swarm, alive) {
  */
 function sharedRow(replicas, plan, alive) {
   const up = replicas.filter((replica) => alive.has(replica.stages[0].peer)).length;
-  const cell = el(
-    "td",
-    { class: "hosted", colspan: plan.shards.length },
-    `${count(up)} of ${plural(replicas.length, "full replica")} up`,
-  );
-  return el("tr", {}, el("th", { scope: "row", class: "row-name" }, "full replicas"), cell);
+  const words = `${count(up)} of ${plural(replicas.length, "peer")} up`;
+  return row("full replicas", hosted(words, plan.shards.length, up > 0));
 }

@@ -14,6 +14,12 @@ const QUIET_MS = 4000;
 /** After so long without an event the daemon is asked: nothing may have changed, or it is gone. */
 const PLAN_EVERY_MS = 5000;
 const PAGE = 500;
+/** @type {import("./answers.js").Problem} */
+const BROKEN = {
+  status: 0,
+  title: "The event stream broke off",
+  detail: "The daemon answers, but nothing new comes in.",
+};
 
 export class Connection {
   /** @param {Swarm} swarm */
@@ -22,6 +28,7 @@ export class Connection {
     /** @type {EventSource | null} */
     this.events = null;
     this.attempt = 0;
+    this.loaded = false;
     this.planned = 0;
     this.roster = "";
     /** @type {number | undefined} */
@@ -30,16 +37,27 @@ export class Connection {
     this.watchdog = undefined;
   }
 
-  /** Load everything and follow; again from the start after a failure. */
-  async open() {
+  /**
+   * Follow, then load what was before: in this order nothing falls between the two.
+   */
+  open() {
     this.close();
-    try {
-      await this.load();
-    } catch (error) {
-      this.failed(error);
-      return;
-    }
-    this.follow();
+    this.loaded = false;
+    const events = openEvents(this.swarm.lastLogId);
+    this.events = events;
+    events.addEventListener("open", () => this.begin(events));
+    events.addEventListener("error", () => {
+      if (this.events === events) {
+        this.check();
+      }
+    });
+    this.on("run", (answer) => this.tookRun(answer));
+    this.on("peers", (answer) => this.tookPeers(answer));
+    this.on("round", (round) => this.swarm.takeRounds([round]));
+    this.on("timeline", (entry) => this.swarm.takeTimeline([entry]));
+    this.on("log", (line) => this.swarm.takeLog([line]));
+    this.on("gap", () => this.tookGap());
+    this.watch();
   }
 
   /** Try at once, for whoever cannot wait. */
@@ -53,6 +71,25 @@ export class Connection {
     window.clearTimeout(this.watchdog);
     this.events?.close();
     this.events = null;
+  }
+
+  /**
+   * Load what was before the stream, unless another stream has taken its place meanwhile.
+   * @param {EventSource} events
+   */
+  async begin(events) {
+    try {
+      await this.load();
+    } catch (error) {
+      if (this.events === events) {
+        this.failed(error);
+      }
+      return;
+    }
+    if (this.events === events) {
+      this.loaded = true;
+      this.alive();
+    }
   }
 
   async load() {
@@ -70,7 +107,6 @@ export class Connection {
     swarm.takeLog(log.lines);
     await this.loadPlan();
     await this.loadOlder(rounds);
-    this.alive();
   }
 
   /**
@@ -92,31 +128,17 @@ export class Connection {
     this.swarm.takePlan(await ask("plan"));
   }
 
-  follow() {
-    const events = openEvents(this.swarm.lastLogId);
-    this.events = events;
-    this.on("run", (answer) => this.tookRun(answer));
-    this.on("peers", (answer) => this.tookPeers(answer));
-    this.on("round", (round) => this.swarm.takeRounds([round]));
-    this.on("timeline", (entry) => this.swarm.takeTimeline([entry]));
-    this.on("log", (line) => this.swarm.takeLog([line]));
-    this.on("gap", () => this.open());
-    events.addEventListener("error", () => {
-      if (this.events === events) {
-        this.check();
-      }
-    });
-    this.alive();
-  }
-
   /**
    * @param {string} name
    * @param {(data: any) => void} take
    */
   on(name, take) {
-    this.events?.addEventListener(name, (event) => {
+    const events = this.events;
+    events?.addEventListener(name, (event) => {
       take(JSON.parse(event.data));
-      this.alive();
+      if (this.events === events) {
+        this.alive();
+      }
     });
   }
 
@@ -125,6 +147,12 @@ export class Connection {
     if (this.swarm.takeRun(answer)) {
       this.open();
     }
+  }
+
+  /** Lines that were missed are no longer kept: what is there is read anew. */
+  tookGap() {
+    this.swarm.forgetLog();
+    this.open();
   }
 
   /** @param {import("./answers.js").PeersAnswer} answer */
@@ -136,10 +164,17 @@ export class Connection {
     }
   }
 
-  /** Something came in: the picture is fresh. */
+  /** Something came in: the picture is fresh, once it is whole. */
   alive() {
+    this.watch();
+    if (!this.loaded) {
+      return;
+    }
     this.attempt = 0;
     this.swarm.takeLink({ state: "live", fresh: Date.now() / 1000, retryAt: null, problem: null });
+  }
+
+  watch() {
     window.clearTimeout(this.watchdog);
     this.watchdog = window.setTimeout(() => this.check(), QUIET_MS);
   }
@@ -154,8 +189,7 @@ export class Connection {
         return;
       }
       if (events?.readyState !== EventSource.OPEN) {
-        this.open();
-        return;
+        throw new ApiError(BROKEN);
       }
       this.tookRun(answer);
       this.alive();
@@ -176,6 +210,9 @@ export class Connection {
     this.attempt += 1;
     const jittered = pause * (0.8 + 0.4 * Math.random());
     this.timer = window.setTimeout(() => this.open(), jittered);
+    if (error.problem === BROKEN && this.attempt === 1) {
+      return; // a stream also ends when the daemon enters a run: no reason to alarm anyone
+    }
     this.swarm.takeLink({
       state: "stale",
       retryAt: (Date.now() + jittered) / 1000,

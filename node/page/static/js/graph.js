@@ -2,7 +2,7 @@
 
 import { byId, el, replace, setProperty, setText, svg } from "./element.js";
 import { layoutOf } from "./layout.js";
-import { plural, rate } from "./words.js";
+import { plural, size } from "./words.js";
 
 /** @typedef {import("./swarm.js").Swarm} Swarm */
 /** @typedef {import("./answers.js").Peer} Peer */
@@ -48,7 +48,7 @@ export class SwarmGraph {
     const self = peers.find((peer) => peer.self);
     const from = self && layout.places.get(self.peer);
     const wires = from
-      ? peers.filter((peer) => !peer.self).map((peer) => wire(peer, from, layout, peers.length))
+      ? peers.filter((peer) => !peer.self).map((peer) => wire(peer, from, layout))
       : [];
     return svg(
       "svg",
@@ -67,6 +67,7 @@ export class SwarmGraph {
     const { x, y } = layout.places.get(peer.peer) ?? { x: 0, y: 0 };
     const r = layout.radius;
     const chosen = this.swarm.selected === peer.peer;
+    const inRing = layout.ringed.has(peer.peer);
     const crowded = layout.places.size > MAX_LABELLED;
     const group = svg(
       "g",
@@ -77,7 +78,7 @@ export class SwarmGraph {
       svg("circle", { class: `body${peer.phase === "training" ? " trains" : ""}`, r }),
       svg("text", { class: "glyph", y: 4 }, peer.self ? "●" : GLYPHS[peer.state]),
       svg("text", { y: r + 13 }, peer.name),
-      !crowded && svg("text", { class: "under", y: r + 25 }, underOf(peer)),
+      !crowded && !inRing && svg("text", { class: "under", y: r + 25 }, underOf(peer)),
     );
     group.addEventListener("click", () => this.open(peer.peer));
     return group;
@@ -98,29 +99,20 @@ export class SwarmGraph {
 }
 
 /**
+ * The more bytes a link carries, the wider it is.
  * @param {Peer} peer
  * @param {Place} from
  * @param {Layout} layout
- * @param {number} numPeers
  */
-function wire(peer, from, layout, numPeers) {
+function wire(peer, from, layout) {
   const to = layout.places.get(peer.peer) ?? from;
   const down = peer.state === "dead" || peer.state === "left";
   const traffic = (peer.up_bytes_per_s ?? 0) + (peer.down_bytes_per_s ?? 0);
-  const line = svg("path", {
+  return svg("path", {
     class: `wire ${down ? "down" : peer.link}`,
     d: `M${from.x} ${from.y}L${to.x} ${to.y}`,
     "stroke-width": (1.25 + Math.min(3, Math.log10(1 + traffic / 1000))).toFixed(2),
   });
-  if (numPeers > MAX_LABELLED || down || traffic === 0) {
-    return line;
-  }
-  const words = svg(
-    "text",
-    { class: "wire-words", x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 + 3 },
-    `↑${rate(peer.up_bytes_per_s)} ↓${rate(peer.down_bytes_per_s)}`,
-  );
-  return svg("g", {}, line, words);
 }
 
 /** @param {Place[]} corners */
@@ -134,7 +126,11 @@ function underOf(peer) {
   if (peer.self) {
     return "this peer";
   }
-  return peer.state === "alive" ? (peer.phase ?? "") : peer.state;
+  if (peer.state !== "alive") {
+    return peer.state;
+  }
+  const [up, down] = [peer.up_bytes_per_s, peer.down_bytes_per_s];
+  return up === null && down === null ? (peer.phase ?? "") : `↑${size(up)} ↓${size(down)}`;
 }
 
 /** @param {Peer} peer */
@@ -174,5 +170,6 @@ function paintLegend() {
     el("li", {}, "? suspect"),
     el("li", {}, "× dead"),
     el("li", {}, "+ joining"),
+    el("li", {}, "↑ ↓ per second, to and from it"),
   );
 }

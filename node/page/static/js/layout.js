@@ -9,6 +9,7 @@
  * @typedef {object} Layout
  * @property {Map<string, Place>} places by peer id
  * @property {Place[][]} rings corners of each ring, in the order of its stages
+ * @property {Set<string>} ringed peers that stand in a ring
  * @property {number} radius of a peer's circle
  */
 
@@ -38,12 +39,14 @@ export function layoutOf(peers, replicas, width, height) {
   };
   const radius = peers.length > VERY_CROWDED ? 8 : peers.length > CROWDED ? 10 : 13;
   /** @type {Layout} */
-  const layout = { places: new Map(), rings: [], radius };
+  const layout = { places: new Map(), rings: [], ringed: new Set(), radius };
   standTogether(layout, middle, centre);
+  const room = groups.reduce((sum, group) => sum + widthOf(group), 0);
+  let taken = 0;
   groups.forEach((group, number) => {
-    const angle = -Math.PI / 2 + (2 * Math.PI * (number + 0.5)) / groups.length;
-    // Every other one a little further in, where they would touch otherwise.
-    const share = groups.length > CROWDED && number % 2 ? 0.7 : 1;
+    const angle = -Math.PI / 2 + (2 * Math.PI * (taken + widthOf(group) / 2)) / room;
+    taken += widthOf(group);
+    const share = shareOf(group, number, groups.length);
     standTogether(layout, group, {
       x: centre.x + Math.cos(angle) * reach.x * share,
       y: centre.y + Math.sin(angle) * reach.y * share,
@@ -62,14 +65,37 @@ function standTogether(layout, group, at) {
     group.forEach((peer) => layout.places.set(peer.peer, at));
     return;
   }
-  const reach = layout.radius * (1.6 + group.length * 0.35);
+  const reach = layout.radius * (1.5 + group.length * 0.6);
   const corners = group.map((peer, number) => {
     const angle = -Math.PI / 2 + (2 * Math.PI * number) / group.length;
     const place = { x: at.x + Math.cos(angle) * reach, y: at.y + Math.sin(angle) * reach };
     layout.places.set(peer.peer, place);
+    layout.ringed.add(peer.peer);
     return place;
   });
   layout.rings.push(corners);
+}
+
+/**
+ * Return how much room a group takes on the circle.
+ * @param {Peer[]} group
+ */
+function widthOf(group) {
+  return group.length < 2 ? 1 : 1 + group.length * 0.35;
+}
+
+/**
+ * Return how far out a group stands: a ring needs room around it, and where single peers would
+ * touch, every other one stands a little further in.
+ * @param {Peer[]} group
+ * @param {number} number
+ * @param {number} numGroups
+ */
+function shareOf(group, number, numGroups) {
+  if (group.length > 1) {
+    return 0.78;
+  }
+  return numGroups > CROWDED && number % 2 ? 0.7 : 1;
 }
 
 /**

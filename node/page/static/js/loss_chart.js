@@ -186,7 +186,7 @@ export class LossChart {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
       scales: { x: { time: false }, y: { range: rangeOf } },
       axes: [
-        axisOf((values) => this.ticks(values)),
+        axisOf((values) => this.ticks(values), 32),
         axisOf((values) => values.map((value) => value.toFixed(2)), 46),
       ],
       bands: many ? [{ series: [1, 2], fill: transparent(colour("--compute"), 0.16) }] : [],
@@ -305,12 +305,12 @@ export class LossChart {
 
 /**
  * Leave a little room, so that the curve does not touch the frame.
- * @param {uPlot} plot
+ * @param {uPlot} _plot
  * @param {number | null} low
  * @param {number | null} high
  * @returns {[number, number]}
  */
-function rangeOf(plot, low, high) {
+function rangeOf(_plot, low, high) {
   if (low === null || high === null) {
     return [0, 1];
   }
@@ -320,7 +320,7 @@ function rangeOf(plot, low, high) {
 
 /**
  * @param {(values: number[]) => string[]} words
- * @param {number} [size]
+ * @param {number} size pixels across the axis
  * @returns {uPlot.Axis}
  */
 function axisOf(words, size) {
@@ -330,7 +330,7 @@ function axisOf(words, size) {
     size,
     grid: { stroke: colour("--grid"), width: 1 },
     ticks: { stroke: colour("--line"), width: 1, size: 4 },
-    values: (plot, values) => words(values),
+    values: (_plot, values) => words(values),
   };
 }
 

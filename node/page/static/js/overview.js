@@ -19,6 +19,7 @@ const PHASES = {
   collecting: "Announced; collecting contributions and the commit",
   fetching: "Fetching payloads",
   applying: "Applying the outer update",
+  paused: "Paused by its user: trains nothing, but follows and serves",
   done: "All rounds are trained",
 };
 

@@ -1,6 +1,6 @@
 /** The columns of the peers' table: what each shows and by what it is sorted. Pure. */
 
-import { NOTHING, ago, count, hostOf, loss, plural, rate, shardWords } from "./words.js";
+import { NOTHING, ago, count, hostOf, loss, rate, shardWords } from "./words.js";
 
 /** @typedef {import("./answers.js").Peer} Peer */
 
@@ -78,12 +78,6 @@ export const COLUMNS = [
     (peer) => peer.reputation,
   ),
   number(
-    "refused",
-    "Refused",
-    (peer) => count(peer.refused),
-    (peer) => peer.refused,
-  ),
-  number(
     "seen",
     "Last seen",
     (peer) => (peer.self ? NOTHING : ago(peer.last_seen_s)),
@@ -158,8 +152,7 @@ function phaseWords(peer) {
 
 /** @param {Peer} peer */
 function roundWords(peer) {
-  const behind =
-    peer.behind !== null && peer.behind > 0 ? ` (${plural(peer.behind, "round")} behind)` : "";
+  const behind = peer.behind !== null && peer.behind > 0 ? ` (−${count(peer.behind)})` : "";
   return `${count(peer.head_round)}${behind}`;
 }
 

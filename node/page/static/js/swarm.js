@@ -140,6 +140,12 @@ export class Swarm {
     this.tell("selection");
   }
 
+  /** Drop the lines of the log. */
+  forgetLog() {
+    this.log.clear();
+    this.tell("log");
+  }
+
   /** Drop what belongs to one run. */
   forget() {
     this.peers = [];

@@ -34,11 +34,9 @@ function paint(bytes) {
     ...Object.values(bytes.received),
     1,
   );
-  const words =
-    bytes.ratio === null
-      ? "of this peer since its start"
-      : `pseudo-gradients sent: ${count(bytes.ratio)} times less than dense`;
-  setText(byId("traffic-words"), words);
+  const known = bytes.ratio !== null;
+  setText(byId("traffic-ratio"), known ? `${count(bytes.ratio)}×` : "–");
+  setText(byId("traffic-words"), known ? "less than a dense exchange" : "nothing sent yet");
   const heads = ["Kind", "Sent", "Received"].map((name, n) =>
     el("th", { scope: "col", class: n ? "number" : null }, name),
   );

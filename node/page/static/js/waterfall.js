@@ -7,6 +7,8 @@ import { count, duration } from "./words.js";
 /** @typedef {import("./answers.js").Round} Round */
 
 const SHOWN = 10;
+const MAX_MARKS = 24;
+/** More announcements than this are drawn thinner. */
 /** @type {Record<string, string>} what a phase of the round is spent on */
 const KINDS = {
   training: "compute",
@@ -64,9 +66,7 @@ function paint(swarm, open) {
     el("thead", {}, head),
     el("tbody", {}, ...rounds.map((round) => row(round, longest, swarm, open))),
   );
-  if (focused) {
-    byId("waterfall-table").querySelector(`[data-round="${focused}"]`)?.focus();
-  }
+  buttonOf(focused)?.focus();
   byId("waterfall-table").hidden = rounds.length === 0;
 }
 
@@ -126,7 +126,8 @@ function lane(round, longest, swarm) {
       setProperty(mark, "--from", ((100 * (part.announced_s ?? 0)) / longest).toFixed(3));
       return mark;
     });
-  return el("span", { class: "lane", "aria-hidden": "true" }, ...bars, ...marks);
+  const crowded = marks.length > MAX_MARKS ? " crowded" : "";
+  return el("span", { class: `lane${crowded}`, "aria-hidden": "true" }, ...bars, ...marks);
 }
 
 /**
@@ -168,11 +169,18 @@ function waitedWords(round, swarm) {
   return parts.join("; ") || "nobody";
 }
 
+/** The round whose button has the focus, which painting must not take away. */
 function focusedRound() {
   const focused = document.activeElement;
   return focused instanceof HTMLElement && focused.closest("#waterfall-table")
     ? focused.dataset.round
     : undefined;
+}
+
+/** @param {string | undefined} round */
+function buttonOf(round) {
+  const buttons = byId("waterfall-table").querySelectorAll("button");
+  return [...buttons].find((button) => button.dataset.round === round);
 }
 
 function paintLegend() {
