@@ -30,6 +30,8 @@ _PASSES = 2
 
 OnBad = Callable[[PeerId, str], None]
 """Told which peer broke the rules, and the reason."""
+OnReceived = Callable[[PeerId, int], None]
+"""Told how many bytes of a blob came from a peer, good or bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,12 @@ class Fetcher:
         run_id: RunId,
         on_bad: OnBad = lambda peer, reason: None,
         stall_seconds: float = STALL_SECONDS,
+        on_received: OnReceived = lambda peer, num_bytes: None,
     ) -> None:
         """Fetch for ``run_id``; a holder that sends nothing for ``stall_seconds`` is left."""
         self._client, self._store, self._run_id = client, store, run_id
         self._on_bad, self._stall_seconds = on_bad, stall_seconds
+        self._on_received = on_received
         self._locks: dict[Address, _Lock] = {}
         self.received_bytes = 0
         """Blob bytes that arrived, good or bad."""
@@ -209,6 +213,7 @@ class Fetcher:
             raise PeerUnavailable("SK-NET-003", detail) from None
         if not isinstance(chunk, pb.BlobChunk):  # grpc.aio.EOF
             raise PeerUnavailable("SK-NET-003", f"{holder} stopped in the middle")
+        self._on_received(holder, len(chunk.data))
         return chunk
 
     def _blame(self, holder: PeerId, error: ProtocolError) -> None:

@@ -80,6 +80,8 @@ class RunContext:
         """Count and log what was not accepted from a peer."""
         known = reason in self.facts.refused or len(self.facts.refused) < MAX_REASONS
         self.facts.refused[reason if known else OTHER_REASON] += 1
+        if peer in self.state.rounds.members:
+            self.facts.traffic[peer].refused += 1
         if reason != QUOTA:  # dropped by the thousand: counted, not written down
             self.journal.write("refused", peer=peer, reason=reason, detail=detail)
         if self.bad_messages.charge(peer, reason, time.monotonic()):

@@ -1,6 +1,6 @@
 """Measurements of a run for status, metrics and the log; nothing here decides anything."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +17,23 @@ class Seen:
     heartbeat: Heartbeat
     at: float
     """Monotonic seconds."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What was exchanged with one peer."""
+
+    sent: int = 0
+    """Bytes of blobs and messages."""
+    received: int = 0
+    round_trip_s: float | None = None
+    """Average over its newest answers to heartbeats."""
+    refused: int = 0
+    """What was not accepted from it."""
+
+
+_SMOOTHING = 0.2
+"""Weight of the newest round trip in the average."""
 
 
 @dataclass(slots=True)
@@ -40,8 +57,12 @@ class Facts:
     received_bytes: Counter[str] = field(default_factory=Counter)
     dense_bytes: int = 0
     """What the payloads handed out would have been as dense fp32."""
+    failed_downloads: int = 0
+    """Contributions of which a payload could not be had."""
     refused: Counter[str] = field(default_factory=Counter)
     """By reason."""
+    traffic: defaultdict[PeerId, Traffic] = field(default_factory=lambda: defaultdict(Traffic))
+    """By peer; only of members, so that strangers cannot fill it."""
     seen: dict[PeerId, Seen] = field(default_factory=dict)
     shard_params: dict[str, int] = field(default_factory=dict)
     """Parameters by shard name."""
@@ -56,7 +77,19 @@ class Facts:
         self.val_loss_start = self.val_loss_start or loss
         self.val_loss, self.validated_round = loss, round_number
 
-    def sent_to(self, blob: tuple[ShardPayload, bool] | None) -> Callable[[int], None]:
+    def received_from(self, peer: PeerId, num_bytes: int) -> None:
+        """Take in that a part of a blob came from a peer."""
+        self.traffic[peer].received += num_bytes
+
+    def answered(self, peer: PeerId, took_s: float) -> None:
+        """Take in how long a peer took to answer a heartbeat."""
+        traffic = self.traffic[peer]
+        before = took_s if traffic.round_trip_s is None else traffic.round_trip_s
+        traffic.round_trip_s = before + _SMOOTHING * (took_s - before)
+
+    def sent_to(
+        self, peer: PeerId, blob: tuple[ShardPayload, bool] | None
+    ) -> Callable[[int], None]:
         """Return what to tell how many bytes of a blob were handed to another peer."""
         kind = "payload" if blob and not blob[1] else "state"
         # A share of the payload's bytes stands for the same share of its dense fp32 form.
@@ -65,6 +98,7 @@ class Facts:
 
         def sent(num_bytes: int) -> None:
             self.sent_bytes[kind] += num_bytes
+            self.traffic[peer].sent += num_bytes
             self.dense_bytes += round(num_bytes * ratio)
 
         return sent

@@ -23,15 +23,18 @@ class Payloads:
         """Return why a contribution's payloads could not be fetched; empty if they are here."""
         others = tuple(peer for peer in dict.fromkeys(holders) if peer != self._context.me)
         wanted = [Wanted(shard, others, self._limits[shard.shard]) for shard in shards]
+        missing = sum(s.size for s in shards if self._context.blobs.size(s.address) is None)
         try:
             await self._fetcher.fetch_all(wanted)
         except PeerUnavailable:
+            self._context.facts.failed_downloads += 1
             return UNAVAILABLE
         except ProtocolError as error:
             return error.reason
         except StateError as error:
             self._disk.failed(error)
             return UNAVAILABLE
+        self._context.facts.received_bytes["payload"] += missing
         self.offer(shards, is_state=False)
         return ""
 

@@ -26,6 +26,7 @@ from skerry.protocol.messages import (
     PROTOCOL_VERSION,
     Envelope,
     Heartbeat,
+    Kind,
     MemberRecord,
     ShardPayload,
     Signed,
@@ -139,6 +140,7 @@ class Peers:
         """Send one signed message; what goes wrong becomes an event."""
         message = envelope_to_pb(envelope)
         stub = self._context.client.stub(peer, CONTROL_PROTOCOL)
+        began = time.monotonic()
         try:
             with translate(peer):
                 reply: pb.DeliverReply = await stub.Deliver(message, timeout=deadline_s)
@@ -150,6 +152,9 @@ class Peers:
             _LOG.info("%s does not take our %s: %s", short(peer), envelope.kind.name, error)
             return
         self._context.facts.sent_bytes["control"] += message.ByteSize()
+        self._context.facts.traffic[peer].sent += message.ByteSize()
+        if envelope.kind is Kind.HEARTBEAT:
+            self._context.facts.answered(peer, time.monotonic() - began)
         if reply.refused == NOT_ADMITTED:
             self.forget_greeting(peer)
         elif reply.refused:

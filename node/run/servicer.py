@@ -76,6 +76,7 @@ class RunServicer(PeerServicer):
         try:
             self._check_known(context)
             context.facts.received_bytes["control"] += request.ByteSize()
+            context.facts.traffic[self._peer].received += request.ByteSize()
             self._take(context, open_envelope(envelope_from_pb(request)))
         except ProtocolError as error:
             context.refuse(self._peer, error.reason, error.detail)
@@ -101,8 +102,9 @@ class RunServicer(PeerServicer):
         """Give a blob's bytes from an offset on, in chunks."""
         context = await self._member_context(request.run_id, grpc)
         blob = context.served.get(Address(request.address.hex()))
+        sent = context.facts.sent_to(self._peer, blob)
         try:
-            async for chunk in blob_chunks(context.blobs, request, context.facts.sent_to(blob)):
+            async for chunk in blob_chunks(context.blobs, request, sent):
                 yield chunk
         except SkerryError as error:
             await self._refuse(error, grpc)

@@ -14,17 +14,17 @@ from skerry.node.net.fetch import Fetcher
 from skerry.node.run.compute import ComputeProcess
 from skerry.node.run.context import RunContext
 from skerry.node.run.effects import Effects
+from skerry.node.run.notable import Notables
 from skerry.node.run.peers import Peers
 from skerry.node.run.record import Recorder
 from skerry.node.run.state import Network, NodeEvent, apply, next_deadline
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, SkerryError
-from skerry.protocol.ids import PeerId, short
+from skerry.protocol.ids import PeerId
 from skerry.protocol.layout import layout_of
 from skerry.protocol.messages import SignedMember
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
-from skerry.protocol.rounds.state import Phase
 
 _LOG = logging.getLogger(__name__)
 _MIN_TICK_SECONDS = 0.02
@@ -50,7 +50,13 @@ class Session:
         self._discovery = discovery
         self.peers = Peers(context)
         self._launch, self._compute_log, self._recorder = launch, compute_log, recorder
-        self._fetcher = Fetcher(context.client, context.blobs, context.run_id, self._on_bad)
+        self._fetcher = Fetcher(
+            context.client,
+            context.blobs,
+            context.run_id,
+            self._on_bad,
+            on_received=context.facts.received_from,
+        )
         self._first: tuple[ComputeProcess, cp.Hello] | None = None
         self._known: tuple[SignedMember, ...] = ()
         self._process: ComputeProcess | None = None
@@ -130,12 +136,13 @@ class Session:
         """Take events one by one, decide, act: the loop of the node."""
         clock = asyncio.get_running_loop().time
         context = self.context
+        notables = Notables(context.state, context.facts)
         while True:
             event, counted = await self._next_event(clock)
             now = clock()
-            before = context.state.rounds.phase
             actions = self._apply(event, now)
-            self._log_phase(before)
+            for name, details in notables.after(event, actions):
+                context.journal.write(name, **details)
             for action in actions:
                 effects.execute(action)
             if counted:
@@ -162,14 +169,6 @@ class Session:
                 return await self.context.events.get(), True
         except TimeoutError:
             return ev.Tick(), False
-
-    def _log_phase(self, before: Phase) -> None:
-        rounds = self.context.state.rounds
-        if rounds.phase is not before:
-            leader = short(rounds.leader) if rounds.leader else ""
-            self.context.journal.write(
-                "phase", phase=str(rounds.phase), round=rounds.round, leader=leader
-            )
 
     def _restore(self) -> tuple[ev.Restored, tuple[SignedMember, ...]]:
         """Read what was kept of the run; a long chain takes a while, so not on the event loop."""

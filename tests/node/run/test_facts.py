@@ -4,7 +4,10 @@ import pytest
 
 from skerry.node.run.facts import Facts
 from skerry.protocol.compute import Progress
+from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import ShardPayload
+
+PEER = PeerId("12D3KooWpeer")
 
 
 def test_progress_is_the_newest_step() -> None:
@@ -24,7 +27,7 @@ def test_first_validation_loss_is_kept_beside_the_newest() -> None:
 class TestSentBytes:
     def test_payload_counts_with_what_it_would_have_been_dense(self) -> None:
         facts = Facts(shard_params={"embed": 1000})
-        sent = facts.sent_to((ShardPayload("embed", "a" * 64, 200), False))
+        sent = facts.sent_to(PEER, (ShardPayload("embed", "a" * 64, 200), False))
         sent(150)
         sent(50)
         assert facts.sent_bytes == {"payload": 200}
@@ -32,17 +35,34 @@ class TestSentBytes:
 
     def test_half_a_payload_is_half_of_its_dense_form(self) -> None:
         facts = Facts(shard_params={"embed": 1000})
-        facts.sent_to((ShardPayload("embed", "a" * 64, 200), False))(100)
+        facts.sent_to(PEER, (ShardPayload("embed", "a" * 64, 200), False))(100)
         assert facts.dense_bytes == pytest.approx(2000)
 
     @pytest.mark.parametrize("blob", [(ShardPayload("embed", "a" * 64, 4000), True), None])
     def test_parameters_and_unknown_blobs_are_states(self, blob) -> None:
         facts = Facts(shard_params={"embed": 1000})
-        facts.sent_to(blob)(300)
+        facts.sent_to(PEER, blob)(300)
         assert facts.sent_bytes == {"state": 300}
         assert facts.dense_bytes == 0
 
     def test_empty_and_unknown_payloads_do_no_harm(self) -> None:
         facts = Facts()
-        facts.sent_to((ShardPayload("nothing", "a" * 64, 0), False))(0)
+        facts.sent_to(PEER, (ShardPayload("nothing", "a" * 64, 0), False))(0)
         assert facts.dense_bytes == 0
+
+
+class TestTraffic:
+    def test_bytes_and_refusals_are_kept_by_peer(self) -> None:
+        facts = Facts()
+        facts.sent_to(PEER, None)(300)
+        facts.received_from(PEER, 40)
+        facts.received_from(PEER, 2)
+        traffic = facts.traffic[PEER]
+        assert (traffic.sent, traffic.received, traffic.refused) == (300, 42, 0)
+
+    def test_round_trip_begins_with_the_first_answer_and_follows_the_newest_slowly(self) -> None:
+        facts = Facts()
+        facts.answered(PEER, 0.1)
+        assert facts.traffic[PEER].round_trip_s == pytest.approx(0.1)
+        facts.answered(PEER, 0.2)
+        assert facts.traffic[PEER].round_trip_s == pytest.approx(0.12)
