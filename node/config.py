@@ -81,6 +81,45 @@ class HeartbeatSection(Section):
     """Time between two heartbeats; written "500ms" or "2s"."""
 
 
+class SinksSection(Section):
+    """Where a run's figures go besides the event log; needs the extra of the same name."""
+
+    tensorboard: bool = False
+    """TensorBoard event files in the run's folder."""
+    wandb: bool = False
+    """Weights & Biases, which reads its own WANDB_* variables."""
+    wandb_project: Annotated[str, Field(min_length=1, max_length=128)] = "skerry"
+
+
+class PageSection(Section):
+    """The status page."""
+
+    enabled: bool = True
+    """Whether this daemon serves one."""
+    host: str = "127.0.0.1"
+    """IP address to serve it on; one that others can reach needs the page token."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    """TCP port, or the next free one; 0 lets the system choose."""
+    require_token: bool = False
+    """Ask for the page token even to read, for machines that several people use."""
+    names: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
+    """Further host names under which the page is asked for, such as a proxy's."""
+
+    @field_validator("host")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        ip_address(value)  # raises ValueError, which pydantic reports
+        return value
+
+    @field_validator("names")
+    @classmethod
+    def _are_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not name or any(c in name for c in "/:@* "):
+                raise ValueError(f"{name!r} is not a host name such as skerry.example.org")
+        return tuple(name.lower() for name in value)
+
+
 class NodeConfig(BaseSettings):
     """All settings of one daemon; ``load_config`` builds it."""
 
@@ -92,6 +131,8 @@ class NodeConfig(BaseSettings):
     compute: ComputeSection = ComputeSection()
     log: LogSection = LogSection()
     heartbeat: HeartbeatSection = HeartbeatSection()
+    sinks: SinksSection = SinksSection()
+    page: PageSection = PageSection()
 
     @classmethod
     def settings_customise_sources(

@@ -40,6 +40,7 @@ from skerry.node.run.servicer import RunServicer
 from skerry.node.run.session import Session
 from skerry.node.service.notify import Notifier
 from skerry.proto import control_pb2 as pb
+from skerry.node.sinks.process import keep_sinks
 from skerry.proto.peer_pb2_grpc import PeerServicer
 from skerry.protocol.errors import ConfigError, DaemonError, SkerryError
 from skerry.protocol.ids import PeerId, RunId, is_hash
@@ -289,6 +290,7 @@ def _take_signals(node: Node, notifier: Notifier) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, node.stop)
     # On a terminal it says that the terminal was closed.
+        tasks.start(keep_sinks(home, config.sinks, node.journal), "sinks")
     on_terminal = sys.stdin is not None and sys.stdin.isatty()
     loop.add_signal_handler(signal.SIGHUP, node.stop if on_terminal else reload)
 

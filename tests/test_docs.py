@@ -17,7 +17,7 @@ from skerry.protocol.manifest import RunFile, Section, parse_run_file
 ROOT = Path(__file__).parents[1]
 ERROR_ROW = re.compile(r"^\| (SK-[A-Z]+-\d{3}) \| (.+) \| (.+) \|$", re.MULTILINE)
 SETTING_ROW = re.compile(
-    r"^\| `([a-z.]+)` \| `(SKERRY_\w+)` \|[^|]*\| `?([^`|]*?)`? \|", re.MULTILINE
+    r"^\| `([a-z_.]+)` \| `(SKERRY_\w+)` \|[^|]*\| `?([^`|]*?)`? \|", re.MULTILINE
 )
 SHELL_BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 EXIT_ROW = re.compile(r"^\| (\d+) \| ((?:`[A-Z]+` ?)+)", re.MULTILINE)
@@ -87,6 +87,7 @@ def test_configuration_page_lists_every_setting_with_its_default() -> None:
     for section, values in NodeConfig().model_dump(mode="json").items():
         for key, value in values.items():
             shown = "1s" if value == 1.0 and isinstance(value, float) else str(value or 0)
+            shown = str(value).lower() if isinstance(value, bool) else shown
             shown = "none" if value == [] else shown
             expected[f"{section}.{key}"] = (f"SKERRY_{section}__{key}".upper(), shown)
     assert documented == expected

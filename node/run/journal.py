@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Journal:
         """Return the newest lines, oldest first."""
         return list(self._recent)[-count:] if count else []
 
-    async def follow(self, last: int = 0) -> AsyncIterator[str]:
+    async def follow(self, last: int = 0) -> AsyncGenerator[str, None]:
         """Yield the newest lines, then those to come; none is missed in between."""
         queue: asyncio.Queue[str] = asyncio.Queue(_QUEUE_LINES)
         recent = self.last(last)
