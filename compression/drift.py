@@ -26,12 +26,19 @@ class Drift:
 
 
 def fold(feedback_N: Tensor, drift: Drift) -> None:
-    """Take one round's drift up into ``feedback_N`` [N] f32, in place.
-
-    Each of the three operations is rounded to fp32 on its own, so that the bits are those of an
-    encoder that does the same in its pass over the tiles.
-    """
-    decay = torch.tensor(drift.decay, dtype=torch.float32, device=feedback_N.device)
+    """Take one round's drift up into ``feedback_N`` [N] f32, in place."""
     for first in range(0, feedback_N.numel(), _SLICE_ENTRIES):
         piece = slice(first, first + _SLICE_ENTRIES)
-        feedback_N[piece].mul_(decay).add_(drift.start[piece] - drift.local[piece])
+        feedback_N[piece] = folded(feedback_N, drift, piece)
+
+
+def folded(feedback_N: Tensor, drift: Drift | None, place: slice | Tensor) -> Tensor:
+    """Return what some entries become, of the shape of ``place`` (a slice or flat indices).
+
+    Each of the three operations is rounded to fp32 on its own, so that the bits are those of the
+    compiled kernel that does the same in its pass over the tiles.
+    """
+    if drift is None:
+        return feedback_N[place]
+    decay = torch.tensor(drift.decay, dtype=torch.float32, device=feedback_N.device)
+    return feedback_N[place] * decay + (drift.start[place] - drift.local[place])

@@ -10,13 +10,13 @@ The grid must be the same fp32 bits on every platform. Hence no power function, 
 depends on the library: the values are 8 literals times exact powers of two, and the borders
 between codes need a square root only, which IEEE 754 rounds correctly.
 
-Shape suffixes: T tiles, K kept entries of a tile.
+Shape suffixes: T tiles, K entries of a tile, padded with zeros.
 """
 
 from math import ldexp, sqrt
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 NUM_CODES = 256
 _STEPS_PER_OCTAVE = 8
@@ -45,25 +45,26 @@ def _borders() -> list[float]:
     return [sqrt(low * high) for low, high in zip([below, *grid], grid, strict=False)]
 
 
-SCALES = torch.tensor([0.0, *_grid()], dtype=torch.float32)
+SCALES = np.array([0.0, *_grid()], dtype=np.float32)
 """[256] f32: the scale of each code."""
-_BORDERS = torch.tensor(_borders(), dtype=torch.float64)
+_BORDERS = np.array(_borders(), dtype=np.float64)
 
 
-def scale_codes(magnitudes_TK: Tensor) -> Tensor:
-    """Return the codes [T] u8 nearest (in ratio) to each tile's mean magnitude."""
-    mean_T = _row_sums(magnitudes_TK.double()) / magnitudes_TK.shape[1]
-    return torch.bucketize(mean_T, _BORDERS, right=True).to(torch.uint8)
+def scale_codes(means_T: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Return the codes [T] nearest (in ratio) to mean magnitudes."""
+    return np.searchsorted(_BORDERS, means_T, side="right").astype(np.uint8)
 
 
-def _row_sums(rows_TK: Tensor) -> Tensor:
+def row_sums(rows_TK: NDArray[np.float64]) -> NDArray[np.float64]:
     """Add up each row by halving, so that the order of additions is the same everywhere.
 
-    ``Tensor.sum`` picks its order by vector width and thread count.
+    ``np.sum`` picks its order by vector width and memory layout. Zeros behind a row's entries
+    change nothing.
     """
-    width = 1 << (rows_TK.shape[1] - 1).bit_length()
-    rows_TK = torch.nn.functional.pad(rows_TK, (0, width - rows_TK.shape[1]))
+    width = 1 << max(0, rows_TK.shape[1] - 1).bit_length()
+    sums_TK = np.zeros((rows_TK.shape[0], width))
+    sums_TK[:, : rows_TK.shape[1]] = rows_TK
     while width > 1:
         width //= 2
-        rows_TK = rows_TK[:, :width] + rows_TK[:, width:]
-    return rows_TK.squeeze(1)
+        sums_TK = sums_TK[:, :width] + sums_TK[:, width:]
+    return sums_TK[:, 0]

@@ -5,14 +5,14 @@ The meeting point of compression/ and the blob store; used for our own contribut
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
-from skerry.compression.aggregate import WeightedPayload, aggregate_payloads
+from skerry.compression.aggregate import Divisor, WeightedPayload, aggregate
 from skerry.compression.drift import Drift
 from skerry.compression.errors import CompressionError
-from skerry.pipeline.codecs import shard_codecs
+from skerry.compression.pseudogradient import PseudoGradientCodec
+from skerry.pipeline.codecs import codec_options, shapes_of
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.layout import ShardSpec, layout_of
@@ -49,7 +49,7 @@ class Payloads:
     ) -> None:
         """Add ``factor`` times one shard's payload to ``into`` [numel] f32, in place.
 
-        Raises: as ``read`` and, if it is malformed, CompressionError; ``into`` is then untouched.
+        Raises: as ``_read`` and, if it is malformed, CompressionError; ``into`` is then untouched.
         """
         self._codecs[position].add(self._read(position, payload), into, factor)
 
@@ -57,7 +57,7 @@ class Payloads:
         self,
         position: int,
         payloads: Sequence[tuple[ShardPayload, int]],
-        divisor: Literal["contributors", "replicas"],
+        divisor: Divisor,
     ) -> torch.Tensor:
         """Return the mean [numel] f32 of one shard's payloads, given with their weights.
 
@@ -66,7 +66,7 @@ class Payloads:
         weighted = [
             WeightedPayload(self._read(position, payload), weight) for payload, weight in payloads
         ]
-        return aggregate_payloads(self._codecs[position], weighted, divisor)
+        return aggregate(self._codecs[position], weighted, divisor)
 
     def flaw(self, shards: tuple[ShardPayload, ...]) -> str:
         """Return why a contribution must not be applied, or "" if it is sound.
@@ -100,3 +100,11 @@ class Payloads:
         names = tuple(payload.shard for payload in shards)
         if names != tuple(spec.name for spec in self.layout):
             raise ProtocolError("shards", f"shards {names[:8]!r} are not those of the model")
+
+
+def shard_codecs(manifest: Manifest) -> tuple[PseudoGradientCodec, ...]:
+    """Return the codecs of all shards in layout order. Raises: ValueError on a shard too large."""
+    options = codec_options(manifest)
+    return tuple(
+        PseudoGradientCodec(shapes_of(spec), options) for spec in layout_of(manifest.model)
+    )

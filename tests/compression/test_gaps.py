@@ -1,52 +1,46 @@
-"""Gap bytes and their frame: round trips, the exact bound, every refusal."""
-
-import tracemalloc
+"""Gap bytes: round trips, the exact bound, every refusal."""
 
 import numpy as np
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.compression.errors import CompressionError
-from skerry.compression.gaps import (
-    Storage,
-    compress_gaps,
-    decode_gaps,
-    decompress_gaps,
-    encode_gaps,
-    max_gap_bytes,
-)
+from skerry.compression.gaps import decode_gaps, encode_gaps
+from skerry.compression.layout import max_gap_bytes
 
-POSITIONS = st.integers(1, 30).flatmap(
-    lambda keep: st.lists(
-        st.sets(st.integers(0, 4095), min_size=keep, max_size=keep).map(sorted),
-        min_size=1,
-        max_size=4,
-    )
-)
+TILES = st.lists(st.sets(st.integers(0, 4095), max_size=30).map(sorted), max_size=5)
 
 
-def reason(call, *args):
+def encoded(tiles, limit=10_000):
+    counts = np.array([len(tile) for tile in tiles], dtype=np.int64)
+    positions = np.array([place for tile in tiles for place in tile], dtype=np.uint16)
+    return counts, encode_gaps(counts, positions, limit)
+
+
+def decoded(data, counts, valid=4096):
+    return decode_gaps(np.array(data, np.uint8), np.array(counts, np.int64), valid).tolist()
+
+
+def reason(data, counts, valid=4096):
     with pytest.raises(CompressionError) as caught:
-        call(*args)
+        decoded(data, counts, valid)
     return caught.value.reason
 
 
-@given(POSITIONS)
-def test_gaps_round_trip_within_the_bound(rows):
-    positions = np.array(rows, dtype=np.int64)
-    data = encode_gaps(positions)
-    gaps = decode_gaps(data, positions.size).reshape(positions.shape)
-    assert np.array_equal(np.cumsum(gaps + 1, axis=1) - 1, positions)
-    assert data.size <= len(rows) * max_gap_bytes(4096, positions.shape[1])
+@given(TILES)
+def test_gaps_round_trip_within_the_bound(tiles):
+    limit = sum(max_gap_bytes(4096, len(tile)) for tile in tiles if tile)
+    counts, data = encoded(tiles, limit)
+    assert data.size <= limit
+    assert decoded(data, counts) == [place for tile in tiles for place in tile]
 
 
-@given(st.integers(1, 4096), st.data())
+@given(st.integers(1, 16384), st.data())
 def test_the_bound_is_reached(valid, data):
     keep = data.draw(st.integers(1, valid))
-    last = np.arange(valid - keep, valid, dtype=np.int64)
-    assert encode_gaps(last.reshape(1, keep)).size == max_gap_bytes(valid, keep)
+    limit = max_gap_bytes(valid, keep)
+    assert encoded([range(valid - keep, valid)], limit)[1].size == limit
 
 
 @pytest.mark.parametrize(
@@ -54,109 +48,33 @@ def test_the_bound_is_reached(valid, data):
     [(0, [0]), (254, [254]), (255, [255, 0]), (256, [255, 1]), (510, [255, 255, 0])],
 )
 def test_escape_borders(position, data):
-    assert encode_gaps(np.array([[position]])).tolist() == data
-    assert decode_gaps(np.array(data, np.uint8), 1).tolist() == [position]
+    assert encoded([[position]])[1].tolist() == data
+    assert decoded(data, [1]) == [position]
+
+
+def test_gaps_are_counted_anew_in_each_tile():
+    assert encoded([[3, 5], [], [0, 1]])[1].tolist() == [3, 1, 0, 0]
+    assert decoded([3, 1, 0, 0], [2, 0, 2]) == [3, 5, 0, 1]
 
 
 def test_no_gaps():
-    assert encode_gaps(np.zeros((0, 64), np.int64)).size == 0
-    assert decode_gaps(np.zeros(0, np.uint8), 0).size == 0
-    assert compress_gaps(b"") == (Storage.RAW, b"")
+    assert encoded([])[1].size == 0
+    assert decoded([], []) == decoded([], [0, 0]) == []
 
 
 @pytest.mark.parametrize(("data", "count"), [([1, 2], 1), ([1], 2), ([1, 255], 1), ([], 1)])
 def test_wrong_number_of_gaps_is_refused(data, count):
-    assert reason(decode_gaps, np.array(data, np.uint8), count) == "gap-count"
+    assert reason(data, [count]) == "gap-count"
 
 
-@given(st.binary(max_size=500))
-def test_frames_round_trip_and_never_grow(raw):
-    storage, stored = compress_gaps(raw)
-    assert len(stored) <= len(raw)
-    assert decompress_gaps(storage, stored, len(raw)) == raw
+def test_bytes_behind_the_last_gap_are_refused():
+    assert reason([1, 255], [1]) == reason([1, 0], [1]) == "gap-count"
 
 
-def test_both_storages_occur():
-    assert compress_gaps(bytes(1000))[0] == Storage.ZSTD
-    assert compress_gaps(bytes(range(256)))[0] == Storage.RAW
+@pytest.mark.parametrize(("data", "counts"), [([5], [1]), ([0, 4], [2]), ([0, 5], [1, 1])])
+def test_a_position_behind_the_tile_is_refused(data, counts):
+    assert reason(data, counts, valid=5) == "index-out-of-range"
 
 
-SKIPPABLE = bytes.fromhex("502a4d18") + (100).to_bytes(4, "little") + bytes(20)
-HUGE_WINDOW = bytes.fromhex("28b52ffd") + bytes([0x40, 0xA8]) + (900).to_bytes(2, "little")
-
-
-def streamed(raw):
-    """A frame that does not say how large its content is."""
-    packer = zstandard.ZstdCompressor(level=1, write_content_size=False).compressobj()
-    return packer.compress(raw) + packer.flush()
-
-
-@pytest.mark.parametrize(
-    ("stored", "raw_length", "name"),
-    [
-        (b"abc", 4, "wrong-length"),
-        (zstandard.compress(bytes(10)), 10, "wrong-length"),
-        (zstandard.compress(bytes(2000)), 1999, "bad-zstd"),
-        (zstandard.compress(bytes(2000)) + b"x", 2000, "bad-zstd"),
-        (zstandard.compress(bytes(1000)) * 2, 1000, "bad-zstd"),
-        (zstandard.compress(bytes(2000))[:-2], 2000, "bad-zstd"),
-        (streamed(bytes(2000)), 2000, "bad-zstd"),
-        (SKIPPABLE, 100, "bad-zstd"),
-        (HUGE_WINDOW, 1156, "bad-zstd"),
-        (b"no frame at all", 2000, "bad-zstd"),
-        (b"", 2000, "bad-zstd"),
-    ],
-)
-def test_bad_frames_are_refused(stored, raw_length, name):
-    storage = Storage.RAW if stored == b"abc" else Storage.ZSTD
-    assert reason(decompress_gaps, storage, stored, raw_length) == name
-
-
-def test_huge_window_is_refused_for_its_window():
-    with pytest.raises(CompressionError, match="window of"):
-        decompress_gaps(Storage.ZSTD, HUGE_WINDOW, 1156)
-
-
-def test_unknown_storage_is_refused():
-    assert reason(decompress_gaps, 2, b"ab", 2) == "bad-storage"
-
-
-BOMB_BYTES = 2**26
-ALLOWED_BYTES = 500_000
-
-
-def lying(frame):
-    """Let a frame of BOMB_BYTES announce ALLOWED_BYTES, and a window no larger."""
-    # Header byte 0x80: a window byte and 4 bytes of content size; 0xA0: the size only.
-    assert frame[4] == 0x80 and int.from_bytes(frame[6:10], "little") == BOMB_BYTES
-    return frame[:4] + b"\xa0" + ALLOWED_BYTES.to_bytes(4, "little") + frame[10:]
-
-
-def narrow():
-    """A bomb whose header gives no hint but its size: the window is the smallest there is."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=10)
-    return zstandard.ZstdCompressor(compression_params=parameters).compress(bytes(BOMB_BYTES))
-
-
-def wide():
-    return zstandard.ZstdCompressor(level=1).compress(bytes(BOMB_BYTES))
-
-
-BOMBS = {
-    "narrow": narrow,
-    "wide": wide,
-    "lying": lambda: lying(wide()),
-    "unknown-size": lambda: streamed(bytes(BOMB_BYTES)),
-}
-
-
-@pytest.mark.parametrize("kind", BOMBS)
-def test_bombs_cost_no_memory(kind):
-    bomb = BOMBS[kind]()
-    assert len(bomb) < ALLOWED_BYTES
-    tracemalloc.start()
-    try:
-        assert reason(decompress_gaps, Storage.ZSTD, bomb, ALLOWED_BYTES) == "bad-zstd"
-        assert tracemalloc.get_traced_memory()[1] < 2 * ALLOWED_BYTES
-    finally:
-        tracemalloc.stop()
+def test_a_long_run_of_escapes_is_refused_and_wraps_around_nothing():
+    assert reason([255] * 300 + [0], [1], valid=16384) == "index-out-of-range"

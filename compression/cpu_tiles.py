@@ -1,0 +1,318 @@
+"""Tile kernels for main memory, compiled by numba: one thread, one pass, one tile in the cache.
+
+Selection works on magnitudes as integers: the bits of an fp32 number without its sign ascend
+with it. The K-th largest is found by bisection over these integers, counting at each step how
+many entries reach the middle; the first guess comes from the tile before, so that one count over
+the tile is mostly enough and the rest of the search sees only some 2 K candidates.
+
+Importing this module compiles or loads the kernels (compiled.py).
+
+Shape suffixes: N entries of the shard, R rows of a span, T tiles, V existing entries of a tile,
+M kept entries, C candidates or contributions.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skerry.compression.compiled import compiled
+from skerry.compression.drift import Drift
+from skerry.compression.entries import Entries, Weights
+from skerry.compression.tiles import TileSpan
+
+_Floats = NDArray[np.float32]
+_Bits = NDArray[np.uint32]
+_Indices = NDArray[np.int64]
+_Positions = NDArray[np.uint16]
+
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+_INFINITY = 0x7F800000
+_GUESS_BELOW = 1 << 19
+"""How far below a tile's threshold the next one's is looked for: 1/16 of an octave's mantissas."""
+_NOTHING = np.zeros(0, np.float32)
+
+
+class CpuTiles:
+    """Kernels for tensors in main memory."""
+
+    def is_finite(self, feedback_N: Tensor, drift: Drift | None) -> bool:
+        """See kernels.py."""
+        return _is_finite(feedback_N.numpy(), *_arrays(drift))
+
+    def select(self, feedback_N: Tensor, drift: Drift | None, span: TileSpan) -> Entries:
+        """See kernels.py."""
+        rows = span.rows()
+        counts_T = np.empty(span.num_tiles, np.int64)
+        positions_M = np.empty(span.num_tiles * span.keep, np.uint16)
+        values_M = np.empty(positions_M.size, np.float32)
+        count = _select(
+            feedback_N.numpy(),
+            *_arrays(drift),
+            rows.begin_R,
+            rows.length_R,
+            rows.first_T,
+            span.valid,
+            span.keep,
+            counts_T,
+            positions_M,
+            values_M,
+        )
+        return Entries(counts_T, positions_M[:count], values_M[:count])
+
+    def add(self, into_N: Tensor, span: TileSpan, entries: Entries) -> None:
+        """See kernels.py."""
+        rows = span.rows()
+        _add(
+            into_N.numpy(),
+            rows.begin_R,
+            rows.length_R,
+            rows.first_T,
+            entries.counts_T,
+            entries.positions_M,
+            entries.values_M,
+        )
+
+    def mean(
+        self, into_N: Tensor, span: TileSpan, terms: Sequence[Entries], weights: Weights
+    ) -> None:
+        """See kernels.py."""
+        rows = span.rows()
+        sizes = [one.values_M.size for one in terms]
+        _mean(
+            into_N.numpy(),
+            rows.begin_R,
+            rows.length_R,
+            rows.first_T,
+            span.valid,
+            np.stack([one.counts_T for one in terms]),
+            np.cumsum([0, *sizes[:-1]]),
+            np.concatenate([one.positions_M for one in terms]),
+            np.concatenate([one.values_M for one in terms]),
+            np.array(weights.of_terms, np.float32),
+            np.float32(weights.divisor or 0.0),
+        )
+
+
+def _arrays(drift: Drift | None) -> tuple[_Floats, _Floats, np.float32]:
+    """Return start, local and decay; empty arrays for no drift."""
+    if drift is None:
+        return _NOTHING, _NOTHING, np.float32(1.0)
+    return drift.start.numpy(), drift.local.numpy(), np.float32(drift.decay)
+
+
+@compiled("boolean(float32[::1], float32[::1], float32[::1], float32)")
+def _is_finite(feedback_N: _Floats, start_N: _Floats, local_N: _Floats, decay: np.float32) -> bool:
+    strange = np.uint32(0)
+    if start_N.size == 0:
+        for i in range(feedback_N.size):
+            strange |= np.uint32(not abs(feedback_N[i]) < np.inf)
+    else:
+        for i in range(feedback_N.size):
+            folded = feedback_N[i] * decay + (start_N[i] - local_N[i])
+            strange |= np.uint32(not abs(folded) < np.inf)
+    return bool(strange == 0)
+
+
+@compiled(
+    "void(float32[::1], float32[::1], float32[::1], float32, int64[::1], int64[::1],"
+    " int64, int64, float32[::1])"
+)
+def _load_tile(
+    feedback_N: _Floats,
+    start_N: _Floats,
+    local_N: _Floats,
+    decay: np.float32,
+    begin_R: _Indices,
+    length_R: _Indices,
+    row: int,
+    row_stop: int,
+    tile_V: _Floats,
+) -> None:
+    """Copy the rows of one tile, after folding the drift into them. Slices: LLVM then vectorises"""
+    place = 0
+    for r in range(row, row_stop):
+        begin, end = begin_R[r], begin_R[r] + length_R[r]
+        row_e = feedback_N[begin:end]
+        row_out = tile_V[place : place + length_R[r]]
+        if start_N.size > 0:
+            row_start, row_local = start_N[begin:end], local_N[begin:end]
+            for i in range(row_e.size):
+                folded = row_e[i] * decay + (row_start[i] - row_local[i])
+                row_e[i] = folded
+                row_out[i] = folded
+        else:
+            for i in range(row_e.size):
+                row_out[i] = row_e[i]
+        place += length_R[r]
+
+
+@compiled("int64(uint32[::1], int64)")
+def _count(bits_V: _Bits, floor: int) -> int:
+    """Return how many entries reach ``floor``."""
+    limit = np.uint32(floor)
+    count = 0
+    for i in range(bits_V.size):
+        count += bits_V[i] >= limit
+    return count
+
+
+@compiled("int64(uint32[::1], int64, uint16[::1])")
+def _collect(bits_V: _Bits, floor: int, found_V: _Positions) -> int:
+    """Write the positions of the entries that reach ``floor``; without a branch. [V + 1]"""
+    limit = np.uint32(floor)
+    count = 0
+    for i in range(bits_V.size):
+        found_V[count] = i
+        count += bits_V[i] >= limit
+    return count
+
+
+@compiled("UniTuple(int64, 2)(uint32[::1], int64, int64, int64, int64, int64)")
+def _search(
+    bits_V: _Bits, keep: int, low: int, high: int, first: int, enough: int
+) -> tuple[int, int]:
+    """Narrow low (reached by ``keep`` entries) and high (not) until few enough reach low.
+
+    Tries ``first`` first. Stops when at most ``enough`` entries reach low, or when low is exactly
+    the magnitude of the K-th largest entry.
+    """
+    middle = first if low < first < high else (low + high) // 2
+    while high - low > 1:
+        count = _count(bits_V, middle)
+        if count >= keep:
+            low = middle
+            if count <= enough:
+                break
+        else:
+            high = middle
+        middle = (low + high) // 2
+    return low, high
+
+
+@compiled(
+    "int64(float32[::1], float32[::1], float32[::1], float32, int64[::1], int64[::1], int64[::1],"
+    " int64, int64, int64[::1], uint16[::1], float32[::1])"
+)
+def _select(
+    feedback_N: _Floats,
+    start_N: _Floats,
+    local_N: _Floats,
+    decay: np.float32,
+    begin_R: _Indices,
+    length_R: _Indices,
+    first_T: _Indices,
+    valid: int,
+    keep: int,
+    counts_T: _Indices,
+    positions_M: _Positions,
+    values_M: _Floats,
+) -> int:
+    """Select from each tile; return the number of entries written."""
+    tile_V = np.empty(valid, np.float32)
+    raw_V = tile_V.view(np.uint32)
+    bits_V = np.empty(valid, np.uint32)
+    found_V = np.empty(valid + 1, np.uint16)
+    bits_C = np.empty(valid, np.uint32)
+    guess = 0
+    written = 0
+    for tile in range(counts_T.size):
+        _load_tile(
+            feedback_N, start_N, local_N, decay, begin_R, length_R,
+            first_T[tile], first_T[tile + 1], tile_V,
+        )  # fmt: skip
+        for i in range(valid):
+            bits_V[i] = raw_V[i] & _MAGNITUDE
+        # 1, the smallest magnitude but zero: zeros are never selected.
+        low, high = 1, _INFINITY
+        wanted = min(keep, _count(bits_V, 1))
+        if wanted == keep:
+            low, high = _search(bits_V, keep, low, high, guess, 2 * keep)
+        candidates = _collect(bits_V, low, found_V)
+        for i in range(candidates):
+            bits_C[i] = bits_V[found_V[i]]
+        if candidates > wanted:
+            low, high = _search(bits_C[:candidates], keep, low, high, 0, 0)
+            guess = low - _GUESS_BELOW
+        ties = wanted - _count(bits_C[:candidates], low + 1)
+        counts_T[tile] = wanted
+        for i in range(candidates):
+            if bits_C[i] > low or (bits_C[i] == low and ties > 0):
+                ties -= bits_C[i] == low
+                positions_M[written] = found_V[i]
+                values_M[written] = tile_V[found_V[i]]
+                written += 1
+    return written
+
+
+@compiled(
+    "void(float32[::1], int64[::1], int64[::1], int64[::1], int64[::1], uint16[::1], float32[::1])"
+)
+def _add(
+    into_N: _Floats,
+    begin_R: _Indices,
+    length_R: _Indices,
+    first_T: _Indices,
+    counts_T: _Indices,
+    positions_M: _Positions,
+    values_M: _Floats,
+) -> None:
+    most = max(1, counts_T.max()) if counts_T.size else 1
+    flat_K = np.empty(most, np.int64)
+    entry = 0
+    for tile in range(counts_T.size):
+        row = first_T[tile]
+        shift = begin_R[row]
+        row_end = length_R[row]
+        # Apart from the additions: a wrongly predicted row would hold up their loads.
+        for i in range(counts_T[tile]):
+            position = np.int64(positions_M[entry + i])
+            while position >= row_end:
+                row += 1
+                shift = begin_R[row] - row_end
+                row_end += length_R[row]
+            flat_K[i] = shift + position
+        for i in range(counts_T[tile]):
+            into_N[flat_K[i]] += values_M[entry + i]
+        entry += counts_T[tile]
+
+
+@compiled(
+    "void(float32[::1], int64[::1], int64[::1], int64[::1], int64, int64[:, ::1], int64[::1],"
+    " uint16[::1], float32[::1], float32[::1], float32)"
+)
+def _mean(
+    into_N: _Floats,
+    begin_R: _Indices,
+    length_R: _Indices,
+    first_T: _Indices,
+    valid: int,
+    counts_CT: _Indices,
+    next_C: _Indices,
+    positions_M: _Positions,
+    values_M: _Floats,
+    weights_C: _Floats,
+    divisor: np.float32,
+) -> None:
+    """Sum up one tile at a time; ``next_C`` is each contribution's next entry."""
+    sums_V = np.empty(valid, np.float32)
+    tally_V = np.empty(valid, np.float32)
+    for tile in range(counts_CT.shape[1]):
+        sums_V[:] = 0.0
+        tally_V[:] = divisor
+        for c in range(counts_CT.shape[0]):
+            weight = weights_C[c] if divisor == 0 else np.float32(0.0)
+            for entry in range(next_C[c], next_C[c] + counts_CT[c, tile]):
+                position = positions_M[entry]
+                sums_V[position] += values_M[entry]
+                tally_V[position] += weight
+            next_C[c] += counts_CT[c, tile]
+        place = 0
+        for r in range(first_T[tile], first_T[tile + 1]):
+            row = into_N[begin_R[r] : begin_R[r] + length_R[r]]
+            sums = sums_V[place : place + length_R[r]]
+            tally = tally_V[place : place + length_R[r]]
+            for i in range(row.size):
+                row[i] = sums[i] / tally[i] if tally[i] > 0 else np.float32(0.0)
+            place += length_R[r]
