@@ -26,6 +26,17 @@ _Floats = NDArray[np.float32]
 _Bits = NDArray[np.uint32]
 _Indices = NDArray[np.int64]
 _Positions = NDArray[np.uint16]
+_Round = tuple[_Floats, _Floats, np.float32]
+"""Start [N], local [N] and decay of a drift; the arrays are empty where there is none."""
+_Rows = tuple[_Indices, _Indices, _Indices]
+"""begin_R, length_R, first_T."""
+_Entries = tuple[_Indices, _Positions, _Floats]
+"""Counts, positions and values; one count per tile, or per contribution and tile."""
+
+_ROUND = "Tuple((float32[::1], float32[::1], float32))"
+_ROWS = "Tuple((int64[::1], int64[::1], int64[::1]))"
+_ENTRIES = "Tuple((int64[::1], uint16[::1], float32[::1]))"
+_TERMS = "Tuple((int64[:, ::1], uint16[::1], float32[::1]))"
 
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _INFINITY = 0x7F800000
@@ -39,71 +50,50 @@ class CpuTiles:
 
     def is_finite(self, feedback_N: Tensor, drift: Drift | None) -> bool:
         """See kernels.py."""
-        return _is_finite(feedback_N.numpy(), *_arrays(drift))
+        return _is_finite(feedback_N.numpy(), _round(drift))
 
     def select(self, feedback_N: Tensor, drift: Drift | None, span: TileSpan) -> Entries:
         """See kernels.py."""
-        rows = span.rows()
+        room = span.num_tiles * span.keep
         counts_T = np.empty(span.num_tiles, np.int64)
-        positions_M = np.empty(span.num_tiles * span.keep, np.uint16)
-        values_M = np.empty(positions_M.size, np.float32)
-        count = _select(
-            feedback_N.numpy(),
-            *_arrays(drift),
-            rows.begin_R,
-            rows.length_R,
-            rows.first_T,
-            span.valid,
-            span.keep,
-            counts_T,
-            positions_M,
-            values_M,
-        )
+        positions_M, values_M = np.empty(room, np.uint16), np.empty(room, np.float32)
+        out = (counts_T, positions_M, values_M)
+        count = _select(feedback_N.numpy(), _round(drift), _rows(span), span.valid, span.keep, out)
         return Entries(counts_T, positions_M[:count], values_M[:count])
 
     def add(self, into_N: Tensor, span: TileSpan, entries: Entries) -> None:
         """See kernels.py."""
-        rows = span.rows()
-        _add(
-            into_N.numpy(),
-            rows.begin_R,
-            rows.length_R,
-            rows.first_T,
-            entries.counts_T,
-            entries.positions_M,
-            entries.values_M,
-        )
+        arrays = (entries.counts_T, entries.positions_M, entries.values_M)
+        _add(into_N.numpy(), _rows(span), arrays)
 
     def mean(
         self, into_N: Tensor, span: TileSpan, terms: Sequence[Entries], weights: Weights
     ) -> None:
         """See kernels.py."""
-        rows = span.rows()
-        sizes = [one.values_M.size for one in terms]
-        _mean(
-            into_N.numpy(),
-            rows.begin_R,
-            rows.length_R,
-            rows.first_T,
-            span.valid,
+        arrays = (
             np.stack([one.counts_T for one in terms]),
-            np.cumsum([0, *sizes[:-1]]),
             np.concatenate([one.positions_M for one in terms]),
             np.concatenate([one.values_M for one in terms]),
-            np.array(weights.of_terms, np.float32),
-            np.float32(weights.divisor or 0.0),
         )
+        weights_C = np.array(weights.of_terms, np.float32)
+        divisor = np.float32(weights.divisor or 0.0)
+        _mean(into_N.numpy(), _rows(span), span.valid, arrays, weights_C, divisor)
 
 
-def _arrays(drift: Drift | None) -> tuple[_Floats, _Floats, np.float32]:
-    """Return start, local and decay; empty arrays for no drift."""
+def _round(drift: Drift | None) -> _Round:
     if drift is None:
         return _NOTHING, _NOTHING, np.float32(1.0)
     return drift.start.numpy(), drift.local.numpy(), np.float32(drift.decay)
 
 
-@compiled("boolean(float32[::1], float32[::1], float32[::1], float32)")
-def _is_finite(feedback_N: _Floats, start_N: _Floats, local_N: _Floats, decay: np.float32) -> bool:
+def _rows(span: TileSpan) -> _Rows:
+    rows = span.rows()
+    return rows.begin_R, rows.length_R, rows.first_T
+
+
+@compiled(f"boolean(float32[::1], {_ROUND})")
+def _is_finite(feedback_N: _Floats, drift: _Round) -> bool:
+    start_N, local_N, decay = drift
     strange = np.uint32(0)
     if start_N.size == 0:
         for i in range(feedback_N.size):
@@ -115,24 +105,14 @@ def _is_finite(feedback_N: _Floats, start_N: _Floats, local_N: _Floats, decay: n
     return bool(strange == 0)
 
 
-@compiled(
-    "void(float32[::1], float32[::1], float32[::1], float32, int64[::1], int64[::1],"
-    " int64, int64, float32[::1])"
-)
-def _load_tile(
-    feedback_N: _Floats,
-    start_N: _Floats,
-    local_N: _Floats,
-    decay: np.float32,
-    begin_R: _Indices,
-    length_R: _Indices,
-    row: int,
-    row_stop: int,
-    tile_V: _Floats,
-) -> None:
-    """Copy the rows of one tile, after folding the drift into them. Slices: LLVM then vectorises"""
+@compiled(f"void(float32[::1], {_ROUND}, {_ROWS}, int64, float32[::1])")
+def _load_tile(feedback_N: _Floats, drift: _Round, rows: _Rows, tile: int, tile_V: _Floats) -> None:
+    """Copy the rows of one tile, after folding the drift into them."""
+    start_N, local_N, decay = drift
+    begin_R, length_R, first_T = rows
     place = 0
-    for r in range(row, row_stop):
+    for r in range(first_T[tile], first_T[tile + 1]):
+        # Slices of equal length: only such loops does LLVM vectorise.
         begin, end = begin_R[r], begin_R[r] + length_R[r]
         row_e = feedback_N[begin:end]
         row_out = tile_V[place : place + length_R[r]]
@@ -191,25 +171,12 @@ def _search(
     return low, high
 
 
-@compiled(
-    "int64(float32[::1], float32[::1], float32[::1], float32, int64[::1], int64[::1], int64[::1],"
-    " int64, int64, int64[::1], uint16[::1], float32[::1])"
-)
+@compiled(f"int64(float32[::1], {_ROUND}, {_ROWS}, int64, int64, {_ENTRIES})")
 def _select(
-    feedback_N: _Floats,
-    start_N: _Floats,
-    local_N: _Floats,
-    decay: np.float32,
-    begin_R: _Indices,
-    length_R: _Indices,
-    first_T: _Indices,
-    valid: int,
-    keep: int,
-    counts_T: _Indices,
-    positions_M: _Positions,
-    values_M: _Floats,
+    feedback_N: _Floats, drift: _Round, rows: _Rows, valid: int, keep: int, out: _Entries
 ) -> int:
     """Select from each tile; return the number of entries written."""
+    counts_T, positions_M, values_M = out
     tile_V = np.empty(valid, np.float32)
     raw_V = tile_V.view(np.uint32)
     bits_V = np.empty(valid, np.uint32)
@@ -218,10 +185,7 @@ def _select(
     guess = 0
     written = 0
     for tile in range(counts_T.size):
-        _load_tile(
-            feedback_N, start_N, local_N, decay, begin_R, length_R,
-            first_T[tile], first_T[tile + 1], tile_V,
-        )  # fmt: skip
+        _load_tile(feedback_N, drift, rows, tile, tile_V)
         for i in range(valid):
             bits_V[i] = raw_V[i] & _MAGNITUDE
         # 1, the smallest magnitude but zero: zeros are never selected.
@@ -246,20 +210,11 @@ def _select(
     return written
 
 
-@compiled(
-    "void(float32[::1], int64[::1], int64[::1], int64[::1], int64[::1], uint16[::1], float32[::1])"
-)
-def _add(
-    into_N: _Floats,
-    begin_R: _Indices,
-    length_R: _Indices,
-    first_T: _Indices,
-    counts_T: _Indices,
-    positions_M: _Positions,
-    values_M: _Floats,
-) -> None:
-    most = max(1, counts_T.max()) if counts_T.size else 1
-    flat_K = np.empty(most, np.int64)
+@compiled(f"void(float32[::1], {_ROWS}, {_ENTRIES})")
+def _add(into_N: _Floats, rows: _Rows, entries: _Entries) -> None:
+    begin_R, length_R, first_T = rows
+    counts_T, positions_M, values_M = entries
+    flat_K = np.empty(counts_T.max(), np.int64)
     entry = 0
     for tile in range(counts_T.size):
         row = first_T[tile]
@@ -278,24 +233,21 @@ def _add(
         entry += counts_T[tile]
 
 
-@compiled(
-    "void(float32[::1], int64[::1], int64[::1], int64[::1], int64, int64[:, ::1], int64[::1],"
-    " uint16[::1], float32[::1], float32[::1], float32)"
-)
+@compiled(f"void(float32[::1], {_ROWS}, int64, {_TERMS}, float32[::1], float32)")
 def _mean(
     into_N: _Floats,
-    begin_R: _Indices,
-    length_R: _Indices,
-    first_T: _Indices,
+    rows: _Rows,
     valid: int,
-    counts_CT: _Indices,
-    next_C: _Indices,
-    positions_M: _Positions,
-    values_M: _Floats,
+    terms: _Entries,
     weights_C: _Floats,
     divisor: np.float32,
 ) -> None:
-    """Sum up one tile at a time; ``next_C`` is each contribution's next entry."""
+    """Sum up one tile at a time; a divisor of 0 stands for the sum of weights."""
+    begin_R, length_R, first_T = rows
+    counts_CT, positions_M, values_M = terms
+    next_C = np.zeros(weights_C.size, np.int64)
+    for c in range(1, weights_C.size):
+        next_C[c] = next_C[c - 1] + counts_CT[c - 1].sum()
     sums_V = np.empty(valid, np.float32)
     tally_V = np.empty(valid, np.float32)
     for tile in range(counts_CT.shape[1]):
