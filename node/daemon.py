@@ -13,7 +13,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ from skerry.node.logs import configure_logging, keep_small
 from skerry.node.net.p2pd import P2pdOptions, P2pdTransport
 from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.tasks import OwnedTasks
+from skerry.node.page.server import PageServer
 from skerry.node.port import keep_port, port_to_use
 from skerry.node.reload import change_of
 from skerry.node.run.journal import Journal
@@ -39,8 +40,8 @@ from skerry.node.run.peers import Peers
 from skerry.node.run.servicer import RunServicer
 from skerry.node.run.session import Session
 from skerry.node.service.notify import Notifier
-from skerry.proto import control_pb2 as pb
 from skerry.node.sinks.process import keep_sinks
+from skerry.proto import control_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
 from skerry.protocol.errors import ConfigError, DaemonError, SkerryError
 from skerry.protocol.ids import PeerId, RunId, is_hash
@@ -64,6 +65,7 @@ class Node:
         self._opened: Opened | None = None
         self._opening: asyncio.Task[Opened] | None = None
         self._running: asyncio.Task[None] | None = None
+        self._page: PageServer | None = None
         self.exit_code = 0
 
     @property
@@ -86,7 +88,27 @@ class Node:
             addresses=self._parts.transport.addresses,
             home=str(self._parts.home.path),
             compute="none",
+            page_url=self._page.url if self._page else "",
         )
+
+    @property
+    def join_token(self) -> str:
+        """What others join the run with; empty while there is no run."""
+        return self._opened.token if self._opened else ""
+
+    @property
+    def network_restarts(self) -> int:
+        """How often the network process was restarted."""
+        return self._parts.transport.restarts
+
+    async def relayed(self) -> Mapping[PeerId, bool]:
+        """Say of each connected peer whether only a relay leads to it. Raises: PeerUnavailable."""
+        return await self._parts.transport.relayed()
+
+    async def serve_page(self) -> PageServer:
+        """Serve the status page from now on; the caller closes it."""
+        self._page = await PageServer.start(self, self._parts.home, self._parts.config.page)
+        return self._page
 
     async def init(self, toml: str) -> pb.RunReply:
         """Start an own run. Raises: SkerryError."""
@@ -332,6 +354,8 @@ async def _start(
     control = await serve_control(node, home.control_socket)
     stack.callback(home.control_socket.unlink, missing_ok=True)
     stack.push_async_callback(control.stop, 1.0)
+    page = await node.serve_page()
+    stack.push_async_callback(page.close)
     return node
 
 

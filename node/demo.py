@@ -161,6 +161,8 @@ class Course:
         reply = self.first.client.init(run_file(self.options.rounds, self.options.peers))
         self.token = reply.token
         self.console.print(f"peer-1 started run {reply.run_id[:8]}")
+        if url := self.first.client.status().page_url:
+            self.console.print(f"its status page is {url}", soft_wrap=True)
         for daemon in daemons[1:]:
             daemon.client.join(self.token)
             self.console.print(f"{daemon.name} joined")

@@ -92,6 +92,11 @@ class Home:
         return self.path / "events.jsonl"
 
     @property
+    def page_token_file(self) -> Path:
+        """The secret that lets a browser change something through the status page."""
+        return self.path / "page.token"
+
+    @property
     def compute_log(self) -> Path:
         """What compute processes write to stderr."""
         return self.path / "compute.log"

@@ -44,8 +44,12 @@ CATALOG: dict[str, Entry] = {
         "Restore the key file from a backup, or move it away to get a new identity.",
     ),
     "SK-KEY-002": Entry(
-        "The identity key can be read by other users of this machine.",
-        "Run chmod 600 on the key file.",
+        "The identity key or the page token can be read by other users of this machine.",
+        "Run chmod 600 on the file.",
+    ),
+    "SK-KEY-003": Entry(
+        "The page token is missing or damaged.",
+        "Remove the file, if there is one; the daemon makes a new one when it starts.",
     ),
     "SK-TOK-001": Entry(
         "The join token is not a skerry token or was cut short.",
@@ -162,6 +166,10 @@ CATALOG: dict[str, Entry] = {
     "SK-DMN-008": Entry(
         "The service manager refused, or the service did not start.",
         "See the message and the service's log; skerry daemon shows what is wrong by itself.",
+    ),
+    "SK-DMN-009": Entry(
+        "The daemon serves no status page.",
+        "Set page.enabled, or see in skerry logs why it could not be served; then restart it.",
     ),
     "SK-DEMO-001": Entry(
         "The demo ended without showing what it must show.",

@@ -11,6 +11,8 @@ from skerry.node.cli.options import (
     HomeOption,
     HostOption,
     LogLevelOption,
+    PageHostOption,
+    PagePortOption,
     PortOption,
     ThreadsOption,
 )
@@ -40,6 +42,8 @@ def daemon(
     port: PortOption = None,
     threads: ThreadsOption = None,
     log_level: LogLevelOption = None,
+    page_host: PageHostOption = None,
+    page_port: PagePortOption = None,
 ) -> None:
     """Run this machine's node; init and join start one by themselves.
 
@@ -58,7 +62,7 @@ def daemon(
       skerry daemon --home ~/second --threads 1
     """
     place = Home.resolve(home)
-    flags = DaemonFlags(host, port, threads, log_level)
+    flags = DaemonFlags(host, port, threads, log_level, page_host, page_port)
     from skerry.node.config import load_config
 
     load = partial(load_config, place.config_file, flags.settings())

@@ -48,6 +48,22 @@ ThreadsOption = Annotated[
 LogLevelOption = Annotated[
     LogLevel | None, typer.Option("--log-level", help="What to log.", show_default="info")
 ]
+PageHostOption = Annotated[
+    str | None,
+    typer.Option(
+        "--page-host",
+        help="IP address of the status page; others than loopback need the page token.",
+        show_default="127.0.0.1",
+    ),
+]
+PagePortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--page-port",
+        help="TCP port of the status page, or the next free one.",
+        show_default="8787",
+    ),
+]
 WatchOption = Annotated[bool, typer.Option("--watch", help="Show the live view.")]
 
 
@@ -59,6 +75,8 @@ class DaemonFlags:
     port: int | None = None
     threads: int | None = None
     log_level: LogLevel | None = None
+    page_host: str | None = None
+    page_port: int | None = None
 
     def settings(self) -> dict[str, dict[str, object]]:
         """Return them as section → key → value, as load_config takes them."""
@@ -68,6 +86,8 @@ class DaemonFlags:
             ("listen", "port", self.port),
             ("compute", "threads", self.threads),
             ("log", "level", self.log_level and self.log_level.value),
+            ("page", "host", self.page_host),
+            ("page", "port", self.page_port),
         ):
             if value is not None:
                 found.setdefault(section, {})[key] = value
@@ -80,5 +100,7 @@ class DaemonFlags:
             "--port": self.port,
             "--threads": self.threads,
             "--log-level": self.log_level,
+            "--page-host": self.page_host,
+            "--page-port": self.page_port,
         }
         return [f"{name}={value}" for name, value in given.items() if value is not None]

@@ -1,4 +1,4 @@
-"""Commands that read what a node does: status, peers, logs."""
+"""Commands that read what a node does: status, peers, logs, page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
     app.command()(peers)
     app.command()(logs)
+    app.command()(page)
 
 
 def status(
@@ -104,3 +105,25 @@ def logs(
 
     for line in event_lines(Home.resolve(home), last, follow):
         typer.echo(line if output is Format.JSON else event_text(line))
+
+
+def page(home: HomeOption = None) -> None:
+    """Print the link that opens the status page with all its rights.
+
+    The page itself is open to this machine; the link carries the page token, with which a
+    browser may also pause this node and see how others join. Whoever has the link has these
+    rights: keep it to yourself. On another machine, reach the page through an SSH tunnel.
+
+    \b
+    Example:
+      skerry page
+    """
+    from skerry.node.control_client import ControlClient
+    from skerry.node.page.pass_key import sign_in_link
+
+    place = Home.resolve(home)
+    with ControlClient(place.control_socket) as client:
+        url = client.status().page_url
+    if not url:
+        raise DaemonError("SK-DMN-009", f"the daemon of {place.path} serves no status page")
+    typer.echo(sign_in_link(url, place.page_token_file))

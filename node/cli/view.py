@@ -25,6 +25,8 @@ def render(status: pb.StatusReply) -> RenderableType:
         parts: list[RenderableType] = [_idle(status)]
     else:
         parts = [_header(status), _phase(status.run.round), _peers(status.run)]
+    if status.page_url:
+        parts.append(Text(f"page {printable(status.page_url)}", style="dim"))
     if status.warning:
         parts.append(Text(f"warning: {printable(status.warning)}", style="bold yellow"))
     return Group(*parts)
@@ -34,6 +36,8 @@ def plain_lines(status: pb.StatusReply) -> Iterator[str]:
     """Yield the same as lines of plain text: first the node and its run, then one per peer."""
     yield f"node {name_of(status.peer_id)} · skerry {printable(status.version)} · pid {status.pid}"
     yield f"home {printable(status.home)} · up {duration(status.uptime_seconds)}"
+    if status.page_url:
+        yield f"page {printable(status.page_url)}"
     if not status.HasField("run"):
         yield "in no run"
     else:

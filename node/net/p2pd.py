@@ -98,6 +98,18 @@ class P2pdTransport:
         return self._addresses
 
     @property
+    def restarts(self) -> int:
+        """How often p2pd had to be started again."""
+        return max(0, self._generation - 1)
+
+    async def relayed(self) -> dict[PeerId, bool]:
+        """Say of each connected peer whether only a relay leads to it. Raises: PeerUnavailable."""
+        found: dict[PeerId, bool] = {}
+        for peer, address in await self._running().connections():
+            found[peer] = found.get(peer, True) and "/p2p-circuit" in address
+        return found
+
+    @property
     def pid(self) -> int | None:
         """The process id of p2pd, None while there is none."""
         return self._process.pid if self._process else None

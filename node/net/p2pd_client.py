@@ -106,6 +106,16 @@ class P2pdClient:
         known = tuple(_OWN_ID.sub("", text) for text in addresses if text)
         return PeerID(response.identify.id).to_base58(), known
 
+    async def connections(self) -> tuple[tuple[PeerId, str], ...]:
+        """Return peer and remote multiaddr of each connection. Raises: PeerUnavailable."""
+        request = p2pd_pb2.Request(type=p2pd_pb2.Request.LIST_PEERS)
+        response = await self._ask(request, "list peers")
+        return tuple(
+            (PeerId(PeerID(info.id).to_base58()), _printed(address))
+            for info in response.peers
+            for address in info.addrs
+        )
+
     async def connect(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
         """Connect to ``peer``; malformed addresses are passed over. Raises: PeerUnavailable."""
         parsed = [data for data in map(_binary, addresses) if data]

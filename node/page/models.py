@@ -11,6 +11,8 @@ GET /api/v1/log            LogAnswer       ``before=ID`` lines below ID; ``limit
 GET /api/v1/plan           PlanAnswer
 GET /api/v1/reachable/PEER ReachableAnswer dials the peer; 429 with Problem if asked too often
 GET /api/v1/events         a stream        ``Last-Event-ID`` header or ``after=ID``
+POST /api/v1/pause         DoneAnswer      needs the page token; so does the next
+POST /api/v1/resume        DoneAnswer
 GET /healthz               HealthAnswer    503 if not healthy
 ========================== =============== ======================================================
 
@@ -58,6 +60,7 @@ SpanName = Literal[
     "collecting",
     "fetching",
     "applying",
+    "paused",
 ]
 """This peer's phases; collecting is waiting for contributions and the commit."""
 
@@ -73,6 +76,8 @@ TimelineKind = Literal[
     "state-downloaded",
     "view-change",
     "diverged",
+    "paused",
+    "resumed",
     "refused",
     "warning",
 ]
@@ -148,7 +153,7 @@ class RunHeader(_Model):
     name: str
     phase: str
     """This peer's phase: starting, loading, waiting, observing, training, encoding, collecting,
-    fetching, applying, done."""
+    fetching, applying, paused, done."""
     phase_s: Amount
     """For how long it has been in that phase, seconds."""
     round: Count
@@ -481,6 +486,13 @@ class HealthAnswer(Answer):
     healthy: bool
     reason: str
     """Why not, or "ok"."""
+
+
+class DoneAnswer(Answer):
+    """``/api/v1/pause`` and ``/api/v1/resume``."""
+
+    paused: bool
+    """Whether this node is paused now."""
 
 
 class Problem(_Model):

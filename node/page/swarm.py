@@ -1,0 +1,170 @@
+"""The peers of a run, and what each of them hosts."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from skerry.node.page.header import Moment
+from skerry.node.page.models import (
+    Link,
+    Peer,
+    PeerState,
+    ReplicaPlan,
+    Role,
+    ShardPlan,
+    StagePlan,
+)
+from skerry.node.page.rates import Rate
+from skerry.node.run.context import RunContext
+from skerry.node.run.facts import Seen
+from skerry.node.run.peers import AGENT
+from skerry.node.run.state import LEAVING
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.layout import layout_of
+
+_SUSPECT_PATIENCE = 0.5
+"""Share of a peer's patience after which its silence is shown."""
+
+
+def peers_of(
+    context: RunContext, now: Moment, rates: Mapping[PeerId, Rate], links: Mapping[PeerId, Link]
+) -> tuple[Peer, ...]:
+    """Return this peer first, then everyone else by id."""
+    rounds = context.state.rounds
+    others = sorted({*rounds.members, *rounds.roster, *rounds.alive} - {rounds.me})
+    hosted = tuple(spec.name for spec in layout_of(context.manifest.model))
+    rows = [_own_row(context, hosted)]
+    return (*rows, *(_row(context, peer, now, rates, links) for peer in others))
+
+
+def shard_plans(context: RunContext) -> tuple[ShardPlan, ...]:
+    """Return who hosts each shard; every peer of the roster hosts the whole model."""
+    roster = context.state.rounds.roster
+    layout = layout_of(context.manifest.model)
+    return tuple(ShardPlan(shard=s.name, params=s.numel, hosts=roster) for s in layout)
+
+
+def replica_plans(context: RunContext) -> tuple[ReplicaPlan, ...]:
+    """Return the full copies of the model: one on each peer of the roster."""
+    shards = tuple(spec.name for spec in layout_of(context.manifest.model))
+    last = context.manifest.model.layers - 1
+    return tuple(
+        ReplicaPlan(
+            name=short(peer),
+            stages=(StagePlan(peer=peer, shards=shards, first_block=0, last_block=last),),
+        )
+        for peer in context.state.rounds.roster
+    )
+
+
+def state_of(context: RunContext, peer: PeerId, now: Moment) -> PeerState:
+    """Say how a peer other than this one is."""
+    rounds, seen = context.state.rounds, context.facts.seen.get(peer)
+    if peer in rounds.alive:
+        patience = context.state.detector.patience_s(peer)
+        silent = now.monotonic - seen.at if seen else 0.0
+        if patience is not None and silent > _SUSPECT_PATIENCE * patience:
+            return "suspect"
+        return "alive" if peer in rounds.roster else "joining"
+    if seen is not None and seen.heartbeat.phase == LEAVING:
+        return "left"
+    return "dead" if peer in rounds.lost or seen is not None else "joining"
+
+
+def _own_row(context: RunContext, hosted: tuple[str, ...]) -> Peer:
+    rounds, facts = context.state.rounds, context.facts
+    in_roster = rounds.me in rounds.roster
+    return Peer(
+        peer=rounds.me,
+        name=short(rounds.me),
+        self=True,
+        state="alive",
+        role="replica" if in_roster else "newcomer",
+        in_roster=in_roster,
+        leader=rounds.leader == rounds.me,
+        owner=rounds.me == context.manifest.owner,
+        agent=AGENT,
+        version=_version(AGENT),
+        addresses=context.transport.addresses,
+        shards=hosted,
+        phase=str(rounds.told_phase),
+        head_round=max(0, rounds.chain.round_of(rounds.at)),
+        behind=0,
+        step=facts.step,
+        steps=facts.steps,
+        text_tokens_per_s=0.0 if rounds.paused else facts.tokens_per_second,
+        loss=facts.loss or None,
+        up_bytes_per_s=None,
+        down_bytes_per_s=None,
+        sent_bytes=None,
+        received_bytes=None,
+        round_trip_ms=None,
+        link="unknown",
+        reputation=None,
+        last_seen_s=0.0,
+        refused=0,
+    )
+
+
+def _row(
+    context: RunContext,
+    peer: PeerId,
+    now: Moment,
+    rates: Mapping[PeerId, Rate],
+    links: Mapping[PeerId, Link],
+) -> Peer:
+    rounds = context.state.rounds
+    member, seen = rounds.members.get(peer), context.facts.seen.get(peer)
+    traffic, rate = context.facts.traffic.get(peer), rates.get(peer)
+    in_roster = peer in rounds.roster
+    trip = traffic.round_trip_s if traffic else None
+    agent = member.message.agent if member else None
+    hosted = tuple(spec.name for spec in layout_of(context.manifest.model)) if in_roster else ()
+    return Peer(
+        peer=peer,
+        name=short(peer),
+        self=False,
+        state=state_of(context, peer, now),
+        role=_role(in_roster, peer in rounds.alive),
+        in_roster=in_roster,
+        leader=rounds.leader == peer,
+        owner=peer == context.manifest.owner,
+        agent=agent,
+        version=_version(agent) if agent else None,
+        addresses=member.message.addresses if member else (),
+        shards=hosted,
+        up_bytes_per_s=rate.up if rate else None,
+        down_bytes_per_s=rate.down if rate else None,
+        sent_bytes=traffic.sent if traffic else None,
+        received_bytes=traffic.received if traffic else None,
+        round_trip_ms=1000 * trip if trip is not None else None,
+        link=links.get(peer, "unknown"),
+        reputation=None,
+        last_seen_s=max(0.0, now.monotonic - seen.at) if seen else None,
+        refused=traffic.refused if traffic else 0,
+        **_told(seen, max(0, rounds.chain.round_of(rounds.at))),
+    )
+
+
+def _told(seen: Seen | None, own_round: int) -> dict[str, Any]:
+    """Return what a peer's newest heartbeat says."""
+    names = ("phase", "head_round", "behind", "step", "steps", "text_tokens_per_s", "loss")
+    if seen is None:
+        return dict.fromkeys(names)
+    beat = seen.heartbeat
+    behind = own_round - beat.head_round
+    rate = beat.tokens_per_second if beat.tokens_per_second >= 0 else None
+    loss = beat.loss if beat.loss and math.isfinite(beat.loss) else None
+    figures = (beat.phase, beat.head_round, behind, beat.step, beat.steps, rate, loss)
+    return dict(zip(names, figures, strict=True))
+
+
+def _role(in_roster: bool, alive: bool) -> Role:
+    if in_roster:
+        return "replica"
+    return "newcomer" if alive else "member"
+
+
+def _version(agent: str) -> str | None:
+    _, slash, number = agent.partition("/")
+    return number if slash else None
