@@ -104,14 +104,19 @@ CONFIGURATIONS = (
     _outer("replicas-lr4", "divisor replicas, outer lr 4", divisor="replicas", lr=4.0),
     Configuration("dense", "values", "no compression: the mean of all deltas in fp32", "dense"),
     _codec("sym2", "values", "a sign and a magnitude bit per entry", values="sym2"),
-    _codec("beta-0.99", "beta", "beta 0.99", error_decay=0.99),
-    _codec("beta-0.9", "beta", "beta 0.9", error_decay=0.9),
+    _codec("beta-0.99", "feedback", "beta 0.99", error_decay=0.99),
+    _codec("beta-0.9", "feedback", "beta 0.9", error_decay=0.9),
     _codec("k-32", "density", "k 32", k=32),
     _codec("k-128", "density", "k 128", k=128),
     _codec("k-16", "density", "k 16", k=16),
-    _codec("fp16", "values", "fp16 values: what signs lose", values="fp16"),
     _outer("lr-0.7", "outer lr 0.7", lr=0.7),
-    _codec("beta-0.999", "beta", "beta 0.999", error_decay=0.999),
+    _codec("bf16", "feedback", "error feedback in randomly rounded bf16", feedback="bf16"),
+    _codec("fp16", "values", "fp16 values: what signs lose", values="fp16"),
+    _codec("beta-0.999", "feedback", "beta 0.999", error_decay=0.999),
     _outer("lr-1.4", "outer lr 1.4", lr=1.4),
+    _codec(
+        "chunk-1024", "density", "k 16 of 1024: smaller tiles, the same density", k=16, chunk=1024
+    ),
+    _codec("chunk-16384", "density", "k 256 of 16384: larger tiles", k=256, chunk=16384),
 )
 """In the order in which they are run."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from convergence_sweep.configurations import Scheme
 from convergence_sweep.schemes import ShardScheme, shard_schemes
+from skerry.compression.activations.counter_rng import derive
 from skerry.compression.drift import Drift
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.corpus import Corpus
@@ -21,6 +22,7 @@ from skerry.pipeline.evaluation import validation_loss
 from skerry.pipeline.inner import InnerOptimizer
 from skerry.pipeline.model import Decoder
 from skerry.pipeline.outer import descend
+from skerry.pipeline.rounding import rounded_bf16
 from skerry.pipeline.shards import flatten_shard, initial_shard, load_shard
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import Manifest
@@ -43,10 +45,11 @@ class Replica:
     """One peer's local copy, AdamW moments and error feedback."""
 
     def __init__(
-        self, manifest: Manifest, schemes: list[ShardScheme[Any]], device: torch.device
+        self, manifest: Manifest, schemes: list[ShardScheme[Any]], slot: int, device: torch.device
     ) -> None:
         """Start with fresh moments and no error feedback; parameters come with each round."""
         self._manifest, self._schemes = manifest, schemes
+        self._key = derive(manifest.seed, slot)
         self._layout = layout_of(manifest.model)
         self.model = Decoder(manifest.model).to(device)
         self._optimizer = InnerOptimizer(self.model, manifest.inner)
@@ -65,15 +68,22 @@ class Replica:
             raise ArithmeticError(f"{len(losses) - len(finite)} inner steps were not finite")
         return sum(finite) / len(finite)
 
-    def contribute(self, theta: list[Tensor]) -> list[object]:
-        """Fold the round into the error feedback and return the payload of each shard."""
+    def contribute(self, theta: list[Tensor], number: int) -> list[object]:
+        """Fold round ``number`` into the error feedback; returns the payload of each shard."""
         decay = self._manifest.codec.error_decay
         payloads = []
         for i, spec in enumerate(self._layout):
             local = flatten_shard(self.model, spec).cpu()
             drift = Drift(decay, start=theta[i], local=local)
             payloads.append(self._schemes[i].encode(self._feedback[i], drift))
+            self._feedback[i] = self._kept(self._feedback[i], derive(self._key, number, i))
         return payloads
+
+    def _kept(self, feedback: Tensor, key: int) -> Tensor:
+        """Return what is left of [N] f32 once the peer has written it down until the next round."""
+        if self._manifest.codec.feedback == "fp32":
+            return feedback
+        return rounded_bf16(feedback, key).float()
 
 
 class Swarm:
@@ -91,7 +101,9 @@ class Swarm:
         self._manifest, self._corpus, self._device = manifest, corpus, device
         self._layout = layout_of(manifest.model)
         self._schemes = shard_schemes(scheme, manifest)
-        self._replicas = [Replica(manifest, self._schemes, device) for _ in range(replicas)]
+        self._replicas = [
+            Replica(manifest, self._schemes, slot, device) for slot in range(replicas)
+        ]
         self._batches = Batches(
             corpus.training, manifest.model.context, manifest.inner.batch_size, manifest.seed
         )
@@ -112,7 +124,7 @@ class Swarm:
             replica.load(self.theta)
             windows = self._windows(number, slot)
             losses.append(replica.train(windows, number * self._manifest.inner.steps))
-            contributions.append(replica.contribute(self.theta))
+            contributions.append(replica.contribute(self.theta, number))
         by_shard = list(zip(*contributions, strict=True))
         self._apply(by_shard, self._manifest.outer.lr_at(number))
         return RoundResult(sum(losses) / len(losses), self._num_bytes(by_shard))
