@@ -7,8 +7,10 @@ for it, or the node would neither answer its user nor its peers meanwhile.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from skerry.node.run.context import RunContext
+from skerry.node.run.measured import to_json
 from skerry.protocol.blobs import remove_files
 from skerry.protocol.errors import StateError
 from skerry.protocol.messages import SignedAnnounce
@@ -37,6 +39,12 @@ class DiskWriter:
                 done = self._begin(lambda: remove_files(hidden))
         self._group.create_task(self._note_failure(done))
 
+    def keep_facts(self) -> None:
+        """Begin to write the measurements down as they are now."""
+        data = to_json(self._context.facts)
+        done = self._begin(lambda: self._context.store.save_facts(data))
+        self._group.create_task(self._note_failure(done))
+
     async def keep_own(self, announce: SignedAnnounce) -> None:
         """Return when an own announcement is durable. Raises: StateError on a full disk."""
         await self._begin(lambda: self._context.store.append_own(announce))
@@ -47,7 +55,10 @@ class DiskWriter:
         self._context.journal.write("disk", error=str(error), fix=error.fix)
 
     async def close(self) -> None:
-        """Return when all is written."""
+        """Return when all is written, the newest measurements too."""
+        data = to_json(self._context.facts)
+        with suppress(StateError):  # a full disk was told of before
+            await self._begin(lambda: self._context.store.save_facts(data))
         await asyncio.to_thread(self._thread.shutdown)
 
     def _begin(self, work: Callable[[], None]) -> "asyncio.Future[None]":

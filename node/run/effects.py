@@ -183,6 +183,7 @@ class Effects:
             digest=reply.digest,
             contributions=len(action.contributions),
         )
+        self.disk.keep_facts()
         self._context.post(ev.Applied(action.commit, state, rejected))
 
     def _evaluate(self, action: act.Evaluate) -> None:
@@ -198,6 +199,7 @@ class Effects:
             return
         assert isinstance(reply, cp.Evaluated)
         self._context.facts.validated(round_number, reply.loss)
+        self.disk.keep_facts()
         self._context.journal.write("validated", round=round_number, loss=round(reply.loss, 4))
 
     # -- payloads and states ---------------------------------------------------------------

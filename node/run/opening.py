@@ -147,6 +147,7 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         heartbeat_s=gap,
         announced=parts.config.listen.announce,
         bootstrap=token.bootstrap,
+        facts=store.load_facts(),
     )
     launch = Launch(
         manifest=manifest.canonical().decode(),

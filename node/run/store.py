@@ -12,6 +12,8 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from skerry.node.home import RunHome
+from skerry.node.run.facts import Facts
+from skerry.node.run.measured import MAX_BYTES, facts_from_json
 from skerry.protocol.blobs import disk_errors, write_atomic
 from skerry.protocol.codec import decode_envelope, encode_envelope, open_commit, open_envelope
 from skerry.protocol.errors import ProtocolError
@@ -115,6 +117,25 @@ class RunStore:
             _LOG.warning("%s is damaged and ignored", self._states_file)
             return ()
 
+    def save_facts(self, data: bytes) -> None:
+        """Keep the measurements of the run (measured.py)."""
+        write_atomic(self._facts_file, data)
+
+    def load_facts(self) -> Facts:
+        """Return the measurements that were kept; new ones if none were or they are damaged."""
+        try:
+            with self._facts_file.open("rb") as file:
+                return facts_from_json(file.read(MAX_BYTES + 1))
+        except FileNotFoundError:
+            return Facts()
+        except (OSError, ValueError) as error:
+            _LOG.warning("%s is damaged and ignored: %s", self._facts_file, _first_line(error))
+            return Facts()
+
+    @property
+    def _facts_file(self) -> Path:
+        return self._home.folder / "facts.json"
+
     @property
     def _states_file(self) -> Path:
         return self._home.folder / "states.json"
@@ -130,6 +151,10 @@ class RunStore:
     @property
     def _token_file(self) -> Path:
         return self._home.folder / "token"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _framed(data: bytes) -> bytes:

@@ -170,6 +170,7 @@ class World:
         client = RpcClient(transport)
         limits, now = payload_limits(self.manifest), time.monotonic()
         start = start_of(signer.peer_id, self.manifest.canonical(), limits, 0.2, now)
+        store = RunStore(home)
         context = RunContext(
             signer=signer,
             manifest=self.manifest,
@@ -177,13 +178,14 @@ class World:
             invite=None if number == 1 else invite_to(self.manifest),
             transport=transport,
             client=client,
-            store=RunStore(home),
+            store=store,
             blobs=BlobStore(home.blobs),
             journal=Journal(folder / "events.jsonl"),
             state=initial_state(start),
             heartbeat_s=0.2,
             announced=(),
             bootstrap=(),
+            facts=store.load_facts(),
         )
         server = RpcServer(transport, lambda peer: RunServicer(peer, lambda: context))
         await server.start()

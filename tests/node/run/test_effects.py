@@ -200,6 +200,16 @@ class TestCompute:
         edge.compute.answer(cp.Evaluated, loss=4.25)
         await edge.member.follow_until("validated", round=5, loss=4.25)
         assert edge.context.facts.validated_round == 5
+        await edge.written()
+        assert edge.context.store.load_facts().val_loss == 4.25
+
+    async def test_figures_are_kept_after_each_round(self, edge) -> None:
+        edge.context.facts.sent_bytes["payload"] = 7
+        edge.do(act.Apply(CommitHash("4" * 64), 3, ()))
+        edge.compute.answer(cp.Applied, digest=DIGEST, shards=SHARDS, rejected=())
+        await edge.member.event(ev.Applied)
+        await edge.written()
+        assert edge.context.store.load_facts().sent_bytes == {"payload": 7}
 
     async def test_validation_loss_that_fails_is_said_and_no_more(self, edge) -> None:
         edge.do(act.Evaluate(5))

@@ -8,6 +8,7 @@ import pytest
 import run_world
 
 from skerry.node.run.record import old_recording
+from skerry.node.run.status import run_status
 from skerry.node.run.store import RunStore
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, ConfigError
@@ -90,6 +91,30 @@ async def test_restart_goes_on_where_it_was_and_keeps_the_recording_before(tmp_p
     assert member.recording.read_bytes() != first
 
 
+async def test_restart_in_a_finished_run_is_done_and_shows_what_it_showed(tmp_path) -> None:
+    async with run_world.World(tmp_path) as world:
+        member = await world.member()
+        async with running(member):
+            await member.follow_until("validated", round=run_world.ROUNDS)
+            member.context.facts.sent_bytes["payload"] += 5  # as if another had asked for one
+        before = run_status(member.context, 0.0)
+    (member.folder / "events.jsonl").unlink()
+    async with run_world.World(tmp_path) as world:
+        member = await world.member()
+        async with running(member):
+            await member.follow_until("phase", phase="done")
+            after = run_status(member.context, 0.0)
+    assert [line["phase"] for line in member.lines("phase")][-1] == "done"
+    assert {"observing", "waiting", "training"}.isdisjoint(
+        line["phase"] for line in member.lines("phase")
+    )
+    assert before.finished and after.finished
+    assert before.val_loss != before.val_loss_start
+    for name in ("val_loss", "val_loss_start", "loss", "payload_bytes_sent", "state_digest"):
+        assert getattr(after, name) == getattr(before, name) != 0
+    assert after.round.round == run_world.ROUNDS
+
+
 async def test_pause_holds_over_a_restart_and_resuming_trains_on(tmp_path) -> None:
     async with run_world.World(tmp_path) as world:
         member = await world.member()
@@ -97,15 +122,14 @@ async def test_pause_holds_over_a_restart_and_resuming_trains_on(tmp_path) -> No
             await member.follow_until("phase", phase="training", round=2)
             await member.session.pause(True)
             assert member.context.state.rounds.phase is Phase.PAUSED
+        (member.folder / "events.jsonl").unlink()
     async with run_world.World(tmp_path) as world:
         member = await world.member()
         async with running(member):
-            await member.follow_until("phase", phase="loading")
             await member.follow_until("phase", phase="paused")
-            paused = len(member.journal)
             reply = await member.session.ask(lambda n: cp.Evaluate(request=n))  # still answers
             assert reply.loss > 0
-            assert not [e for e in member.journal[paused:] if e["event"] == "phase"]
+            assert member.lines("phase")[-1]["phase"] == "paused"
             await member.session.pause(False)
             await member.follow_until("validated", round=run_world.ROUNDS)
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from skerry.node.home import RunHome
 from skerry.node.run import store as store_module
+from skerry.node.run.facts import Facts
+from skerry.node.run.measured import to_json
 from skerry.node.run.store import MAX_OWN, RunStore
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ProtocolError, StateError
@@ -77,6 +79,12 @@ class TestWhole:
         store.save_states(states)
         assert store.load_states() == states
 
+    def test_measurements_come_back(self, store, home) -> None:
+        assert store.load_facts() == Facts()
+        facts = Facts(val_loss=4.5, validated_round=3, dense_bytes=9)
+        store.save_facts(to_json(facts))
+        assert RunStore(home).load_facts() == facts
+
     def test_only_the_newest_own_announcements_are_kept(self, store, home, monkeypatch) -> None:
         monkeypatch.setattr(store_module, "MAX_OWN", 2)
         for announce in OWN:
@@ -142,6 +150,12 @@ class TestDamaged:
         store.save_states((LocalState("1" * 64, ()),))
         (home.folder / "states.json").write_bytes(text.encode("latin-1"))
         assert store.load_states() == ()
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"dense_bytes": -1}', " " * 100_000])
+    def test_damaged_measurements_are_begun_anew(self, store, home, text, caplog) -> None:
+        (home.folder / "facts.json").write_text(text)
+        assert store.load_facts() == Facts()
+        assert "facts.json is damaged and ignored" in caplog.text
 
     def test_damaged_manifest_is_refused(self, store, home) -> None:
         store.save_manifest(COMMITS[0].envelope, "token")
