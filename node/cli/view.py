@@ -143,7 +143,8 @@ def peer_state(peer: pb.PeerStatus) -> Text:
         return Text("this node", style="cyan")
     if peer.phase == "paused":
         return Text("paused", style="yellow")
-    return Text("alive" if peer.in_roster else "joining")
+    # The last commit's roster is the last there is: who comes back later has all the same arrived.
+    return Text("alive" if peer.in_roster or peer.phase == "done" else "joining")
 
 
 def _peer_line(peer: pb.PeerStatus) -> str:

@@ -65,7 +65,8 @@ def state_of(context: RunContext, peer: PeerId, now: Moment) -> PeerState:
         silent = now.monotonic - seen.at if seen else 0.0
         if patience is not None and silent > _SUSPECT_PATIENCE * patience:
             return "suspect"
-        return "alive" if peer in rounds.roster else "joining"
+        # The last commit's roster is the last there is: whoever comes back later is not joining.
+        return "alive" if peer in rounds.roster or rounds.finished else "joining"
     if seen is not None and seen.heartbeat.phase == LEAVING:
         return "left"
     return "dead" if peer in rounds.lost or seen is not None else "joining"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from skerry.node.cli.view import plain_lines, render, summary_line
+from skerry.node.cli.view import peer_state, plain_lines, render, summary_line
 from skerry.proto import control_pb2 as pb
 
 SELF = "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5"
@@ -69,6 +69,17 @@ def test_view_has_a_line_for_each_peer() -> None:
     assert "this node" in mine and "training" in mine
     assert "lost" in other and "fetching" in other and "1 min 15 s" in other
     assert "2.750" in other
+
+
+def test_a_peer_that_came_back_after_the_last_round_is_not_joining() -> None:
+    status = in_training()
+    (peer,) = [peer for peer in status.run.peers if peer.peer_id == OTHER]
+    peer.alive = True
+    assert peer_state(peer).plain == "joining"
+    peer.phase = "done"
+    assert peer_state(peer).plain == "alive"
+    peer.alive = False
+    assert peer_state(peer).plain == "lost"
 
 
 def test_view_names_whom_it_waits_for_and_since_when() -> None:
