@@ -290,6 +290,7 @@ async def _main(
         stack.push_async_callback(tasks.cancel)
         tasks.start(keep_small((home.log_file, home.compute_log)), "log files")
         tasks.start(notifier.keep_alive(node.summary), "service manager")
+        tasks.start(keep_sinks(home, config.sinks, node.journal), "sinks")
         _take_signals(node, notifier)
         notifier.ready()
         await node.resume()
@@ -312,7 +313,6 @@ def _take_signals(node: Node, notifier: Notifier) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, node.stop)
     # On a terminal it says that the terminal was closed.
-        tasks.start(keep_sinks(home, config.sinks, node.journal), "sinks")
     on_terminal = sys.stdin is not None and sys.stdin.isatty()
     loop.add_signal_handler(signal.SIGHUP, node.stop if on_terminal else reload)
 
