@@ -29,9 +29,8 @@ _WIDTH = 120
 
 _NOTES = """\
 sign, sym2 and fp16 are ours. The reference is the scheme of SparseLoCo, written from the paper in
-plain torch (`bench/comparators/reference.py`): faster than the published code, which makes a dense
-copy of what it sends and does not tile in place. Encoding includes the update of the error
-feedback for all schemes. Speeds are those of one core; all operations take turns and the fastest
+plain torch (`bench/comparators/reference.py`), without the dense copy of what it sends that the
+published code makes. Encoding includes the update of the error feedback for all schemes. Speeds are those of one core; all operations take turns and the fastest
 time counts. "Decode+add" is one payload into an accumulator; the reference's decoder takes all
 payloads of a round at once and is cheaper per payload then: see "Mean of contributions", where
 ours also clips each contribution to the median norm. Errors are energies: what the payload leaves
