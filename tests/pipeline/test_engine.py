@@ -325,6 +325,49 @@ def test_restart_restores_the_error_feedback_and_the_first_contribution(engines)
     assert torch.equal(feedback(after), feedback(before))
 
 
+def state_of_others(engines) -> tuple[ShardPayload, ...]:
+    """A state that another peer has reached."""
+    other = engines("other")
+    other.begin(Begin(request=1, shards=None))
+    one = contribute(other, BOB, 0, slot=1)
+    return apply(other, 0, one).shards
+
+
+def test_a_joiner_that_downloads_a_state_starts_with_no_error_feedback(engines):
+    joiner = engines("joiner")
+    joiner.begin(Begin(request=1, shards=state_of_others(engines)))
+    assert not feedback(joiner).any()
+    assert joiner.hello().ledger == ()
+
+
+def test_a_peer_that_downloads_a_state_keeps_its_error_feedback(engines):
+    """Healed or far behind: what it trained and nobody has is not a part of the parameters."""
+    peer, shards = engines("alice"), state_of_others(engines)
+    peer.begin(Begin(request=1, shards=None))
+    train(peer, 0)
+    encode(peer, 0)
+    before, ledger = feedback(peer), peer.hello().ledger
+    assert before.any()
+    peer.begin(Begin(request=2, shards=shards))
+    assert torch.equal(feedback(peer), before)
+    assert peer.hello().ledger == ledger
+    peer.settle(Settle(request=3, verdicts=(Verdict(parent(0), False),)))
+    assert peer._feedback.pending == 512, "it is told by the new chain that it was left out"
+    train(peer, 1)
+    assert encode(peer, 1).text_tokens == 1024
+
+
+def test_training_cut_short_by_a_download_is_kept(engines):
+    peer, shards = engines("alice"), state_of_others(engines)
+    peer.begin(Begin(request=1, shards=None))
+    train(peer, 0, steps=2)
+    moved = deltas(peer)
+    encode(peer, 0, send=False)  # what the node asks for before the parameters change
+    peer.begin(Begin(request=2, shards=shards))
+    assert torch.equal(feedback(peer), moved)
+    assert peer._feedback.pending == 256
+
+
 def test_settle_after_a_restart_gives_what_it_gave_before(engines):
     before = engines("alice")
     before.begin(Begin(request=1, shards=None))
