@@ -15,10 +15,10 @@ BYTES_PER_PARAMETER = 4 + 4 + 8
 
 _GRADIENT_BYTES = 4
 """Of each parameter, while training."""
-_EXCHANGE_BYTES = 16
-"""Of each parameter of one shard at a time, between rounds, when there are no gradients: to fold,
-the error feedback, the local copy and what is written; to apply, the sum of the contributions and
-of their weights, the new parameters and their bytes."""
+_EXCHANGE_BYTES = 4 + 4 + 4
+"""Of each parameter of one shard at a time, between rounds, when there are no gradients: to apply,
+the mean of the contributions, the new parameters and their bytes. To fold takes no more: the error
+feedback, the local copy, and what is written where that is bf16."""
 
 _FLOAT_BYTES = 4
 _GIB = 2**30
