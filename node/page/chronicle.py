@@ -69,7 +69,7 @@ class Chronicle:
         self._context, self.history, self._found = context, history, found
         params = sum(spec.numel for spec in layout_of(context.manifest.model))
         self.waterfall = Waterfall(context.me, FP32_BYTES * params, found.rounds)
-        self._happenings = Happenings(found.timeline)
+        self._happenings = Happenings(found.timeline, found.last_time)
         self._recent = _Recent()
         self._next_id = found.last_id + 1
         self._in_chain = {row.round for row in found.rounds if row.commit}

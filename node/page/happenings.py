@@ -20,6 +20,7 @@ _SAME_S = 0.02
 """A warning that comes with a line of its own is not told twice."""
 _MAX_OPEN = 1000
 _MAX_TEXT = 300
+_COMINGS_AND_GOINGS = frozenset({"daemon-started", "daemon-stopped", "run-entered", "run-left"})
 _AT_WORK = frozenset({"observing", "training", "encoding", "collecting", "paused", "done"})
 """Phases in which this node is in step again."""
 
@@ -38,17 +39,22 @@ class _Found:
 class Happenings:
     """The timeline of one run."""
 
-    def __init__(self, entries: Iterable[TimelineEntry] = ()) -> None:
-        """Go on after ``entries``, oldest first; a peer that is down may still come back."""
+    def __init__(self, entries: Iterable[TimelineEntry] = (), last_time: float = 0.0) -> None:
+        """Go on after ``entries``, oldest first, and a last line of the log at ``last_time``.
+
+        A peer that is down may still come back, and so may this daemon.
+        """
+        self._last_time, self._last_stopped = last_time, True
         self._next = 1
         self._open: dict[str, TimelineEntry] = {}
         """What may recover, by peer id or a word for an own part."""
         for entry in entries:
             self._next = entry.id + 1
+            if entry.kind in _COMINGS_AND_GOINGS:
+                self._last_stopped = entry.kind in ("daemon-stopped", "run-left")
             if entry.kind == "peer-down" and entry.recovery_s is None and entry.peer:
                 self._open[entry.peer] = entry
         self._told: dict[tuple[str, str], float] = {}
-        self._last_time, self._last_stopped = 0.0, True
         self._worded_at = 0.0
         """When a line came whose warning in words follows."""
 

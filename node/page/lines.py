@@ -256,19 +256,19 @@ def of_run(lines: Sequence[str], run_id: str) -> list[bool]:
     The log of a home goes on over all runs; "entered" says which one follows.
     """
     belongs = [False] * len(lines)
-    inside, since = False, 0
+    inside, anywhere, since = False, False, 0
     for number, text in enumerate(lines):
         line = read_line(text)
         if isinstance(line, Started):
-            inside = False
+            inside = anywhere = False
         elif isinstance(line, Entered):
-            inside = line.run == run_id
+            inside, anywhere = line.run == run_id, True
             belongs[since:number] = [belongs[i] or inside for i in range(since, number)]
         belongs[number] = inside
-        if inside:
+        if anywhere:  # what another run's daemon did is not before this one
             since = number + 1
         if isinstance(line, Left):
-            inside = False
+            inside = anywhere = False
     return belongs
 
 
