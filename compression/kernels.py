@@ -22,13 +22,11 @@ from skerry.compression.torch_tiles import TorchTiles
 class TileKernels(Protocol):
     """Passes over the tiles of a shard [N] f32."""
 
-    def is_finite(self, feedback_N: Tensor, drift: Drift | None) -> bool:
-        """Say whether the feedback, after the drift, holds no infinity and no NaN."""
-
     def select(self, feedback_N: Tensor, drift: Drift | None, span: TileSpan) -> Entries:
         """Fold the drift into a span's tiles, in place, and return their largest entries.
 
         Of each tile at most ``span.keep``, by magnitude, ties by lowest position; no zeros.
+        Raises: CompressionError("non-finite"), with a part of the drift folded in.
         """
 
     def add(self, into_N: Tensor, span: TileSpan, entries: Entries) -> None:

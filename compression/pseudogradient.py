@@ -16,7 +16,6 @@ from torch import Tensor
 
 from skerry.compression.drift import Drift
 from skerry.compression.entries import Entries
-from skerry.compression.errors import CompressionError
 from skerry.compression.kernels import kernels_for
 from skerry.compression.layout import PayloadLayout
 from skerry.compression.options import CodecOptions
@@ -54,7 +53,8 @@ class PseudoGradientCodec:
         Args:
             feedback: [N] f32, contiguous, on any device.
             drift: of the same form, on the same device.
-        Raises: CompressionError("non-finite"), feedback untouched; ValueError on another form.
+        Raises: CompressionError("non-finite"), and feedback is then of no use, half encoded as it
+            is; ValueError on another form, feedback untouched.
         """
         self._check_form(feedback)
         for tensor in (drift.start, drift.local) if drift else ():
@@ -62,8 +62,6 @@ class PseudoGradientCodec:
             if tensor.device != feedback.device:
                 raise ValueError(f"drift on {tensor.device}, feedback on {feedback.device}")
         kernels = kernels_for(feedback.device)
-        if not kernels.is_finite(feedback, drift):
-            raise CompressionError("non-finite", "error feedback holds an infinity or NaN")
         parts = []
         for span in self.layout.spans:
             kept = kernels.select(feedback, drift, span)

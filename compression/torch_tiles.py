@@ -15,26 +15,19 @@ from torch import Tensor
 
 from skerry.compression.drift import Drift, folded
 from skerry.compression.entries import Entries, Weights
+from skerry.compression.errors import CompressionError
 from skerry.compression.tiles import TileSpan
-
-_SLICE_ENTRIES = 2**24
-"""Entries looked at at once for an infinity."""
 
 
 class TorchTiles:
     """Kernels for tensors on any device; a span needs some 40 bytes per entry there."""
 
-    def is_finite(self, feedback_N: Tensor, drift: Drift | None) -> bool:
-        """See kernels.py."""
-        slices = (
-            slice(i, i + _SLICE_ENTRIES) for i in range(0, feedback_N.numel(), _SLICE_ENTRIES)
-        )
-        return all(bool(torch.isfinite(folded(feedback_N, drift, one)).all()) for one in slices)
-
     def select(self, feedback_N: Tensor, drift: Drift | None, span: TileSpan) -> Entries:
         """See kernels.py."""
         flat_TV = _flat_indices(span, feedback_N.device)
         tiles_TV = folded(feedback_N, drift, flat_TV)
+        if not bool(torch.isfinite(tiles_TV).all()):
+            raise CompressionError("non-finite", "error feedback holds an infinity or NaN")
         if drift is not None:
             feedback_N[flat_TV] = tiles_TV
         chosen_TV = _chosen(tiles_TV.abs(), span.keep)

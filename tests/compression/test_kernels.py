@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from skerry.compression.cpu_tiles import CpuTiles
 from skerry.compression.drift import Drift, fold
 from skerry.compression.entries import Entries, Weights
+from skerry.compression.errors import CompressionError
 from skerry.compression.kernels import kernels_for
 from skerry.compression.options import CodecOptions
 from skerry.compression.tiles import tile_spans
@@ -159,27 +160,38 @@ def test_means_are_the_same_bits(device, divisor):
     assert 0 < results[0].count_nonzero() < NUMEL / 10
 
 
+def refuses(kernels, feedback, drift=None):
+    try:
+        for span in SPANS:
+            kernels.select(feedback, drift, span)
+    except CompressionError as error:
+        return error.reason == "non-finite"
+    return False
+
+
 @pytest.mark.parametrize("kernels", BOTH, ids=["cpu", "torch"])
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
-def test_infinities_are_found_wherever_they_are(kernels, value):
+@pytest.mark.parametrize("place", [0, 4650, NUMEL // 2, NUMEL - 1])
+def test_infinities_are_found_wherever_they_are(kernels, value, place):
     drift = Drift(0.95, normal(1), normal(2))
-    assert kernels.is_finite(normal(0), None)
-    assert kernels.is_finite(normal(0), drift)
+    assert not refuses(kernels, normal(0))
+    assert not refuses(kernels, normal(0), drift)
     for tensor in (drift.start, drift.local):
-        tensor[-1] = value
-        assert not kernels.is_finite(normal(0), drift)
-        tensor[-1] = 0.0
+        kept = float(tensor[place])
+        tensor[place] = value
+        assert refuses(kernels, normal(0), drift)
+        tensor[place] = kept
     spoiled = normal(0)
-    spoiled[NUMEL // 2] = value
-    assert not kernels.is_finite(spoiled, None)
-    assert not kernels.is_finite(spoiled, drift)
+    spoiled[place] = value
+    assert refuses(kernels, spoiled)
+    assert refuses(kernels, spoiled, drift)
 
 
 @pytest.mark.parametrize("kernels", BOTH, ids=["cpu", "torch"])
 def test_a_drift_beyond_the_largest_number_is_found(kernels):
     huge = torch.full((NUMEL,), 3e38)
-    assert kernels.is_finite(huge, None)
-    assert not kernels.is_finite(normal(0), Drift(1.0, huge, -huge))
+    assert not refuses(kernels, huge.clone())
+    assert refuses(kernels, normal(0), Drift(1.0, huge, -huge))
 
 
 def test_main_memory_has_compiled_kernels_and_the_rest_torch():

@@ -266,17 +266,15 @@ def test_payload_and_feedback_do_not_depend_on_threads():
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
-def test_non_finite_feedback_is_refused_and_untouched(value):
+def test_non_finite_feedback_is_refused(value):
     codec = PseudoGradientCodec(((64, 64), (3,)), CodecOptions())
     feedback = normal(codec.numel)
     spoiled = normal(codec.numel)
     spoiled[-1] = value
     for first, drift in ((spoiled, None), (feedback, Drift(0.9, feedback, spoiled))):
-        before = first.clone()
         with pytest.raises(CompressionError) as caught:
             codec.encode(first, drift)
         assert caught.value.reason == "non-finite"
-        assert same_bits(before, first)
 
 
 @pytest.mark.parametrize(
