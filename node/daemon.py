@@ -49,6 +49,8 @@ from skerry.protocol.signing import Signer
 
 _LOG = logging.getLogger(__name__)
 _FAREWELL_SECONDS = 1.0
+_END_SECONDS, _HASTY_SECONDS = 9.0, 1.0
+"""How long the end may take when it was asked for once, and from the second time on."""
 _PORT_FILE = "port"
 LoadConfig = Callable[[], NodeConfig]
 
@@ -164,8 +166,6 @@ class Node:
         """End the daemon soon; the run goes on when it is started again. Twice: at once."""
         if self._stopping.is_set():
             self._hastened.set()
-            if self._opened is not None:
-                self._opened.session.hasten()
         self._stopping.set()
         if self._opening is not None:
             self._opening.cancel()
@@ -173,6 +173,10 @@ class Node:
     async def until_stopped(self) -> None:
         """Return when it was told to stop."""
         await self._stopping.wait()
+
+    async def until_hastened(self) -> None:
+        """Return when it was told to stop again."""
+        await self._hastened.wait()
 
     async def end(self) -> None:
         """Take leave of the run."""
@@ -296,9 +300,23 @@ async def _main(
         await node.resume()
         await node.until_stopped()
         notifier.stopping()
+        stack.callback(asyncio.create_task(_bound_the_end(node)).cancel)
         await node.end()
         node.journal.write("stopped")
     return node.exit_code
+
+
+async def _bound_the_end(node: Node) -> None:
+    """End the process when its end takes too long; the kernel ends its children with it.
+
+    Nothing is lost by that: whatever is kept is written so that a power cut does it no harm.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECONDS):
+            await node.until_hastened()
+            await asyncio.sleep(_HASTY_SECONDS)
+    _LOG.warning("the daemon ends without waiting for its parts any longer")
+    os._exit(node.exit_code)
 
 
 def _take_signals(node: Node, notifier: Notifier) -> None:

@@ -29,8 +29,7 @@ from skerry.protocol.errors import ComputeError, SkerryError, from_code
 _LOG = logging.getLogger(__name__)
 _START_SECONDS = 300.0
 """A cold start imports torch and reads the corpus, perhaps on a busy machine."""
-_STOP_SECONDS = 3.0
-"""It looks up between two inner steps; what it has to keep is on disk whenever it is killed."""
+_STOP_SECONDS = 5.0
 _HEADER_BYTES = 4
 
 
@@ -106,7 +105,10 @@ class ComputeProcess:
             self._writer.write(encode_request(request))
 
     async def serve(self) -> None:
-        """Hand replies to those who wait for them, until the process ends."""
+        """Hand replies to those who wait for them, until the process ends; cancelled, end it.
+
+        What the process has to keep is on disk, whole, whenever it is killed.
+        """
         try:
             while True:
                 self._take(await self._read())
@@ -123,14 +125,10 @@ class ComputeProcess:
                 await self._process.wait()
         await self.kill()
 
-    def hasten(self) -> None:
-        """Have the process end at once, whoever waits for that."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-
     async def kill(self) -> None:
         """End the process now and fail whatever it still owes."""
-        self.hasten()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
         await self._process.wait()
         self._writer.close()
         self._ended = True

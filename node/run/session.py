@@ -81,11 +81,6 @@ class Session:
         if self._process is not None:
             await self._process.stop()
 
-    def hasten(self) -> None:
-        """Let an end that is under way wait for nothing that can be done without."""
-        if self._process is not None:
-            self._process.hasten()
-
     async def run(self, members: tuple[SignedMember, ...]) -> None:
         """Take part until cancelled; ``members`` are known from the outset."""
         assert self._first is not None

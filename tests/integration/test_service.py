@@ -120,13 +120,15 @@ def test_pause_outlives_the_daemon_which_ends_in_good_order(peer: Peer, manager:
     peer.wait_for("applied", before)
 
 
-def test_told_twice_it_does_not_wait_for_a_process_that_hangs(peer: Peer) -> None:
+def test_told_twice_it_does_not_wait_for_a_process_that_hangs(peer: Peer, manager: Manager) -> None:
     children = processes_of(peer)
-    with peer.frozen("compute"):
+    with peer.frozen("compute"), peer.frozen("p2pd"):
         peer.daemon.process.send_signal(signal.SIGTERM)
+        manager.hear("STOPPING=1")  # two signals at once would be one
         assert peer.terminate(signal.SIGINT) == 0
+        psutil.wait_procs(children, PATIENCE_S)
     assert not any(child.is_running() for child in children)
-    assert peer.recorded()[-1]["event"] == "stopped"
+    assert "without waiting for its parts" in peer.home.log_file.read_text()
 
 
 def test_stop_while_it_comes_up_is_heard(peer: Peer, manager: Manager) -> None:
@@ -137,5 +139,6 @@ def test_stop_while_it_comes_up_is_heard(peer: Peer, manager: Manager) -> None:
     peer.daemon.process.send_signal(signal.SIGTERM)
     assert peer.daemon.process.wait(PATIENCE_S) == 0
     told = [event["event"] for event in peer.recorded()[before:]]
-    assert (told[0], told[-1]) == ("started", "stopped")
+    assert "started" in told
+    assert told[-1] == "stopped"
     assert "phase" not in told

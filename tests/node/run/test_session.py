@@ -151,19 +151,6 @@ async def test_session_that_started_but_never_ran_ends_its_process(world) -> Non
     assert not process.is_running()
 
 
-async def test_end_that_is_hastened_does_not_wait_for_a_process_that_hangs(
-    world, monkeypatch
-) -> None:
-    monkeypatch.setattr("skerry.node.run.compute._STOP_SECONDS", 1e6)
-    member = await world.member()
-    async with running(member) as task:
-        await member.follow_until("phase", phase="training")
-        (process,) = psutil.Process().children()
-        process.suspend()
-        task.cancel()
-        member.session.hasten()
-
-
 async def test_user_is_told_while_there_is_no_compute_process(world) -> None:
     member = await world.member()
     with pytest.raises(ComputeError, match="SK-CMP-001"):
