@@ -33,6 +33,18 @@ CREATE TABLE IF NOT EXISTS timeline (id INTEGER PRIMARY KEY, body TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY, time REAL NOT NULL, body TEXT NOT NULL);
 """
 _DAMAGED = ".damaged"
+_OUTER = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""Errors that another file would have, too; the low byte of SQLite's code."""
 _PRUNE_EVERY = 50
 """Batches between two prunings."""
 _KEPT_ENTRIES = 200
@@ -96,12 +108,24 @@ class History:
     async def open(cls, path: Path, limits: Limits | None = None) -> tuple["History", Remembered]:
         """Open or make the file; one that cannot be made is told in ``failure``."""
         self = cls(path, limits or Limits())
-        return self, await self._run(self._open)
+        try:
+            return self, await self._run(self._open)
+        except asyncio.CancelledError:  # the thread goes on and opens the file
+            await self.close()
+            raise
 
     async def close(self) -> None:
-        """Write what is waiting and close the file."""
-        await self._run(self._close)
-        await asyncio.to_thread(self._thread.shutdown)
+        """Write what is waiting and close the file; being cancelled does not cut that short."""
+        closed = asyncio.wrap_future(self._thread.submit(self._close))
+        self._thread.shutdown(wait=False)
+        cancelled: asyncio.CancelledError | None = None
+        while not closed.done():
+            try:
+                await asyncio.wait([closed])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def write(self, batch: Batch) -> None:
         """Write a batch soon, in order; never raises and never waits."""
@@ -140,11 +164,13 @@ class History:
             try:
                 return self._load(note)
             except (sqlite3.DatabaseError, ValidationError) as error:
+                if _is_outer(error):
+                    raise
                 note = f"the page's history could not be read and was set aside: {error}"
                 _LOG.warning("%s: %s", self._path, note)
                 self._set_aside()
                 return self._load(note)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, ValidationError, OSError) as error:
             self._fail(error)
             return Remembered((), (), 0, 0.0, frozenset(), Past(), note)
 
@@ -229,6 +255,12 @@ class History:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _is_outer(error: Exception) -> bool:
+    """Say whether the disk or its rights are to blame rather than what the file holds."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _OUTER
 
 
 def _past(database: sqlite3.Connection) -> Past:

@@ -103,6 +103,14 @@ class Began(_Line):
     received: dict[str, int]
 
 
+class Ended(_Line):
+    """The last round is done."""
+
+    event: Literal["ended"]
+    sent: dict[str, int]
+    received: dict[str, int]
+
+
 class Phased(_Line):
     """The phase changed."""
 
@@ -209,6 +217,7 @@ Line = (
     | PeerTurned
     | ComputeTurned
     | Began
+    | Ended
     | Phased
     | ViewChanged
     | Announced

@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
@@ -18,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from skerry.node.page.desk import Desk
 from skerry.node.page.header import run_header
-from skerry.node.page.models import Round, RunHeader
+from skerry.node.page.models import PeerState, Round, RunHeader
 from skerry.node.page.swarm import state_of
 from skerry.node.run.context import RunContext
 
@@ -116,8 +117,7 @@ def _swarm(run: str, context: RunContext, desk: Desk) -> Iterator[Metric]:
     rounds, now = context.state.rounds, desk.now()
     others = {*rounds.members, *rounds.roster, *rounds.alive} - {rounds.me}
     states = Counter(state_of(context, peer, now) for peer in others)
-    names = ("alive", "suspect", "dead", "left", "joining")
-    samples = [((run, name), states[name]) for name in names]
+    samples = [((run, name), states[name]) for name in get_args(PeerState)]
     yield _gauge("peer_connections", "Other peers, by state.", samples, ["run", "state"])
     yield _gauge("roster_peers", "Peers that train.", [((run,), len(rounds.roster))], _RUN)
 

@@ -130,6 +130,7 @@ class _Server(uvicorn.Server):
             ws="none",
             http="h11",
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             proxy_headers=False,

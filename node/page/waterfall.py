@@ -38,6 +38,8 @@ class Waterfall:
                 return set()
             case ln.Began():
                 return self._begin(line)
+            case ln.Ended():
+                return self._exchange(max(self.rows, default=0), line)
             case ln.Phased():
                 return self._enter_phase(line)
             case ln.ViewChanged():
@@ -100,7 +102,7 @@ class Waterfall:
             return changed
         started_at = line.time if row.started_at is None else row.started_at
         span = Span.model_validate(
-            {"name": line.phase, "start_s": max(0.0, line.time - started_at), "duration_s": 0.0}
+            {"name": line.phase, "start_s": _passed(started_at, line.time), "duration_s": 0.0}
         )
         self._put(row.model_copy(update={"started_at": started_at, "spans": (*row.spans, span)}))
         self._open = line.round
@@ -190,9 +192,9 @@ class Waterfall:
         if row is None or row.duration_s is not None or row.started_at is None or not row.commit:
             return set()
         closed = self._close(time) if self._open == number else set()
-        return closed | self._change(number, duration_s=max(0.0, time - row.started_at))
+        return closed | self._change(number, duration_s=_passed(row.started_at, time))
 
-    def _exchange(self, number: int, line: ln.Began) -> set[int]:
+    def _exchange(self, number: int, line: ln.Began | ln.Ended) -> set[int]:
         """Give the round that ended what was sent and received since it began."""
         before, self._totals = self._totals, (line.sent, line.received)
         if before is None:
@@ -263,14 +265,19 @@ def _sorted(parts: dict[str, Contribution]) -> tuple[Contribution, ...]:
 
 
 def _since(row: Round, time: float) -> float | None:
-    return None if row.started_at is None else max(0.0, time - row.started_at)
+    return None if row.started_at is None else _passed(row.started_at, time)
+
+
+def _passed(since: float, until: float) -> float:
+    """Return seconds, as exact as the log's times are."""
+    return round(max(0.0, until - since), 3)
 
 
 def _closed(row: Round, time: float) -> tuple[Span, ...]:
     if not row.spans or row.started_at is None:
         return row.spans
     last = row.spans[-1]
-    duration_s = max(0.0, time - row.started_at - last.start_s)
+    duration_s = _passed(row.started_at + last.start_s, time)
     return (*row.spans[:-1], last.model_copy(update={"duration_s": duration_s}))
 
 
@@ -283,11 +290,11 @@ def _waited(row: Round, me: str) -> tuple[Waited, ...]:
     for part in row.contributions:
         until = row.commit_s if part.announced_s is None else part.announced_s
         if part.peer != me and until is not None:
-            waits[part.peer] = until - since
+            waits[part.peer] = _passed(since, until)
     arrivals = [part.announced_s for part in row.contributions if part.announced_s is not None]
     if row.commit_s is not None and row.leader not in (None, me):
         last = max([since, *arrivals])
-        waits[str(row.leader)] = max(waits.get(str(row.leader), 0.0), row.commit_s - last)
+        waits[str(row.leader)] = max(waits.get(str(row.leader), 0.0), _passed(last, row.commit_s))
     found = [Waited(peer=p, duration_s=s) for p, s in waits.items() if s >= _MIN_WAIT_S]
     return tuple(sorted(found, key=lambda wait: (-wait.duration_s, wait.peer)))
 

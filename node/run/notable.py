@@ -58,7 +58,7 @@ class Notables:
         yield from _commit_lines(rounds, actions)
         yield from _divergence(rounds, before, actions)
         if now.round_at != before.round_at:
-            yield _began(rounds, self._facts)
+            yield _began(rounds, self._facts) if not rounds.finished else _ended(self._facts)
         elif now.view != before.view:
             yield _view_changed(rounds, before)
         yield from _announce_lines(rounds, event, before, now)
@@ -159,6 +159,10 @@ def _began(s: RoundState, facts: Facts) -> Line:
         "sent": dict(facts.sent_bytes),
         "received": dict(facts.received_bytes),
     }
+
+
+def _ended(facts: Facts) -> Line:
+    return "ended", {"sent": dict(facts.sent_bytes), "received": dict(facts.received_bytes)}
 
 
 def _view_changed(s: RoundState, before: _Standing) -> Line:

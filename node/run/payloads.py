@@ -23,7 +23,7 @@ class Payloads:
         """Return why a contribution's payloads could not be fetched; empty if they are here."""
         others = tuple(peer for peer in dict.fromkeys(holders) if peer != self._context.me)
         wanted = [Wanted(shard, others, self._limits[shard.shard]) for shard in shards]
-        missing = sum(s.size for s in shards if self._context.blobs.size(s.address) is None)
+        missing = [s for s in shards if self._context.blobs.size(s.address) is None]
         try:
             await self._fetcher.fetch_all(wanted)
         except PeerUnavailable:
@@ -34,7 +34,9 @@ class Payloads:
         except StateError as error:
             self._disk.failed(error)
             return UNAVAILABLE
-        self._context.facts.received_bytes["payload"] += missing
+        # Two may have waited for the same download: whoever comes first has offered it.
+        new = sum(s.size for s in missing if s.address not in self._context.served)
+        self._context.facts.received_bytes["payload"] += new
         self.offer(shards, is_state=False)
         return ""
 

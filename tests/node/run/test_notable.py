@@ -1,0 +1,162 @@
+"""What of a decision is written into the event log."""
+
+import json
+
+import pytest
+import run_world
+
+from skerry.node.run.facts import Facts
+from skerry.node.run.notable import MAX_COMMITS, Notables
+from skerry.node.run.record import initial_state
+from skerry.node.run.replay import Step, replay
+from skerry.node.run.state import LEAVING, apply
+from skerry.protocol.codec import sign_message
+from skerry.protocol.messages import Heartbeat, Signed
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
+
+WRITTEN = {
+    "peer-up",
+    "peer-down",
+    "peer-left",
+    "compute-lost",
+    "compute-ready",
+    "committed",
+    "diverged",
+    "began",
+    "ended",
+    "view",
+    "announced",
+    "checked",
+    "phase",
+}
+
+
+def retold(recording) -> list[tuple[str, dict]]:
+    """What a recording's events would have written."""
+    start = json.loads(recording.read_text().splitlines()[0])["start"]
+    state = initial_state(start)
+    notables, lines = Notables(state, Facts()), []
+    for step in replay(recording):
+        if isinstance(step, Step):
+            actions = apply(state, step.event, step.time - start["time"] + start["now"])
+            lines += notables.after(step.event, actions)
+    return lines
+
+
+class TestRealRun:
+    def test_log_says_what_the_recording_holds(self, trained) -> None:
+        for outcome in trained:
+            told = [
+                (name, {k: v for k, v in details.items() if k not in ("sent", "received")})
+                for name, details in retold(outcome.recording)
+            ]
+            log = [
+                (line["event"], {k: v for k, v in line.items() if k not in LEFT_OUT})
+                for line in outcome.journal
+                if line["event"] in WRITTEN
+            ]
+            assert json.loads(json.dumps(told)) == json.loads(json.dumps(log))
+
+    def test_each_round_is_begun_announced_checked_and_committed(self, trained) -> None:
+        for outcome in trained:
+            for number in range(1, run_world.ROUNDS + 1):
+                lines = [line for line in outcome.journal if line.get("round") == number]
+                peers = {
+                    name: {line["peer"] for line in lines if line["event"] == name}
+                    for name in ("announced", "checked")
+                }
+                (began,) = [line for line in lines if line["event"] == "began"]
+                (commit,) = [line for line in lines if line["event"] == "committed"]
+                included = {part["peer"] for part in commit["included"]}
+                assert set(began["roster"]) == peers["announced"] == peers["checked"] == included
+                assert commit["late"] == []
+                assert commit["parent"] == began["parent"]
+
+    def test_run_that_is_over_begins_no_further_round(self, trained) -> None:
+        for outcome in trained:
+            assert [line["round"] for line in outcome.journal if line["event"] == "began"][-1] == 3
+            assert [line["event"] for line in outcome.journal].count("ended") == 1
+
+
+LEFT_OUT = ("time", "event", "sent", "received")
+
+
+@pytest.fixture
+def told(trained):
+    """A state after a real run, and a function that gives it an event and returns the lines."""
+    start = json.loads(trained[0].recording.read_text().splitlines()[0])["start"]
+    state = initial_state(start)
+    for step in replay(trained[0].recording):
+        if isinstance(step, Step):
+            apply(state, step.event, now := step.time - start["time"] + start["now"])
+    notables = Notables(state, Facts())
+
+    def feed(event, after: float = 0.0) -> dict[str, dict]:
+        return dict(notables.after(event, apply(state, event, now + after)))
+
+    return state, feed
+
+
+def goodbye(state, phase: str):
+    rounds = state.rounds
+    beat = Heartbeat(
+        run_id=rounds.rules.chain.run_id,
+        head=rounds.at,
+        head_round=3,
+        weight=0,
+        phase=phase,
+        step=0,
+        steps=0,
+        tokens_per_second=0.0,
+        loss=0.0,
+    )
+    other = run_world.signer_of(2)
+    return ev.HeartbeatReceived(Signed(beat, sign_message(other, beat).envelope))
+
+
+def test_leaving_is_told_from_falling_silent(told) -> None:
+    state, feed = told
+    other = run_world.signer_of(2).peer_id
+    feed(goodbye(state, "done"))
+    assert feed(goodbye(state, LEAVING)) == {"peer-left": {"peer": other}}
+    assert feed(goodbye(state, "done"))["peer-up"] == {"peer": other}
+    assert feed(ev.Tick(), after=1000.0)["peer-down"] == {"peer": other}
+
+
+def test_end_of_the_compute_process_is_told(told) -> None:
+    _, feed = told
+    lost = feed(ev.ComputeLost())
+    assert "compute-lost" in lost and lost["phase"]["phase"] == "starting"
+    assert "compute-ready" in feed(ev.ComputeReady(()))
+
+
+def test_own_state_that_is_not_the_agreed_one_is_told(told) -> None:
+    state, _ = told
+    rounds, notables = state.rounds, Notables(state, Facts())
+    mine, agreed = rounds.loaded, "a" * 64
+    rounds.base = rounds.at
+    lines = dict(notables.after(ev.Tick(), [act.LoadState(agreed, None, ())]))
+    assert lines["diverged"] == {"round": rounds.round, "mine": mine, "agreed": agreed}
+    rounds.base = None
+    assert dict(notables.after(ev.Tick(), [act.LoadState(agreed, None, ())])) == {}
+    assert dict(notables.after(ev.Tick(), [act.LoadState(None, None, ())])) == {}
+
+
+def test_of_a_long_chain_only_the_newest_commits_are_told(told) -> None:
+    state, _ = told
+    rounds = state.rounds
+    chain = [rounds.chain[name] for name in reversed(list(rounds.chain.path(rounds.at)))]
+    many = tuple(chain * 10)
+    lines = list(Notables(state, Facts()).after(ev.Tick(), [act.StoreCommits(many)]))
+    assert [details["commit"] for _, details in lines] == [c.hash for c in many[-MAX_COMMITS:]]
+
+
+def test_leader_that_is_passed_over_is_told(told) -> None:
+    state, _ = told
+    notables, rounds = Notables(state, Facts()), state.rounds
+    before = rounds.leader
+    rounds.view += 1
+    lines = dict(notables.after(ev.Tick(), []))
+    assert lines["view"]["passed_over"] == before
+    assert (lines["view"]["view"], lines["view"]["leader"]) == (rounds.view, rounds.leader)
