@@ -300,9 +300,10 @@ async def _main(
         await node.resume()
         await node.until_stopped()
         notifier.stopping()
-        stack.callback(asyncio.create_task(_bound_the_end(node)).cancel)
+        bound = asyncio.create_task(_bound_the_end(node), name="bound")
         await node.end()
         node.journal.write("stopped")
+    bound.cancel()
     return node.exit_code
 
 
