@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 HERE = Path(__file__).parent
-for name in ("reader", "swarm"):
+for name in ("hostile_member", "reader", "swarm"):
     pytest.register_assert_rewrite(name)
 for folder in (HERE, HERE.parent / "integration"):
     sys.path.insert(0, str(folder))

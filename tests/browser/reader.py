@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 AXE = Path(__file__).parent / "vendor" / "axe" / "axe.min.js"
-PATIENCE_MS = 15_000
+PATIENCE_MS = 60_000
+"""For one thing to happen; far more than it takes, since the machine may be busy."""
 SERIOUS = ("serious", "critical")
 
 
