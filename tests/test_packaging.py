@@ -53,6 +53,12 @@ def test_wheel_holds_schemas_stubs_and_licence(wheel_names: set[str]) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel_names)
 
 
+def test_wheel_holds_the_status_page(wheel_names: set[str]) -> None:
+    static = ROOT / "node" / "page" / "static"
+    files = {path.relative_to(ROOT) for path in static.rglob("*") if path.is_file()}
+    assert {f"skerry/{path.as_posix()}" for path in files} <= wheel_names
+
+
 def test_wheel_holds_nothing_else(wheel_names: set[str]) -> None:
     tops = {name.split("/")[0] for name in wheel_names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"skerry"}
