@@ -22,6 +22,8 @@ class Scalars:
 
     _committed: tuple[int, float] | None = None
     """Newest commit: round and time."""
+    _round: int = 0
+    """The newest that has begun."""
     _bytes: dict[str, int] = field(default_factory=dict)
     """Counters at the round's start, by the name of their scalar."""
 
@@ -36,6 +38,8 @@ class Scalars:
                 return self._pace(number, tokens, line)
             case {"event": "began", "round": int(number), "sent": dict(), "received": dict()}:
                 return self._traffic(number, line)
+            case {"event": "ended", "sent": dict(), "received": dict()}:
+                return self._traffic(self._round + 1, line)
             case _:
                 return None
 
@@ -54,7 +58,7 @@ class Scalars:
             for way in ("sent", "received")
             for kind, count in line[way].items()
         }
-        before, self._bytes = self._bytes, now
+        before, self._bytes, self._round = self._bytes, now, number
         values = {name: count - before.get(name, 0) for name, count in now.items()}
         return self._point(number - 1, line, values) if values and number > 1 else None
 

@@ -41,6 +41,12 @@ def test_bytes_of_a_round_are_what_the_counters_grew_by(scalars) -> None:
     )
 
 
+def test_last_round_s_bytes_come_with_the_end_of_the_run(scalars) -> None:
+    scalars.take(began(3, {"payload": 5}, {}))
+    ended = {"time": 2.0, "event": "ended", "sent": {"payload": 9}, "received": {}}
+    assert scalars.take(ended) == Point(3, 2.0, {"bytes_sent/payload": 4})
+
+
 @pytest.mark.parametrize(
     "line",
     [
