@@ -16,18 +16,7 @@ for name in ("hostile_member", "reader", "swarm"):
 for folder in (HERE, HERE.parent / "integration"):
     sys.path.insert(0, str(folder))
 
-from reader import Reader  # noqa: E402 (found by the path above)
-
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+from reader import CHROMIUM, FLAGS, Reader  # noqa: E402 (found by the path above)
 
 
 @pytest.fixture

@@ -127,7 +127,8 @@ class SimulatedSwarm:
     def _round(self, number: int) -> m.Round:
         open_ = number > self.shape.rounds
         train, collect = self._random.uniform(8, 9.5), self._random.uniform(2, 4)
-        slow = self.ids[(number * 7) % max(1, self.shape.peers - self.shape.troubled)]
+        others = self.shape.peers - self.shape.troubled - 1
+        slow = self.ids[1 + number * 7 % max(1, others)]
         spans = self._spans(train, collect, open_)
         parts = tuple(self._contribution(peer, number, train, open_) for peer in sorted(self.ids))
         payload = sum(part.bytes or 0 for part in parts)

@@ -8,6 +8,8 @@ import { count, duration, loss, percent, plural, shortCount } from "./words.js";
 
 const SPEAK_EVERY_MS = 8000;
 const COPIED_MS = 2000;
+const LONG_S = 5;
+/** A wait is a part of every round; one of so long deserves a look. */
 /** @type {Record<string, string>} */
 const PHASES = {
   starting: "The compute process is starting",
@@ -115,11 +117,8 @@ function etaWords(run) {
 function paintPhase(run, swarm) {
   const chip = byId("phase");
   setText(chip, run.phase);
-  setAttribute(
-    chip,
-    "class",
-    `chip ${run.finished ? "good" : run.waiting_for.length ? "warn" : "busy"}`,
-  );
+  const waits = run.waiting_for.length > 0 && run.phase_s >= LONG_S;
+  setAttribute(chip, "class", `chip ${run.finished ? "good" : waits ? "warn" : "busy"}`);
   const words = (PHASES[run.phase] ?? "") + waitingWords(run, swarm);
   setText(byId("phase-words"), `${words} · for ${duration(run.phase_s)}${leaderWords(run, swarm)}`);
   const warning = byId("warning");
