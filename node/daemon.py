@@ -62,7 +62,10 @@ class Node:
         """Take part in no run yet; ``load`` reads the settings again."""
         self._parts, self._load = parts, load
         self._started = time.monotonic()
-        self._stopping, self._hastened = asyncio.Event(), asyncio.Event()
+        self.stopping = asyncio.Event()
+        """Set when it was told to stop."""
+        self.hastened = asyncio.Event()
+        """Set when it was told to stop again."""
         self._changing = asyncio.Lock()
         self._opened: Opened | None = None
         self._opening: asyncio.Task[Opened] | None = None
@@ -140,7 +143,7 @@ class Node:
             try:
                 await self._open(go_on(self._parts, RunId(run_id)))
             except (SkerryError, OSError) as error:
-                if self._stopping.is_set():
+                if self.stopping.is_set():
                     return
                 _LOG.warning("run %s cannot be continued: %s", run_id[:8], error)
                 self.journal.write("warning", text=f"run {run_id[:8]} cannot be continued: {error}")
@@ -164,19 +167,11 @@ class Node:
 
     def stop(self) -> None:
         """End the daemon soon; the run goes on when it is started again. Twice: at once."""
-        if self._stopping.is_set():
-            self._hastened.set()
-        self._stopping.set()
+        if self.stopping.is_set():
+            self.hastened.set()
+        self.stopping.set()
         if self._opening is not None:
             self._opening.cancel()
-
-    async def until_stopped(self) -> None:
-        """Return when it was told to stop."""
-        await self._stopping.wait()
-
-    async def until_hastened(self) -> None:
-        """Return when it was told to stop again."""
-        await self._hastened.wait()
 
     async def end(self) -> None:
         """Take leave of the run."""
@@ -198,14 +193,6 @@ class Node:
             self.session.reconfigure(config.heartbeat.interval, config.listen.announce)
         self.journal.write("reloaded", changed=change.live, needs_restart=change.waiting)
 
-    def summary(self) -> str:
-        """Say in a line what the daemon does, for the service manager."""
-        if self.session is None:
-            return "in no run"
-        context = self.session.context
-        rounds = context.state.rounds
-        return f"run {context.manifest.name}, round {rounds.round}: {rounds.told_phase}"
-
     def _in_run(self) -> Opened:
         if self._opened is None:
             raise DaemonError("SK-DMN-004", "this daemon takes part in no run")
@@ -214,12 +201,12 @@ class Node:
     async def _open(self, work: Coroutine[Any, Any, Opened]) -> pb.RunReply:
         """Open a run and take part in it; a stop meanwhile ends that. Raises: SkerryError."""
         self._opening = asyncio.create_task(work, name="opening")
-        if self._stopping.is_set():
+        if self.stopping.is_set():
             self._opening.cancel()
         try:
             return self._enter(await self._opening)
         except asyncio.CancelledError:
-            if not self._stopping.is_set():
+            if not self.stopping.is_set():
                 raise
             raise DaemonError("SK-DMN-001", "the daemon is ending") from None
         finally:
@@ -261,7 +248,7 @@ class Node:
     async def _say_goodbye(self, peers: Peers) -> None:
         """Tell the others, so that they do not wait for us; for a second, or until hastened."""
         farewell = peers.broadcast(peers.heartbeat(leaving=True), peers.greeted)
-        both = [asyncio.create_task(farewell), asyncio.create_task(self._hastened.wait())]
+        both = [asyncio.create_task(farewell), asyncio.create_task(self.hastened.wait())]
         await asyncio.wait(both, timeout=_FAREWELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for task in both:
             task.cancel()
@@ -293,12 +280,12 @@ async def _main(
         tasks = OwnedTasks()
         stack.push_async_callback(tasks.cancel)
         tasks.start(keep_small((home.log_file, home.compute_log)), "log files")
-        tasks.start(notifier.keep_alive(node.summary), "service manager")
+        tasks.start(notifier.keep_alive(lambda: _summary(node.session)), "service manager")
         tasks.start(keep_sinks(home, config.sinks, node.journal), "sinks")
         _take_signals(node, notifier)
         notifier.ready()
         await node.resume()
-        await node.until_stopped()
+        await node.stopping.wait()
         notifier.stopping()
         bound = asyncio.create_task(_bound_the_end(node), name="bound")
         await node.end()
@@ -314,10 +301,18 @@ async def _bound_the_end(node: Node) -> None:
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_END_SECONDS):
-            await node.until_hastened()
+            await node.hastened.wait()
             await asyncio.sleep(_HASTY_SECONDS)
     _LOG.warning("the daemon ends without waiting for its parts any longer")
     os._exit(node.exit_code)
+
+
+def _summary(session: Session | None) -> str:
+    """Say in a line what the daemon does, for the service manager."""
+    if session is None:
+        return "in no run"
+    rounds = session.context.state.rounds
+    return f"run {session.context.manifest.name}, round {rounds.round}: {rounds.told_phase}"
 
 
 def _take_signals(node: Node, notifier: Notifier) -> None:
