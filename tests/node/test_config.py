@@ -39,6 +39,8 @@ def test_every_setting_has_a_variable(home, monkeypatch) -> None:
         "SKERRY_LISTEN__ANNOUNCE": "/ip4/203.0.113.7/tcp/1, /dns4/a.example/tcp/2",
         "SKERRY_COMPUTE__THREADS": "2",
         "SKERRY_LOG__LEVEL": "debug",
+        "SKERRY_PAGE__NAMES": "Page.example, other.example",
+        "SKERRY_PAGE__ENABLED": "false",
         "SKERRY_HEARTBEAT__INTERVAL": "500ms",
         "SKERRY_HOME": "/anywhere",
     }
@@ -50,6 +52,8 @@ def test_every_setting_has_a_variable(home, monkeypatch) -> None:
     assert config.listen.port == 4001
     assert config.compute.threads == 2
     assert config.log.level == "debug"
+    assert config.page.names == ("page.example", "other.example")
+    assert not config.page.enabled
     assert config.heartbeat.interval == 0.5
 
 
@@ -69,6 +73,8 @@ def test_environment_reaches_the_config_through_load_only(monkeypatch) -> None:
         ("[listen]\nhost = 'localhost:1'", "SK-CFG-002", ["listen.host", "localhost:1"]),
         ("[listen]\nannounce = ['1.2.3.4']", "SK-CFG-002", ["announce", "/ip4/203.0.113.7"]),
         ("[heartbeat]\ninterval = '2 weeks'", "SK-CFG-002", ["interval", "number and a unit"]),
+        ("[page]\nhost = 'example.org'", "SK-CFG-002", ["page.host", "example.org"]),
+        ("[page]\nnames = ['http://x/']", "SK-CFG-002", ["page.names", "skerry.example.org"]),
         ("[log]\nlevel = 'loud'", "SK-CFG-002", ["log.level", "loud"]),
         ("[listen\nport = 1", "SK-CFG-003", ["not TOML", "line 1"]),
         ("a = '\udcff'", "SK-CFG-003", ["not TOML", "utf-8"]),

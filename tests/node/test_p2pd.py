@@ -71,11 +71,24 @@ async def test_killed_p2pd_is_replaced_with_same_identity_port_and_handlers(pair
     await near.close()
     assert right.addresses == addresses
     assert right.pid != pid
+    assert (left.restarts, right.restarts) == (0, 1)
     assert right.p2p is not p2p
     await right.connect(left.peer_id, left.addresses)
     again = await left.open_stream(right.peer_id, ECHO)
     assert await exchange(again, b"back") == b"back"
     await again.close()
+
+
+async def test_links_are_direct_unless_every_connection_is_relayed(pair: Pair, monkeypatch):
+    left, right = pair
+    assert await left.relayed() == {right.peer_id: False}
+    far, near = "/ip4/192.0.2.1/tcp/1/p2p/12D3KooWr/p2p-circuit", "/ip4/192.0.2.2/tcp/1"
+
+    async def connections(self):
+        return (("a", far), ("b", far), ("b", near), ("c", near), ("c", far))
+
+    monkeypatch.setattr(P2pdClient, "connections", connections)
+    assert await left.relayed() == {"a": True, "b": False, "c": False}
 
 
 async def test_own_p2pd_killed_ends_own_reads_and_refuses_until_it_is_back(pair: Pair):

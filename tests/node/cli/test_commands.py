@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from skerry.node import demo
 from skerry.node.cli.main import app
+from skerry.node.page.pass_key import load_or_create
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.errors import ConfigError, DaemonError, SkerryError, TokenError
 from skerry.protocol.ids import RunId
@@ -203,6 +204,17 @@ def test_leave_and_export_ask_the_daemon(invoke, control, tmp_path, monkeypatch)
     assert invoke("leave") == "left the run\n"
     assert f"directory     {tmp_path}/model" in invoke("export", "model").splitlines()
     assert control.asked == [pb.Empty(), pb.ExportRequest(directory=str(tmp_path / "model"))]
+
+
+class TestPage:
+    def test_link_carries_the_page_token(self, invoke, home, control) -> None:
+        control.status.page_url = "http://127.0.0.1:8787/"
+        token = load_or_create(home.page_token_file)
+        assert invoke("page").strip() == f"http://127.0.0.1:8787/?token={token}"
+
+    def test_daemon_without_a_page_is_told(self, invoke, control) -> None:
+        with pytest.raises(DaemonError, match="SK-DMN-009"):
+            invoke("page")
 
 
 def test_pause_and_resume_ask_the_daemon(invoke, control) -> None:

@@ -119,6 +119,14 @@ def test_without_a_run_it_says_how_to_get_one() -> None:
     assert list(plain_lines(status))[2:] == ["in no run", "warning: disk almost full"]
 
 
+def test_address_of_the_page_is_shown_if_there_is_one() -> None:
+    status = in_training()
+    assert "page" not in drawn(status)
+    status.page_url = "http://127.0.0.1:8787/"
+    assert "page http://127.0.0.1:8787/" in drawn(status)
+    assert "page http://127.0.0.1:8787/" in list(plain_lines(status))
+
+
 def test_finished_and_endless_runs_read_differently() -> None:
     status = in_training()
     assert "round 4 of 20 · training 12/30" in summary_line(status)
