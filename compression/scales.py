@@ -1,13 +1,13 @@
 """The 8-bit logarithmic grid of tile scales.
 
-Code 0 is the value 0. Code c in 1..255 is 2^((c-1)/8 - 26): from 1.5e-8 to 54 in steps of 9 %,
-so a scale within the range is off by at most 4.5 %. Every code is valid. Larger scales saturate
+Code 0 is the value 0. Code c in 1..255 is 2^((c-1)/10 - 23): from 1.2e-7 to 5.3 in steps of 7 %,
+so a scale within the range is off by at most 3.5 %. Every code is valid. Larger scales saturate
 at code 255; scales more than half a step below code 1 become 0. In both cases the difference
 stays in the error feedback. Pseudo-gradients lie far inside: AdamW moves an entry by about its
 learning rate per inner step, so by 1e-6 to 1e-1 in a round.
 
 The grid must be the same fp32 bits on every platform. Hence no power function, whose last bit
-depends on the library: the values are 8 literals times exact powers of two, and the borders
+depends on the library: the values are 10 literals times exact powers of two, and the borders
 between codes need a square root only, which IEEE 754 rounds correctly.
 
 Shape suffixes: T tiles, K entries of a tile, padded with zeros.
@@ -19,19 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_CODES = 256
-_STEPS_PER_OCTAVE = 8
-_LOWEST_EXPONENT = -26
+_STEPS_PER_OCTAVE = 10
+_LOWEST_EXPONENT = -23
 _OCTAVE = (
     1.0,
-    1.0905077457427979,
-    1.1892070770263672,
-    1.2968395948410034,
+    1.0717734098434448,
+    1.148698329925537,
+    1.2311444282531738,
+    1.3195079565048218,
     1.4142135381698608,
-    1.5422108173370361,
-    1.6817928552627563,
-    1.8340080976486206,
+    1.515716552734375,
+    1.624504804611206,
+    1.7411011457443237,
+    1.8660659790039062,
 )
-"""2^(i/8) rounded to fp32."""
+"""2^(i/10) rounded to fp32."""
 
 
 def _grid() -> list[float]:

@@ -56,8 +56,8 @@ def test_a_sign_stands_for_the_mean():
 
 
 def test_two_levels_stand_for_two_means():
-    """Means 1 and 8: the border lies at 1 + 1.594 (2.4 - 1)."""
-    assert decoded("sym2", [[1.0, -1.0, 1.0, -8.0, 1.0]]) == [1.0, -1.0, 1.0, -8.0, 1.0]
+    """Means 1 and 4: the border lies at 1 + 1.594 (1.6 - 1)."""
+    assert decoded("sym2", [[1.0, -1.0, 1.0, -4.0, 1.0]]) == [1.0, -1.0, 1.0, -4.0, 1.0]
 
 
 def test_equal_magnitudes_are_one_level():
