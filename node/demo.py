@@ -17,7 +17,7 @@ from types import FrameType
 from rich.console import Console
 from rich.live import Live
 
-from skerry.node.cli.view import render
+from skerry.node.cli.view import Moment, Screen
 from skerry.node.cli.wording import printable
 from skerry.node.demo_report import (
     MIN_ROUNDS,
@@ -178,7 +178,7 @@ class Course:
                 status = self._status(self.first)
                 self._tell(status.run)
                 self._disturb(status.run.round)
-                live.update(render(status), refresh=True)
+                live.update(Screen(Moment(status)), refresh=True)
                 if (now := _progress(status.run)) != seen:
                     seen, since = now, time.monotonic()
                 elif time.monotonic() > since + PATIENCE_SECONDS:

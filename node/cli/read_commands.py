@@ -1,5 +1,6 @@
 """Commands that read what a node does: status, peers, logs, page."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import typer
 from skerry.node.cli.options import Format, FormatOption, HomeOption, WatchOption
 from skerry.node.home import Home
 from skerry.protocol.errors import DaemonError
+
+_USUAL_LINES = 50
 
 
 def register(app: typer.Typer) -> None:
@@ -18,10 +21,24 @@ def register(app: typer.Typer) -> None:
     app.command()(page)
 
 
+def _seconds(text: str) -> float:
+    """Return a duration in seconds. Raises: typer.BadParameter."""
+    from skerry.protocol.units import DURATION_UNITS, parse_quantity
+
+    try:
+        return parse_quantity(text, DURATION_UNITS)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def status(
     watch: WatchOption = False, output: FormatOption = Format.TEXT, home: HomeOption = None
 ) -> None:
     """Show what this node does: round, loss, bytes, and whom it waits for.
+
+    --watch draws it over and over until the run is finished or Ctrl-C ends the view, not the
+    daemon; a daemon that is started anew meanwhile is waited for. Where nothing can be drawn, as
+    in a pipe, each change is one line.
 
     \b
     Examples:
@@ -29,22 +46,21 @@ def status(
       skerry status --watch
       skerry status --format json
     """
-    from skerry.node.cli.output import message_to_dict, print_json
-    from skerry.node.control_client import ControlClient
+    place = Home.resolve(home)
+    if watch:
+        from skerry.node.cli.watch import watch as watch_daemon
 
-    with ControlClient(Home.resolve(home).control_socket) as client:
-        if watch:
-            from skerry.node.cli.watch import watch as watch_daemon
+        watch_daemon(place, output)
+    elif output is Format.JSON:
+        from skerry.node.cli.output import message_to_dict, print_json
+        from skerry.node.control_client import ControlClient
 
-            watch_daemon(client, output)
-            return
-        reply = client.status()
-    if output is Format.JSON:
-        print_json(message_to_dict(reply))
-        return
-    from skerry.node.cli.watch import show
+        with ControlClient(place.control_socket) as client:
+            print_json(message_to_dict(client.status()))
+    else:
+        from skerry.node.cli.watch import show
 
-    show(reply)
+        show(place)
 
 
 def peers(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
@@ -56,7 +72,7 @@ def peers(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
       skerry peers --format json
     """
     from skerry.node.cli.output import message_to_dict, print_json
-    from skerry.node.cli.view import peer_state
+    from skerry.node.cli.sentences import peer_state
     from skerry.node.cli.wording import printable
     from skerry.node.control_client import ControlClient
 
@@ -68,14 +84,36 @@ def peers(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
         print_json([message_to_dict(peer) for peer in reply.run.peers])
         return
     for peer in reply.run.peers:
-        state = peer_state(peer).plain
+        state = peer_state(peer)
         addresses = " ".join(printable(address) for address in peer.addresses)
         typer.echo(f"{printable(peer.peer_id)}  {state:<9}  round {peer.head_round}  {addresses}")
 
 
 def logs(
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what is to come.")] = False,
-    last: Annotated[int, typer.Option("--last", min=1, max=10**6, help="Newest lines.")] = 50,
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "--last",
+            min=1,
+            max=10**6,
+            help="Newest lines; with --follow, before those to come.",
+            show_default="50; with --since, all",
+        ),
+    ] = None,
+    since: Annotated[
+        float | None,
+        typer.Option(
+            "--since",
+            metavar="DURATION",
+            parser=_seconds,
+            help="Not older than this, such as 90s, 10m, 2h or 1d.",
+        ),
+    ] = None,
+    event: Annotated[
+        list[str] | None,
+        typer.Option("--event", metavar="NAME", help="Only events of this name; may be repeated."),
+    ] = None,
     replay: Annotated[
         Path | None,
         typer.Option("--replay", metavar="FILE", help="Decide a recorded run again and compare."),
@@ -85,6 +123,8 @@ def logs(
 ) -> None:
     """Print the node's event log; without a daemon, what the last one left.
 
+    As text, ids and hashes are short; --format json gives each line as it was written.
+
     With --replay: what a node decided, upon which event, and whom it waited for. Every node
     records its events in runs/RUN_ID/events.record.jsonl in its home; a copy can be replayed
     anywhere. Exits with 1 if a decision comes out otherwise than it was recorded.
@@ -92,6 +132,7 @@ def logs(
     \b
     Examples:
       skerry logs --last 20
+      skerry logs --since 10m --event warning --event peer-down
       skerry logs --follow --format json
       skerry logs --replay events.record.jsonl
     """
@@ -101,9 +142,12 @@ def logs(
         if not print_replay(replay, output):
             raise typer.Exit(1)
         return
-    from skerry.node.cli.events import event_lines, event_text
+    from skerry.node.cli.events import ALL_LINES, Wanted, event_lines, event_text
 
-    for line in event_lines(Home.resolve(home), last, follow):
+    usual = _USUAL_LINES if since is None else ALL_LINES
+    oldest = 0.0 if since is None else time.time() - since
+    wanted = Wanted(last or usual, frozenset(event or ()), oldest)
+    for line in event_lines(Home.resolve(home), wanted, follow):
         typer.echo(line if output is Format.JSON else event_text(line))
 
 

@@ -236,8 +236,6 @@ def _check_token(token: str) -> None:
 def _watch_if(wanted: bool, home: Home, output: Format) -> None:
     """Show the live view; Ctrl-C ends the view, not the daemon."""
     if wanted:
-        from skerry.node.cli.watch import watch
-        from skerry.node.control_client import ControlClient
+        from skerry.node.cli.watch import watch as watch_daemon
 
-        with ControlClient(home.control_socket) as client:
-            watch(client, output)
+        watch_daemon(home, output)

@@ -42,6 +42,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def percent(ratio: float) -> str:
+    """Return a share of 1 in whole percent."""
+    return f"{100 * ratio:.0f} %" if math.isfinite(ratio) else "-"
+
+
 def loss(value: float) -> str:
     """Return a loss, or a dash for one that was not measured yet."""
     return f"{value:.3f}" if value else "-"

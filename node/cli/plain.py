@@ -1,0 +1,75 @@
+"""A status as lines of plain text: for pipes, files and terminals that cannot be drawn on."""
+
+import time
+from collections.abc import Iterator
+
+from skerry.node.cli.figures import Figures
+from skerry.node.cli.sentences import (
+    bytes_text,
+    ending_text,
+    pace_text,
+    peer_state,
+    phase_text,
+    round_text,
+    seen_text,
+    val_loss_text,
+    waiting_text,
+)
+from skerry.node.cli.wording import count, duration, loss, name_of, printable
+from skerry.proto import control_pb2 as pb
+
+
+def plain_lines(status: pb.StatusReply, figures: Figures) -> Iterator[str]:
+    """Yield all that a status says: first the node and its run, then a line on each peer."""
+    yield f"node {name_of(status.peer_id)} · skerry {printable(status.version)} · pid {status.pid}"
+    yield f"home {printable(status.home)} · up {duration(status.uptime_seconds)}"
+    if status.page_url:
+        yield f"page {printable(status.page_url)}"
+    if not status.HasField("run"):
+        yield "in no run: skerry init RUN.toml starts one, skerry join TOKEN joins one"
+    else:
+        run = status.run
+        yield f"run {printable(run.name)} {run.run_id}"
+        yield summary_line(status, figures)
+        if pace := pace_text(run, figures):
+            yield pace
+        yield bytes_text(run)
+        yield f"state after round {run.digest_round}: {run.state_digest or '-'}"
+        yield from (f"peer {_peer_line(peer)}" for peer in run.peers)
+    if status.warning:
+        yield f"warning: {printable(status.warning)}"
+
+
+def summary_line(status: pb.StatusReply, figures: Figures) -> str:
+    """Return one line on how far the run is and whom it waits for."""
+    if not status.HasField("run"):
+        return "in no run"
+    run = status.run
+    alive = sum(peer.alive for peer in run.peers)
+    parts = [
+        round_text(run.round),
+        phase_text(run),
+        f"loss {loss(run.loss)}",
+        f"val loss {val_loss_text(run, figures)}",
+        f"{count(run.text_tokens)} text tokens",
+        f"{alive} of {len(run.peers)} peers alive",
+    ]
+    if ending := ending_text(run, figures, time.time()):
+        parts.append(ending)
+    if run.round.waiting_for:
+        parts.append(waiting_text(run.round))
+    return " · ".join(parts)
+
+
+def _peer_line(peer: pb.PeerStatus) -> str:
+    parts = [
+        name_of(peer.peer_id),
+        peer_state(peer),
+        printable(peer.phase) or "not heard yet",
+        f"round {peer.head_round}",
+        f"step {peer.step}/{peer.steps}",
+        f"{count(peer.tokens_per_second)} text tokens/s",
+        f"loss {loss(peer.loss)}",
+        f"seen {seen_text(peer)} ago" if peer.phase else "",
+    ]
+    return " · ".join(part for part in parts if part)

@@ -1,0 +1,82 @@
+"""What a status says, in short texts that the live view and the plain lines share."""
+
+from skerry.node.cli.figures import Figures
+from skerry.node.cli.wording import count, duration, loss, name_of, percent, printable, size
+from skerry.proto import control_pb2 as pb
+
+
+def round_text(round_: pb.RoundStatus) -> str:
+    """Return which round is worked on, and of how many."""
+    return f"round {round_.round} of {round_.rounds}" if round_.rounds else f"round {round_.round}"
+
+
+def phase_text(run: pb.RunStatus) -> str:
+    """Return what this node does for the round, and how far it is."""
+    if run.finished:
+        return "finished"
+    round_ = run.round
+    step = f" {round_.step}/{round_.steps}" if round_.steps else ""
+    view = f" (view {round_.view})" if round_.view else ""
+    return f"{printable(round_.phase)}{step}{view}"
+
+
+def waiting_text(round_: pb.RoundStatus) -> str:
+    """Name whom or what the round waits for, and since when."""
+    names = ", ".join(name_of(name) for name in round_.waiting_for)
+    return f"waiting for {names} ({duration(round_.phase_seconds)})"
+
+
+def val_loss_text(run: pb.RunStatus, figures: Figures) -> str:
+    """Return the validation loss, and what to compare it with."""
+    known = [f"after round {figures.val_round}"] if figures.val_round is not None else []
+    known += [f"start {loss(run.val_loss_start)}"] if run.val_loss_start else []
+    known += [f"unigram entropy {loss(run.unigram_entropy)}"] if run.unigram_entropy else []
+    return f"{loss(run.val_loss)} ({', '.join(known)})" if known else loss(run.val_loss)
+
+
+def bytes_text(run: pb.RunStatus) -> str:
+    """Return what was sent, beside the dense exchange."""
+    sent, dense = run.payload_bytes_sent, run.dense_bytes
+    if not sent:
+        return "no pseudo-gradients sent yet"
+    ratio = f", dense fp32 {size(dense)} ({dense / sent:.0f}x)" if dense else ""
+    return f"sent {size(sent)} of pseudo-gradients{ratio}"
+
+
+def pace_text(run: pb.RunStatus, figures: Figures) -> str:
+    """Return how fast the run goes: committed text tokens per second, and the goodput.
+
+    Before two rounds are done, what the peers say they make; empty before they do.
+    """
+    alone = sum(peer.tokens_per_second for peer in run.peers if peer.alive and peer.in_roster)
+    committed = figures.text_tokens_per_s
+    if committed is None:
+        return f"{count(alone)} text tokens/s while training" if alone > 0 else ""
+    goodput = f", goodput {percent(committed / alone)}" if alone > 0 else ""
+    return f"{count(committed)} text tokens/s committed{goodput}"
+
+
+def ending_text(run: pb.RunStatus, figures: Figures, now: float) -> str:
+    """Return how long the run goes on, by its pace; ``now`` in unix seconds."""
+    seconds = None if run.finished else figures.seconds_left(run.round.rounds, now)
+    return "" if seconds is None else f"about {duration(seconds)} left"
+
+
+def peer_state(peer: pb.PeerStatus) -> str:
+    """Say in a word or two what a peer is to the run."""
+    if peer.self:
+        return "this node"
+    if not peer.alive:
+        # A member that no heartbeat of has come yet has not been lost.
+        return "lost" if peer.phase else "joining"
+    if peer.phase == "paused":
+        return "paused"
+    # The last commit's roster is the last there is: who comes back later has all the same arrived.
+    return "alive" if peer.in_roster or peer.phase == "done" else "joining"
+
+
+def seen_text(peer: pb.PeerStatus) -> str:
+    """Return how long ago a peer was heard; a dash if it never was."""
+    if peer.self:
+        return duration(0)
+    return duration(peer.seen_seconds_ago) if peer.phase else "-"

@@ -1,0 +1,123 @@
+"""A plan being made: peers and stages as numbers, and what each ring is worth.
+
+Rings share no peer, so that each is simulated alone and remembered.
+"""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from skerry.pipeline.planning.plan import Blocks
+from skerry.pipeline.planning.problem import UNLIMITED, Problem
+from skerry.pipeline.planning.router import drawn_order
+from skerry.pipeline.planning.simulator import Route, Scenario, Simulator, Stop
+
+BYTES_PER_PARAMETER = 24
+"""As in pipeline/capacity.py, which a test compares."""
+_FLOAT_BYTES = 4
+StagePath = tuple[tuple[int, ...], int]
+"""The stages of a path in the order of visiting, and how many microbatches take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingDraft:
+    """One ring: who, the origin first; which stages each hosts; the paths."""
+
+    members: tuple[int, ...]
+    stages: tuple[tuple[int, ...], ...]
+    paths: tuple[StagePath, ...]
+
+    @property
+    def microbatches(self) -> int:
+        """Of one inner step."""
+        return sum(count for _, count in self.paths)
+
+    def hops(self, path: StagePath) -> list[tuple[int, tuple[int, ...]]]:
+        """Return (member's place, stages) of each hop, the origin first; adjacent ones merged."""
+        place_of = {stage: place for place, own in enumerate(self.stages) for stage in own}
+        grouped = groupby(path[0], key=place_of.__getitem__)
+        found = [(place, tuple(stages)) for place, stages in grouped]
+        return found if found[0][0] == 0 else [(0, ()), *found]
+
+
+class Workshop:
+    """What drafts of one problem and one set of stage cuts are measured with."""
+
+    def __init__(self, problem: Problem, simulator: Simulator, cuts: tuple[Blocks, ...]) -> None:
+        """Remember nothing yet."""
+        self.problem = problem
+        self.simulator = simulator
+        self.cuts = cuts
+        self.simulations = 0
+        self._known: dict[RingDraft, float] = {}
+        self._blocks: dict[tuple[int, ...], int] = {}
+
+    def step_s(self, ring: RingDraft) -> float:
+        """Return the seconds of one inner step, simulated at most once for each draft."""
+        known = self._known.get(ring)
+        if known is None:
+            self.simulations += 1
+            known = self.simulator.makespan_s(self.scenario(ring, self.problem.limits.slots))
+            self._known[ring] = known
+        return known
+
+    def scenario(self, ring: RingDraft, slots: int) -> Scenario:
+        """Return one inner step of a ring alone."""
+        head = self.problem.model.head_units
+        routes = tuple(
+            Route(
+                tuple(
+                    Stop(ring.members[place], self.blocks(stages))
+                    for place, stages in ring.hops(path)
+                ),
+                head,
+            )
+            for path in ring.paths
+        )
+        return Scenario(routes, drawn_order([count for _, count in ring.paths]), slots)
+
+    def units(self, stage: int) -> int:
+        """Return how many blocks a stage has."""
+        return self.cuts[stage].stop - self.cuts[stage].start
+
+    def blocks(self, stages: tuple[int, ...]) -> int:
+        """Return how many blocks some stages have together."""
+        known = self._blocks.get(stages)
+        if known is None:
+            known = self._blocks[stages] = sum(map(self.units, stages))
+        return known
+
+    def room(self, peer: int) -> int:
+        """Return how many stages after the first a peer may host at most."""
+        counts = range(len(self.cuts) - 1, 0, -1)
+        return next((n for n in counts if self.fits(peer, tuple(range(1, n + 1)))), 0)
+
+    def fits(self, peer: int, stages: tuple[int, ...]) -> bool:
+        """Say whether a peer may host stages: by its memory, and by the limit of blocks."""
+        blocks = self.blocks(stages)
+        most = self.problem.limits.max_blocks
+        if most and blocks > most:
+            return False
+        memory = self.problem.peers[peer].memory
+        return memory == UNLIMITED or needed_bytes(self.problem, blocks, 0 in stages) <= memory
+
+    def seconds(self, peer: int, stages: tuple[int, ...]) -> float:
+        """Return what a peer computes for one microbatch that visits all these stages."""
+        forward, backward = self.problem.forward_s(peer), self.problem.backward_s(peer)
+        head = self.problem.model.head_units * forward if 0 in stages else 0.0
+        return self.blocks(stages) * (forward + backward) + head
+
+
+def needed_bytes(problem: Problem, blocks: int, is_origin: bool) -> int:
+    """Return the memory that blocks take on one peer, with embedding and head on an origin.
+
+    Parameters with all their state, the input of every microbatch under way, and the activations
+    of one, recomputed for its backward.
+    """
+    model, tokens = problem.model, problem.traffic.microbatch_tokens
+    params = blocks * model.block_params
+    activations = blocks * model.block_activation_bytes
+    if is_origin:
+        params += model.embed_params + model.head_params
+        activations += model.head_activation_bytes
+    inputs = problem.limits.slots * tokens * model.width * _FLOAT_BYTES
+    return params * BYTES_PER_PARAMETER + inputs + tokens * activations

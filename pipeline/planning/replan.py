@@ -1,0 +1,130 @@
+"""Another plan from a running one: a peer came, went or became slow.
+
+Stage cuts stay, so that what peers hold stays useful. Rings that lost a peer get the nearest spare
+that fits, or let a neighbour take over its stages, or are given up for the others; peers that are
+new join as full replicas or rings if they can. Then a shorter annealing follows, in which every
+peer that would have to fetch another stage costs a fine.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from skerry.pipeline.planning.annealing import Score, anneal
+from skerry.pipeline.planning.draft import RingDraft, Workshop
+from skerry.pipeline.planning.layouts import complete_layout
+from skerry.pipeline.planning.moves import Layout
+from skerry.pipeline.planning.plan import Plan, Ring
+from skerry.pipeline.planning.planner import Budget, finished, make_plan
+from skerry.pipeline.planning.problem import Problem, skipped
+from skerry.pipeline.planning.simulator import Simulator
+
+_WARM_SHARE = 4
+"""A warm search takes this part of the moves of a cold one."""
+_MOVE_FINE = 0.002
+"""Of the slowest ring's step, for each peer that has to fetch another stage."""
+
+
+def replan(running: Plan, problem: Problem, budget: Budget = Budget()) -> Plan:  # noqa: B008
+    """Return the next version of a running plan, for the peers that there are now.
+
+    Raises: ConfigError("SK-PLN-001") if they cannot hold the model.
+    """
+    version = running.version + 1
+    fits_model = bool(running.stages) and running.stages[-1].stop == problem.model.blocks
+    workshop = Workshop(problem, Simulator(problem), running.stages)
+    layout = _repaired(workshop, running) if fits_model else None
+    if layout is None:
+        return make_plan(problem, budget, version)
+    homes = _homes(running, problem)
+    slowest = max(map(workshop.step_s, layout.rings))
+    score = Score(workshop, homes, slowest * _MOVE_FINE)
+    moves = budget.moves(len(problem.peers)) // _WARM_SHARE
+    return finished(workshop, anneal(layout, score, moves, budget.seed), version)
+
+
+def _homes(running: Plan, problem: Problem) -> dict[int, tuple[int, ...]]:
+    """Return the stages of every peer that is still there; spares host none."""
+    index = {peer.name: place for place, peer in enumerate(problem.peers)}
+    hosts = {member.peer: member.stages for ring in running.rings for member in ring.members}
+    hosts |= dict.fromkeys(running.spares, ())
+    return {index[name]: stages for name, stages in hosts.items() if name in index}
+
+
+def _repaired(workshop: Workshop, running: Plan) -> Layout | None:
+    """Return the running layout with gaps closed; None if a new one has to be made."""
+    index = {peer.name: place for place, peer in enumerate(workshop.problem.peers)}
+    used = {member.peer for ring in running.rings for member in ring.members}
+    spares = [place for name, place in index.items() if name not in used]
+    rings, broken = [], []
+    for ring in running.rings:
+        draft, gaps = _drafted(ring, index)
+        if not gaps and all(map(workshop.fits, draft.members, draft.stages)):
+            rings.append(draft)
+        else:
+            broken.append((draft, gaps))
+    for draft, gaps in sorted(broken, key=lambda one: len(one[1])):
+        whole = _closed(workshop, draft, gaps, spares)
+        if whole is None:
+            spares += [peer for peer in draft.members if peer >= 0]
+        else:
+            rings.append(whole)
+            spares = [peer for peer in spares if peer not in whole.members]
+    same = len(rings) == len(running.rings)
+    if skipped(len(workshop.cuts), workshop.problem.limits.skip_ratio):
+        return Layout(rings, spares) if same else None  # visits would no longer be equal
+    groups = [(ring.members, ring.stages) for ring in rings]
+    layout = complete_layout(workshop, spares, groups)
+    if same and len(layout.rings) == len(rings):
+        return Layout(rings, layout.spares)  # with the microbatches they had
+    return layout if layout.rings else None
+
+
+def _drafted(ring: Ring, index: dict[str, int]) -> tuple[RingDraft, list[int]]:
+    """Return a ring with -1 for peers that are gone, and their places."""
+    members = tuple(index.get(member.peer, -1) for member in ring.members)
+    stages = tuple(member.stages for member in ring.members)
+    paths = tuple(
+        (tuple(stage for hop in path.hops for stage in hop.stages), path.microbatches)
+        for path in ring.paths
+    )
+    gaps = [place for place, peer in enumerate(members) if peer < 0]
+    return RingDraft(members, stages, paths), gaps
+
+
+def _closed(
+    workshop: Workshop, draft: RingDraft, gaps: Sequence[int], spares: Sequence[int]
+) -> RingDraft | None:
+    """Fill the gaps of a ring with spares, or let neighbours take over; None if neither works."""
+    members, left = list(draft.members), list(spares)
+    for place, stages in enumerate(draft.stages):
+        if place not in gaps and workshop.fits(members[place], stages):
+            continue
+        able = [peer for peer in left if workshop.fits(peer, stages)]
+        if not able:
+            return _taken_over(workshop, draft, gaps)
+        near = [peer for peer in members if peer >= 0]
+        best = min(able, key=lambda peer: (_distance(workshop, peer, near), peer))
+        members[place] = best
+        left.remove(best)
+    return replace(draft, members=tuple(members))
+
+
+def _distance(workshop: Workshop, peer: int, others: Sequence[int]) -> float:
+    return sum(workshop.simulator.hop_s(peer, other) for other in others if other != peer)
+
+
+def _taken_over(workshop: Workshop, draft: RingDraft, gaps: Sequence[int]) -> RingDraft | None:
+    """Give the stages of lost members to the one before, or for the origin to nobody."""
+    if 0 in gaps or workshop.problem.limits.skip_ratio:
+        return None
+    members: list[int] = []
+    stages: list[tuple[int, ...]] = []
+    for place, own in enumerate(draft.stages):
+        if place in gaps:
+            stages[-1] = (*stages[-1], *own)
+        else:
+            members.append(draft.members[place])
+            stages.append(own)
+    if all(map(workshop.fits, members, stages)):
+        return RingDraft(tuple(members), tuple(stages), draft.paths)
+    return None
