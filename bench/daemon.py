@@ -24,9 +24,9 @@ from random import Random
 from urllib.parse import urlsplit
 
 import psutil
-from status_latency import _RUN, _WORDS, APPLYING, loop_times_ms, summary
 
 from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
+from status_latency import _RUN, _WORDS, APPLYING, loop_times_ms, summary
 
 READERS = 5
 SETTLE_S = 5.0

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from skerry.node.cli.figures import record_of
 from skerry.node.cli.wording import name_of, printable

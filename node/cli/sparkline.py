@@ -1,5 +1,6 @@
 """A curve in one line of text."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -29,5 +30,5 @@ def _averaged(values: Sequence[float], width: int) -> list[float]:
     if len(values) <= width:
         return list(values)
     edges = [index * len(values) // width for index in range(width + 1)]
-    stretches = (values[first:end] for first, end in zip(edges, edges[1:], strict=False))
+    stretches = (values[first:end] for first, end in itertools.pairwise(edges))
     return [math.fsum(stretch) / len(stretch) for stretch in stretches]

@@ -81,7 +81,9 @@ class Watched:
         notice = ""
         if self.gone_since is not None:
             ago = duration(time.monotonic() - self.gone_since)
-            notice = f"daemon not running, waiting for it to come back ({ago}); Ctrl-C ends the view"
+            notice = (
+                f"daemon not running, waiting for it to come back ({ago}); Ctrl-C ends the view"
+            )
         events = [event_text(line) for line in list(self._lines)[-_NEW_LINES:]]
         return Moment(self.status, self.figures, events, time.time(), notice)
 

@@ -1,6 +1,7 @@
 """The layout that annealing begins with: who is a full replica, which rings, who is left over."""
 
 from collections.abc import Sequence
+from functools import partial
 from math import ceil, inf
 
 from skerry.pipeline.planning.clusters import clusters, gather, short_tour
@@ -143,7 +144,7 @@ def _skipping(workshop: Workshop, peers: Sequence[int], length: int) -> Layout:
     groups: list[list[int]] = []
     spares = list(pool)
     for size in (len(own) + 1 for own in hosted):
-        group = gather(hops_NN, spares, lambda group, n=size: len(group) == n, size) or []
+        group = gather(hops_NN, spares, partial(_is_of, size), size) or []
         groups.append(_led(workshop, short_tour(hops_NN, group)))
         spares = [peer for peer in spares if peer not in set(group)]
     everything = frozenset(range(1, middle + 1))
@@ -187,3 +188,7 @@ def _skip_counts(workshop: Workshop, rings: int, length: int, middle: int) -> li
     while rings and each * rings * length % middle:
         each += 1
     return [each] * rings
+
+
+def _is_of(size: int, group: Sequence[int]) -> bool:
+    return len(group) == size
