@@ -33,8 +33,9 @@ plain torch (`bench/comparators/reference.py`), without the dense copy of what i
 published code makes. Encoding includes the update of the error feedback for all schemes. Speeds
 are those of one core; all operations take turns and the fastest time counts. "Decode+add" is one
 payload into an accumulator; the reference's decoder takes all payloads of a round at once and is
-cheaper per payload then: see "Mean of contributions", where ours also clips each contribution to the median norm. Errors are energies: what the payload leaves
-behind over all, and over the entries it sends."""
+cheaper per payload then: see "Mean of contributions", where ours also clips each contribution to
+the median norm. Errors are energies: what the payload leaves behind over all, and over the entries
+it sends."""
 
 R = TypeVar("R", bound=Result)
 
