@@ -24,8 +24,9 @@ from skerry.node.page.lines import (
     of_run,
     read_line,
 )
-from skerry.node.page.models import LogEntry, Round, TimelineEntry
+from skerry.node.page.models import LogEntry, TimelineEntry
 from skerry.node.page.pulse import Pulse
+from skerry.node.page.round import Round
 from skerry.node.page.waterfall import KEPT_ROWS, Waterfall
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal

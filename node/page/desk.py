@@ -20,12 +20,12 @@ from skerry.node.page.models import (
     Peer,
     PeersAnswer,
     PlanAnswer,
-    Round,
     RoundsAnswer,
     RunAnswer,
     TimelineAnswer,
 )
 from skerry.node.page.rates import Rates
+from skerry.node.page.round import Round
 from skerry.node.page.swarm import peers_of, replica_plans, shard_plans
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 
 from skerry.node.page.header import Past
 from skerry.node.page.lines import log_entry
-from skerry.node.page.models import LogEntry, Round, TimelineEntry
+from skerry.node.page.models import LogEntry, TimelineEntry
+from skerry.node.page.round import Round
 from skerry.node.page.waterfall import KEPT_ROWS
 
 T = TypeVar("T")

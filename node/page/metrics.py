@@ -19,7 +19,8 @@ from prometheus_client.registry import Collector
 
 from skerry.node.page.desk import Desk
 from skerry.node.page.header import run_header
-from skerry.node.page.models import PeerState, Round, RunHeader
+from skerry.node.page.models import PeerState, RunHeader
+from skerry.node.page.round import Round
 from skerry.node.page.swarm import state_of
 from skerry.node.run.context import RunContext
 

@@ -34,10 +34,10 @@ of a refusal) is data: show it as text, never as markup.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
+from skerry.node.page.data import Amount, Count, Data
+from skerry.node.page.round import Round
 
 PeerState = Literal["alive", "suspect", "dead", "left", "joining"]
 """alive: heard in time. suspect: silent for longer than its rhythm lets expect, or a request to
@@ -49,20 +49,6 @@ Role = Literal["replica", "newcomer", "member"]
 roster. member: known, neither."""
 
 Link = Literal["direct", "relayed", "unknown"]
-
-SpanName = Literal[
-    "starting",
-    "loading",
-    "waiting",
-    "observing",
-    "training",
-    "encoding",
-    "collecting",
-    "fetching",
-    "applying",
-    "paused",
-]
-"""This peer's phases; collecting is waiting for contributions and the commit."""
 
 TimelineKind = Literal[
     "daemon-started",
@@ -86,11 +72,7 @@ Severity = Literal["info", "warning", "error", "recovered"]
 """recovered: a failure that is over; the entry then has recovery_s."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Answer(_Model):
+class Answer(Data):
     """What every answer says about itself."""
 
     as_of: Amount
@@ -99,7 +81,7 @@ class Answer(_Model):
     """Id of the peer whose daemon answers."""
 
 
-class Goodput(_Model):
+class Goodput(Data):
     """Useful text tokens per second, and how much of the undisturbed rate that is."""
 
     text_tokens_per_s: Amount
@@ -112,7 +94,7 @@ class Goodput(_Model):
     """Length of the stretch that was measured, in seconds."""
 
 
-class Bytes(_Model):
+class Bytes(Data):
     """What this peer exchanged since its daemon started, beside the dense exchange."""
 
     sent: dict[str, Count]
@@ -125,7 +107,7 @@ class Bytes(_Model):
     """dense over payload bytes sent; None before the first payload."""
 
 
-class Node(_Model):
+class Node(Data):
     """The daemon that answers."""
 
     peer: str
@@ -145,7 +127,7 @@ class Node(_Model):
     """How often its network process was restarted."""
 
 
-class RunHeader(_Model):
+class RunHeader(Data):
     """The run in one look."""
 
     run_id: str
@@ -214,7 +196,7 @@ class RunAnswer(Answer):
     """None while the daemon takes part in no run."""
 
 
-class Peer(_Model):
+class Peer(Data):
     """One peer of the run, as the answering peer knows it."""
 
     peer: str
@@ -274,98 +256,6 @@ class PeersAnswer(Answer):
     peers: tuple[Peer, ...]
 
 
-class Span(_Model):
-    """A stretch of a round that the answering peer spent in one phase."""
-
-    name: SpanName
-    start_s: Amount
-    """Since the round's start."""
-    duration_s: Amount
-
-
-class Contribution(_Model):
-    """One peer's part in a round."""
-
-    peer: str
-    """Peer id."""
-    name: str
-    """Short form of the id."""
-    announced_s: Amount | None
-    """When its announcement came in, seconds after the round's start; None if never here."""
-    checked_s: Amount | None
-    """When its payloads were here and found sound or not, seconds after the round's start."""
-    included: bool | None
-    """Whether the commit holds it; None while there is no commit."""
-    late: bool
-    """Was in the roster and is not in the commit."""
-    refused: str | None
-    """Why it was not accepted."""
-    text_tokens: Count | None
-    """Trained in this round."""
-    loss: float | None
-    """Its mean training loss of the round."""
-    bytes: Count | None
-    """Size of its payloads."""
-
-
-class Waited(_Model):
-    """Whom the answering peer waited for in a round."""
-
-    peer: str
-    """Peer id, or what else was awaited, in words."""
-    duration_s: Amount
-
-
-class Round(_Model):
-    """One outer round: a row of the waterfall and a point of every curve.
-
-    A round that ended before this peer took part is known from the commit chain alone: it has
-    contributions and text tokens, but no times and no spans.
-    """
-
-    round: Count
-    parent: str | None
-    """Hash of the commit it builds on."""
-    commit: str | None
-    """Hash of its commit, once there is one."""
-    leader: str | None
-    """Peer id of who published the commit, or is to."""
-    view: Count
-    started_at: Amount | None
-    """Unix seconds."""
-    commit_s: Amount | None
-    """When the commit came, seconds after the start."""
-    fetch_s: Amount | None
-    """How long fetching the missing payloads took; None if none were missing."""
-    apply_s: Amount | None
-    """How long the outer update took."""
-    duration_s: Amount | None
-    """From the start until the update was applied; None while the round goes on."""
-    spans: tuple[Span, ...]
-    contributions: tuple[Contribution, ...]
-    """One for each peer of the roster and each that announced, by peer id."""
-    waited: tuple[Waited, ...]
-    """Longest first."""
-    text_tokens: Count | None
-    """Committed in this round."""
-    total_text_tokens: Count | None
-    """Committed on the chain up to and including this round."""
-    loss: float | None
-    """Mean training loss of the contributions, weighted by text tokens."""
-    val_loss: float | None
-    """Validation loss after this round, where it was measured."""
-    digest: str | None
-    """State digest after this round."""
-    payload_bytes: Count | None
-    """Of all contributions in the commit, once each."""
-    dense_bytes: Count | None
-    """The same contributions as dense fp32."""
-    sent: dict[str, Count]
-    """What the answering peer sent during the round: bytes by kind."""
-    received: dict[str, Count]
-    """What it received: bytes by kind."""
-
-
 class RoundsAnswer(Answer):
     """``/api/v1/rounds``: oldest first, the newest ``limit`` of those asked for."""
 
@@ -374,7 +264,7 @@ class RoundsAnswer(Answer):
     """Whether there are older rounds than these."""
 
 
-class TimelineEntry(_Model):
+class TimelineEntry(Data):
     """A failure, a recovery, or a peer that came or went."""
 
     id: int
@@ -398,7 +288,7 @@ class TimelineAnswer(Answer):
     entries: tuple[TimelineEntry, ...]
 
 
-class LogEntry(_Model):
+class LogEntry(Data):
     """One line of the event log."""
 
     id: int
@@ -417,7 +307,7 @@ class LogAnswer(Answer):
     lines: tuple[LogEntry, ...]
 
 
-class Gap(_Model):
+class Gap(Data):
     """``event: gap``: some lines are no longer kept."""
 
     after: int
@@ -426,7 +316,7 @@ class Gap(_Model):
     """Oldest id that is there; load the other answers again."""
 
 
-class ShardPlan(_Model):
+class ShardPlan(Data):
     """Who hosts one shard."""
 
     shard: str
@@ -436,7 +326,7 @@ class ShardPlan(_Model):
     """Peer ids."""
 
 
-class StagePlan(_Model):
+class StagePlan(Data):
     """The part of a replica that one peer hosts."""
 
     peer: str
@@ -448,7 +338,7 @@ class StagePlan(_Model):
     """Inclusive."""
 
 
-class ReplicaPlan(_Model):
+class ReplicaPlan(Data):
     """One full copy of the model: on one peer, or on a ring of several."""
 
     name: str
@@ -495,7 +385,7 @@ class DoneAnswer(Answer):
     """Whether this node is paused now."""
 
 
-class Problem(_Model):
+class Problem(Data):
     """Every error answer."""
 
     status: Annotated[int, Field(ge=400, le=599)]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from skerry.node.page.models import Goodput, Round
+from skerry.node.page.models import Goodput
+from skerry.node.page.round import Round
 
 WINDOW_ROUNDS = 10
 """Newest rounds that are measured: recent enough to show a change, enough to be steady."""

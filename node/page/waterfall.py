@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 from skerry.node.page import lines as ln
-from skerry.node.page.models import Contribution, Round, Span, SpanName, Waited
+from skerry.node.page.round import Contribution, Round, Span, SpanName, Waited
 from skerry.protocol.ids import short
 
 KEPT_ROWS = 64

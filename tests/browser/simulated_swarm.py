@@ -5,6 +5,7 @@ import random
 from dataclasses import dataclass
 
 from skerry.node.page import models as m
+from skerry.node.page.round import Contribution, Round, Span, SpanName, Waited
 
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 STATES: tuple[m.PeerState, ...] = ("alive", "alive", "suspect", "dead", "left", "joining")
@@ -124,7 +125,7 @@ class SimulatedSwarm:
 
     # -- rounds ----------------------------------------------------------------------------
 
-    def _round(self, number: int) -> m.Round:
+    def _round(self, number: int) -> Round:
         open_ = number > self.shape.rounds
         train, collect = self._random.uniform(8, 9.5), self._random.uniform(2, 4)
         others = self.shape.peers - self.shape.troubled - 1
@@ -133,7 +134,7 @@ class SimulatedSwarm:
         parts = tuple(self._contribution(peer, number, train, open_) for peer in sorted(self.ids))
         payload = sum(part.bytes or 0 for part in parts)
         text_tokens = sum(part.text_tokens or 0 for part in parts)
-        return m.Round(
+        return Round(
             round=number,
             parent=self._hex(),
             commit=None if open_ else self._hex(),
@@ -146,7 +147,7 @@ class SimulatedSwarm:
             duration_s=None if open_ else self.round_s,
             spans=spans,
             contributions=parts,
-            waited=() if open_ else (m.Waited(peer=slow, duration_s=collect * 0.8),),
+            waited=() if open_ else (Waited(peer=slow, duration_s=collect * 0.8),),
             text_tokens=None if open_ else text_tokens,
             total_text_tokens=None if open_ else number * 61_440 * self.shape.peers,
             loss=None if open_ else self._loss(number, 0.005),
@@ -158,11 +159,11 @@ class SimulatedSwarm:
             received={"payload": 610_000, "control": 9_500},
         )
 
-    def _spans(self, train: float, collect: float, open_: bool) -> tuple[m.Span, ...]:
+    def _spans(self, train: float, collect: float, open_: bool) -> tuple[Span, ...]:
         if open_:
-            return (m.Span(name="training", start_s=0, duration_s=6.3),)
+            return (Span(name="training", start_s=0, duration_s=6.3),)
         rest = self.round_s - train - collect
-        lengths: tuple[tuple[m.SpanName, float], ...] = (
+        lengths: tuple[tuple[SpanName, float], ...] = (
             ("training", train - 0.5),
             ("encoding", 0.5),
             ("collecting", collect),
@@ -171,15 +172,15 @@ class SimulatedSwarm:
         )
         spans, start = [], 0.0
         for name, length in lengths:
-            spans.append(m.Span(name=name, start_s=start, duration_s=length))
+            spans.append(Span(name=name, start_s=start, duration_s=length))
             start += length
         return tuple(spans)
 
-    def _contribution(self, peer: str, number: int, train: float, open_: bool) -> m.Contribution:
+    def _contribution(self, peer: str, number: int, train: float, open_: bool) -> Contribution:
         down = self._state(self.ids.index(peer)) not in ("alive", "suspect")
         missing = open_ or (down and number > self.shape.rounds - 6)
         at = None if missing else train + self._random.uniform(0, 2.2)
-        return m.Contribution(
+        return Contribution(
             peer=peer,
             name=peer[-6:],
             announced_s=at,

@@ -7,6 +7,7 @@ import pytest
 from page_world import pieces
 
 from skerry.node.page import models as md
+from skerry.node.page.round import Round
 
 
 async def take(page, after: int | None, *wanted: str, may_join: bool = False):
@@ -82,7 +83,7 @@ async def test_changes_come_with_the_rows_they_change(page) -> None:
     page.journal.write("peer-down", peer="12D3KooWgone")
     found = {piece["event"]: piece for piece in pieces(await anext(stream))}
     await stream.aclose()
-    row = md.Round.model_validate(found["round"]["data"])
+    row = Round.model_validate(found["round"]["data"])
     assert (row.round, row.val_loss) == (3, 1.25)
     entry = md.TimelineEntry.model_validate(found["timeline"]["data"])
     assert (entry.kind, entry.peer) == ("peer-down", "12D3KooWgone")

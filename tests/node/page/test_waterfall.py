@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.node.page.lines import committed_line, read_line
-from skerry.node.page.models import Round
+from skerry.node.page.round import Round
 from skerry.node.page.waterfall import KEPT_ROWS, Waterfall
 
 ME, OTHER, THIRD = "12D3KooWme", "12D3KooWother", "12D3KooWthird"

@@ -1,6 +1,6 @@
 /**
- * What the API answers, as types: the same names as in node/page/models.py, which says what each
- * field means. tests/browser/test_answers.py compares the two. Nothing here runs.
+ * What the API answers, as types: the same names as in node/page/models.py and round.py, which say
+ * what each field means. tests/node/page/test_static.py compares them. Nothing here runs.
  */
 
 /** @typedef {{as_of: number, served_from: string}} Answer */
