@@ -12,8 +12,8 @@ import grpc
 import grpc.aio
 
 from skerry.node.environment import environment_errors
+from skerry.node.participation import Participation
 from skerry.node.run.journal import Journal
-from skerry.node.run.session import Session
 from skerry.node.run.status import run_status
 from skerry.proto import control_pb2 as pb
 from skerry.proto.control_pb2_grpc import ControlServicer, add_ControlServicer_to_server
@@ -27,11 +27,11 @@ _MAX_SAMPLE_TOKENS = 4096
 
 
 class Daemon(Protocol):
-    """What the control API needs of the daemon; daemon.Node, and a stand-in in tests."""
+    """What the control API needs of the daemon, daemon.Node."""
 
     @property
-    def session(self) -> Session | None:
-        """The run that the daemon takes part in."""
+    def part(self) -> Participation:
+        """The daemon's part in a run."""
 
     @property
     def journal(self) -> Journal:
@@ -39,18 +39,6 @@ class Daemon(Protocol):
 
     def describe(self) -> pb.StatusReply:
         """Return the status without its run."""
-
-    async def init(self, toml: str) -> pb.RunReply:
-        """Start an own run."""
-
-    async def join(self, token: str) -> pb.RunReply:
-        """Join a run."""
-
-    async def leave(self) -> None:
-        """Leave the run."""
-
-    async def pause(self, paused: bool) -> None:
-        """Stop training but follow the run, or train again."""
 
     def stop(self) -> None:
         """End the daemon soon."""
@@ -69,25 +57,25 @@ class ControlService(ControlServicer):
 
     async def Init(self, request: pb.InitRequest, grpc: Grpc) -> pb.RunReply:
         """Start an own run."""
-        return await _coded(grpc, self._daemon.init(request.manifest_toml))
+        return await _coded(grpc, self._daemon.part.init(request.manifest_toml))
 
     async def Join(self, request: pb.JoinRequest, grpc: Grpc) -> pb.RunReply:
         """Join a run."""
-        return await _coded(grpc, self._daemon.join(request.token))
+        return await _coded(grpc, self._daemon.part.join(request.token))
 
     async def Leave(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
         """Leave the run."""
-        await _coded(grpc, self._daemon.leave())
+        await _coded(grpc, self._daemon.part.leave())
         return pb.Empty()
 
     async def Pause(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
         """Stop training; answers when the node has decided so."""
-        await _coded(grpc, self._daemon.pause(True))
+        await _coded(grpc, self._daemon.part.pause(True))
         return pb.Empty()
 
     async def Resume(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
         """Train again."""
-        await _coded(grpc, self._daemon.pause(False))
+        await _coded(grpc, self._daemon.part.pause(False))
         return pb.Empty()
 
     async def Stop(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
@@ -131,7 +119,7 @@ class ControlService(ControlServicer):
 
     def _status(self) -> pb.StatusReply:
         status = self._daemon.describe()
-        session = self._daemon.session
+        session = self._daemon.part.session
         if session is not None:
             context = session.context
             now = asyncio.get_running_loop().time()
@@ -140,7 +128,7 @@ class ControlService(ControlServicer):
         return status
 
     async def _compute(self, grpc: Grpc, build: Callable[[int], cp.Request]) -> cp.Reply:
-        session = self._daemon.session
+        session = self._daemon.part.session
         if session is None:
             error = DaemonError("SK-DMN-004", "this daemon takes part in no run")
             await grpc.abort(_FAILED, str(error))

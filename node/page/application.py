@@ -130,7 +130,7 @@ def _watching(desk: Desk, streams: Streams) -> APIRouter:
     @router.get("/reachable/{peer}")
     async def reachable(peer: str) -> ReachableAnswer:
         """Dial a peer of the run now."""
-        session = desk.daemon.session
+        session = desk.daemon.part.session
         if session is None:
             raise Refusal(404, "the daemon takes part in no run", "Join one with skerry join.")
         name = PeerId(peer)

@@ -44,20 +44,31 @@ _MAX_BACKLOG = 10_000
 _NEVER_STUCK = frozenset({Phase.WAITING, Phase.OBSERVING, Phase.PAUSED, Phase.DONE})
 
 
-class Daemon(Protocol):
-    """What the page needs of the daemon; daemon.Node, and one member of a run in tests."""
+class Part(Protocol):
+    """The daemon's part in a run; participation.Participation, and one of its members in tests."""
 
     @property
     def session(self) -> Session | None:
         """The run that the daemon takes part in."""
 
     @property
-    def journal(self) -> Journal:
-        """The event log."""
-
-    @property
     def join_token(self) -> str:
         """What others join the run with; empty if there is none."""
+
+    async def pause(self, paused: bool) -> None:
+        """Stop training but follow the run, or train again. Raises: SkerryError."""
+
+
+class Daemon(Protocol):
+    """What the page needs of the daemon; daemon.Node, and a stand-in in tests."""
+
+    @property
+    def part(self) -> Part:
+        """The daemon's part in a run."""
+
+    @property
+    def journal(self) -> Journal:
+        """The event log."""
 
     @property
     def network_restarts(self) -> int:
@@ -68,9 +79,6 @@ class Daemon(Protocol):
 
     async def relayed(self) -> Mapping[PeerId, bool]:
         """Say of each connected peer whether only a relay leads to it. Raises: PeerUnavailable."""
-
-    async def pause(self, paused: bool) -> None:
-        """Stop training but follow the run, or train again. Raises: SkerryError."""
 
 
 class Desk:
@@ -98,7 +106,7 @@ class Desk:
     @property
     def context(self) -> RunContext | None:
         """The run, once its chronicle is open."""
-        session = self.daemon.session
+        session = self.daemon.part.session
         return session.context if session is not None and self.chronicle is not None else None
 
     def run_answer(self, may_join: bool) -> RunAnswer:
@@ -108,7 +116,7 @@ class Desk:
         if context is not None and chronicle is not None:
             warning = self.failure or chronicle.history.failure
             header = run_header(context, chronicle.waterfall, chronicle.past, now, warning)
-            token = self.daemon.join_token
+            token = self.daemon.part.join_token
             if may_join and token:
                 header = header.model_copy(update={"join_command": f"skerry join {token}"})
         return RunAnswer(
@@ -157,7 +165,7 @@ class Desk:
 
     def health_answer(self) -> HealthAnswer:
         """Say whether the node does its work, and if not, why."""
-        session = self.daemon.session
+        session = self.daemon.part.session
         reason = _illness(session.context, self.now()) if session is not None else ""
         return HealthAnswer(
             as_of=time.time(),
@@ -170,7 +178,7 @@ class Desk:
         """Pause this node or let it train again, on behalf of a reader. Raises: SkerryError."""
         wish = "pause" if paused else "resume"
         self.daemon.journal.write("page-asked", action=wish, address=address)
-        await self.daemon.pause(paused)
+        await self.daemon.part.pause(paused)
         return DoneAnswer(as_of=time.time(), served_from=self._me(), paused=paused)
 
     def link_to(self, peer: PeerId) -> Link:
@@ -199,13 +207,13 @@ class Desk:
         )
 
     async def _until_in_run(self) -> None:
-        if self.daemon.session is None:
+        if self.daemon.part.session is None:
             async for text in self.daemon.journal.follow():
-                if '"entered"' in text and self.daemon.session is not None:
+                if '"entered"' in text and self.daemon.part.session is not None:
                     return
 
     async def _follow_run(self) -> None:
-        session = self.daemon.session
+        session = self.daemon.part.session
         if session is None:
             return
         context = session.context

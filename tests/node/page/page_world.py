@@ -54,27 +54,35 @@ def replayed(recording: Path) -> NodeState:
     return state
 
 
-class PageDaemon:
-    """What the page needs of a daemon, over one member of a run."""
+class PagePart:
+    """What the page needs of a daemon's part in a run, over one member of it."""
 
-    def __init__(self, member: run_world.Member | None, journal, peer_id: str) -> None:
-        self.member, self.journal, self._peer_id = member, journal, peer_id
+    def __init__(self, member: run_world.Member | None) -> None:
+        self.member = member
         self.join_token = "the-token-of-the-run"
-        self.network_restarts = 0
-        self.far: dict[str, bool] = {}
 
     @property
     def session(self):
         return self.member.session if self.member else None
+
+    async def pause(self, paused: bool) -> None:
+        await self.member.session.pause(paused)
+
+
+class PageDaemon:
+    """What the page needs of a daemon."""
+
+    def __init__(self, member: run_world.Member | None, journal, peer_id: str) -> None:
+        self.part = PagePart(member)
+        self.journal, self._peer_id = journal, peer_id
+        self.network_restarts = 0
+        self.far: dict[str, bool] = {}
 
     def describe(self) -> pb.StatusReply:
         return pb.StatusReply(peer_id=self._peer_id, version="0.1.0", pid=1, uptime_seconds=2.0)
 
     async def relayed(self) -> dict[str, bool]:
         return self.far
-
-    async def pause(self, paused: bool) -> None:
-        await self.member.session.pause(paused)
 
 
 @dataclass
@@ -90,7 +98,7 @@ class PageWorld:
 
     @property
     def context(self):
-        return self.daemon.member.context
+        return self.daemon.part.member.context
 
     @property
     def journal(self):

@@ -28,7 +28,7 @@ class TestRun:
 
     async def test_losses_come_from_the_history_until_they_are_measured_again(self, page) -> None:
         page.context.facts.validated_round = -1
-        measured = page.daemon.member.lines("validated")
+        measured = page.daemon.part.member.lines("validated")
         async with page.client() as client:
             run = (await client.get("/api/v1/run")).json()["run"]
             assert run["val_loss_start"] == measured[0]["loss"]
@@ -47,10 +47,10 @@ class TestRun:
         async with page.client() as client:
             assert (await client.get("/api/v1/run")).json()["run"]["join_command"] is None
             told = (await client.get("/api/v1/run", headers=BEARER)).json()["run"]["join_command"]
-        assert told == f"skerry join {page.daemon.join_token}"
+        assert told == f"skerry join {page.daemon.part.join_token}"
 
     async def test_daemon_without_a_run_says_so(self, page) -> None:
-        page.daemon.member = None
+        page.daemon.part.member = None
         async with page.client() as client:
             assert (await client.get("/api/v1/run")).json()["run"] is None
             assert (await client.get("/api/v1/peers")).json()["peers"] == []
@@ -93,7 +93,7 @@ async def test_rounds_are_those_of_the_chain(page) -> None:
 async def test_rounds_have_the_waterfall_of_this_peer(page) -> None:
     async with page.client() as client:
         answer = md.RoundsAnswer.model_validate((await client.get("/api/v1/rounds")).json())
-    applied = [line["digest"] for line in page.daemon.member.lines("applied")]
+    applied = [line["digest"] for line in page.daemon.part.member.lines("applied")]
     assert [row.digest for row in answer.rounds[1:]] == applied
     for row in answer.rounds[1:]:
         names = [span.name for span in row.spans]
@@ -206,7 +206,7 @@ class TestMetrics:
         assert "12D3" not in text and "/memory" not in text
 
     async def test_without_a_run_are_those_of_the_process(self, page) -> None:
-        page.daemon.member = None
+        page.daemon.part.member = None
         async with page.client() as client:
             text = (await client.get("/metrics")).text
         names = {family.name for family in text_string_to_metric_families(text)}
@@ -272,7 +272,7 @@ class TestPausing:
     @pytest.fixture(autouse=True)
     async def deciding(self, page):
         """Events are taken as a session takes them."""
-        task = asyncio.create_task(page.daemon.member.decide())
+        task = asyncio.create_task(page.daemon.part.member.decide())
         yield
         task.cancel()
         await asyncio.wait([task])
@@ -285,11 +285,11 @@ class TestPausing:
             assert page.context.store.paused
             assert (await client.post("/api/v1/resume")).json()["paused"] is False
             assert not page.context.state.rounds.paused
-        asked = page.daemon.member.lines("page-asked")
+        asked = page.daemon.part.member.lines("page-asked")
         assert [line["action"] for line in asked] == ["pause", "resume"]
 
     async def test_nobody_pauses_without_the_token(self, page) -> None:
         async with page.client() as client:
             assert (await client.post("/api/v1/pause")).status_code == 401
         assert not page.context.state.rounds.paused
-        assert page.daemon.member.lines("page-asked") == []
+        assert page.daemon.part.member.lines("page-asked") == []

@@ -111,7 +111,7 @@ async def test_lines_of_another_run_are_not_ours(page, chronicle, tmp_path) -> N
 async def test_following_ends_when_the_run_is_left(page, tmp_path) -> None:
     folder = tmp_path / "again"
     folder.mkdir()
-    context, page.daemon.member = page.context, None
+    context, page.daemon.part.member = page.context, None
     known = await Chronicle.open(context, folder)
     task = asyncio.create_task(known.follow(page.journal))
     await asyncio.sleep(0)
@@ -130,10 +130,10 @@ async def test_following_ends_when_the_run_is_left(page, tmp_path) -> None:
 
 async def test_desk_follows_one_run_after_the_other(page) -> None:
     first = page.chronicle
-    member, page.daemon.member = page.daemon.member, None
+    member, page.daemon.part.member = page.daemon.part.member, None
     page.journal.write("left", name="small")
     await page.left()
-    page.daemon.member = member
+    page.daemon.part.member = member
     page.journal.write("entered", run=member.context.run_id, name="small")
     await page.taken("entered")
     assert page.chronicle is not first

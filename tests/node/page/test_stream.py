@@ -107,7 +107,7 @@ async def test_slow_reader_holds_up_nobody_and_gets_the_newest_row(page) -> None
 async def test_stream_ends_when_the_run_is_left(page) -> None:
     stream = page.streams.read(None, False)
     await anext(stream)
-    page.daemon.member = None
+    page.daemon.part.member = None
     page.journal.write("left", name="small")
     async with asyncio.timeout(page_world.PATIENCE_S):
         rest = [text async for text in stream]
@@ -119,7 +119,7 @@ async def test_stream_ends_when_the_run_is_left(page) -> None:
 
 
 async def test_stream_of_a_daemon_without_a_run_says_so(page) -> None:
-    page.daemon.member = None
+    page.daemon.part.member = None
     page.journal.write("left", name="small")
     await page.left()
     found = await take(page, None, "run")

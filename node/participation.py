@@ -1,0 +1,171 @@
+"""The daemon's part in a run: entered, paused, left, and gone on with after a restart."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from skerry.node.config import NodeConfig
+from skerry.node.ending import Ending
+from skerry.node.run.opening import CURRENT_FILE, NodeParts, Opened, begin, go_on, join
+from skerry.node.run.peers import Peers
+from skerry.node.run.session import Session
+from skerry.proto import control_pb2 as pb
+from skerry.protocol.errors import DaemonError, SkerryError
+from skerry.protocol.ids import RunId, is_hash
+
+_LOG = logging.getLogger(__name__)
+_FAREWELL_SECONDS = 1.0
+
+
+class Participation:
+    """Takes part in one run at a time, or in none; changes come one after the other."""
+
+    def __init__(self, parts: NodeParts, ending: Ending) -> None:
+        """Take part in no run yet; a run that fails asks for the ``ending``."""
+        self._parts, self._ending = parts, ending
+        self._changing = asyncio.Lock()
+        self._opened: Opened | None = None
+        self._opening: asyncio.Task[Opened] | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def session(self) -> Session | None:
+        """The run that the daemon takes part in."""
+        return self._opened.session if self._opened else None
+
+    @property
+    def join_token(self) -> str:
+        """What others join the run with; empty while there is no run."""
+        return self._opened.token if self._opened else ""
+
+    async def init(self, toml: str) -> pb.RunReply:
+        """Start an own run. Raises: SkerryError."""
+        async with self._changing:
+            self._check_free()
+            return await self._open(begin(self._parts, toml, secrets.token_bytes(16)))
+
+    async def join(self, token: str) -> pb.RunReply:
+        """Join a run. Raises: SkerryError."""
+        async with self._changing:
+            self._check_free()
+            return await self._open(join(self._parts, token))
+
+    async def go_on(self) -> None:
+        """Go on with the run that this home took part in last, if it did not leave it."""
+        run_id = self._last_run()
+        if run_id is None:
+            return
+        async with self._changing:
+            try:
+                await self._open(go_on(self._parts, run_id))
+            except (SkerryError, OSError) as error:
+                if self._ending.asked.is_set():
+                    return
+                _LOG.warning("run %s cannot be continued: %s", run_id[:8], error)
+                text = f"run {run_id[:8]} cannot be continued: {error}"
+                self._parts.journal.write("warning", text=text)
+
+    async def pause(self, paused: bool) -> None:
+        """Stop training but follow the run, or train again. Raises: SkerryError."""
+        async with self._changing:
+            await self._in_run().session.pause(paused)
+
+    async def leave(self) -> None:
+        """Leave the run for good. Raises: DaemonError("SK-DMN-004"), StateError."""
+        async with self._changing:
+            self._in_run().session.context.store.keep_paused(False)
+            (self._parts.home.path / CURRENT_FILE).unlink(missing_ok=True)
+            await self._exit()
+
+    def reconfigure(self, config: NodeConfig) -> None:
+        """Take over settings that changed, now and for runs to come."""
+        self._parts = replace(self._parts, config=config)
+        if self.session is not None:
+            self.session.reconfigure(config.heartbeat.interval, config.listen.announce)
+
+    def give_up_opening(self) -> None:
+        """End what is being opened, since the daemon ends."""
+        if self._opening is not None:
+            self._opening.cancel()
+
+    async def end(self) -> None:
+        """Take leave of the run; the daemon goes on with it when it is started again."""
+        async with self._changing:
+            await self._exit()
+
+    def _last_run(self) -> RunId | None:
+        current = self._parts.home.path / CURRENT_FILE
+        try:
+            run_id = current.read_text(errors="replace").strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            text = f"{current} cannot be read: {error.strerror}"
+            self._parts.journal.write("warning", text=text)
+            return None
+        return RunId(run_id) if is_hash(run_id) else None
+
+    def _in_run(self) -> Opened:
+        if self._opened is None:
+            raise DaemonError("SK-DMN-004", "this daemon takes part in no run")
+        return self._opened
+
+    def _check_free(self) -> None:
+        if self._opened is not None:
+            name = self._opened.session.context.manifest.name
+            raise DaemonError("SK-DMN-003", f"this daemon already takes part in run {name!r}")
+
+    async def _open(self, work: Coroutine[Any, Any, Opened]) -> pb.RunReply:
+        """Open a run and take part in it; a stop meanwhile ends that. Raises: SkerryError."""
+        self._opening = asyncio.create_task(work, name="opening")
+        if self._ending.asked.is_set():
+            self._opening.cancel()
+        try:
+            return self._enter(await self._opening)
+        except asyncio.CancelledError:
+            if not self._ending.asked.is_set():
+                raise
+            raise DaemonError("SK-DMN-001", "the daemon is ending") from None
+        finally:
+            self._opening = None
+
+    def _enter(self, opened: Opened) -> pb.RunReply:
+        self._opened = opened
+        run = opened.session.context
+        self._running = asyncio.create_task(self._take_part(opened), name="run")
+        self._parts.journal.write("entered", run=run.run_id, name=run.manifest.name)
+        return pb.RunReply(run_id=run.run_id, name=run.manifest.name, token=opened.token)
+
+    async def _take_part(self, opened: Opened) -> None:
+        """Run a session; an unexpected exception in it is caught here and nowhere else."""
+        try:
+            await opened.session.run(opened.members)
+        except Exception:
+            _LOG.exception("the run has failed; the daemon ends, a restart goes on where it was")
+            self._parts.journal.write("failed", text="the run has failed; see the daemon's log")
+            self._ending.exit_code = 1
+            self._ending.ask()
+
+    async def _exit(self) -> None:
+        if self._opened is None or self._running is None:
+            return
+        if not self._running.done():
+            await self._say_goodbye(self._opened.session.peers)
+        self._running.cancel()
+        await asyncio.wait([self._running])
+        name = self._opened.session.context.manifest.name
+        self._opened = self._running = None
+        self._parts.journal.write("left", name=name)
+
+    async def _say_goodbye(self, peers: Peers) -> None:
+        """Tell the others, so that they do not wait for us; for a second, or until hastened."""
+        farewell = peers.broadcast(peers.heartbeat(leaving=True), peers.greeted)
+        hastened = self._ending.hastened.wait()
+        both = [asyncio.create_task(farewell), asyncio.create_task(hastened)]
+        await asyncio.wait(both, timeout=_FAREWELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for task in both:
+            task.cancel()
+        await asyncio.wait(both)
