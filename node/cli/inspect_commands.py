@@ -1,7 +1,8 @@
-"""Commands that work without a daemon: doctor, keys, token inspect."""
+"""Commands that work without a daemon: doctor, keys, explain, token inspect."""
 
 import time
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,8 @@ import typer
 from skerry.node.cli.options import Format, FormatOption, HomeOption
 from skerry.node.cli.output import print_json, print_result
 from skerry.node.home import Home
+from skerry.protocol.error_catalog import CATALOG
+from skerry.protocol.errors import FAMILIES, family_of
 
 if TYPE_CHECKING:
     from skerry.protocol.token import JoinToken
@@ -24,6 +27,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(doctor)
     app.command()(keys)
+    app.command()(explain)
     app.add_typer(token_app, name="token")
 
 
@@ -78,6 +82,50 @@ def keys(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
         "fingerprint": sha256(der).hexdigest(),
     }
     print_result(found, output)
+
+
+def explain(
+    code: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CODE",
+            help="Such as SK-NET-002; without it, all codes are listed.",
+            autocompletion=lambda: list(CATALOG),
+            show_default=False,
+        ),
+    ] = None,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """Say what causes an error, and what to do about it.
+
+    \b
+    Examples:
+      skerry explain SK-NET-002
+      skerry explain --format json
+    """
+    if code is not None:
+        print_result(_explained(_known_code(code)), output)
+    elif output is Format.JSON:
+        print_json([_explained(each) for each in CATALOG])
+    else:
+        width = max(map(len, CATALOG))
+        for each, entry in CATALOG.items():
+            typer.echo(f"{each:<{width}}  {entry.cause}")
+
+
+def _known_code(given: str) -> str:
+    """Return the code as it is written. Raises: typer.BadParameter if there is none like it."""
+    code = given.upper()
+    if code in CATALOG:
+        return code
+    near = get_close_matches(code, CATALOG, n=1)
+    hint = f"the nearest is {near[0]}" if near else "skerry explain lists all"
+    raise typer.BadParameter(f"{given!r} is no error code; {hint}", param_hint="CODE")
+
+
+def _explained(code: str) -> dict[str, Any]:
+    entry, exit_code = CATALOG[code], FAMILIES[family_of(code)].exit_code
+    return {"code": code, "cause": entry.cause, "fix": entry.fix, "exit_code": exit_code}
 
 
 @token_app.callback()

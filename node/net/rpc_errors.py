@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
+from skerry.protocol.error_catalog import CATALOG
 from skerry.protocol.errors import (
-    CATALOG,
     PeerUnavailable,
     ProtocolError,
     SkerryError,

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.integration
 
 PATIENCE_S = 100.0
 """For one command, on a machine that is busy with other things."""
-EXIT_CODES = {name: error.exit_code for name, error in FAMILIES.items()} | {"PRO": 5}
+EXIT_CODES = {name: error.exit_code for name, error in FAMILIES.items()}
 
 
 @dataclass(frozen=True)
