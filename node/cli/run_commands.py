@@ -56,11 +56,9 @@ def init(
     A run.toml:
       name = "first"
       rounds = 20
-      [model]
-      layers = 4
-      [data]
-      source = "text"
-      path = "/data/books"
+      model.layers = 4
+      data.source = "text"
+      data.path = "/data/books"
     """
     text = _read_run_file(run_file)
     place = Home.resolve(home)
