@@ -13,14 +13,14 @@ from skerry.protocol.manifest import Manifest, ModelSection
 BYTES_PER_PARAMETER = 4 + 4 + 8
 """Theta, local copy, two AdamW moments. Error feedback lies on disk (feedback.py)."""
 
-_GRADIENT_BYTES = 4
+GRADIENT_BYTES = 4
 """Of each parameter, while training."""
-_EXCHANGE_BYTES = 4 + 4 + 4
+EXCHANGE_BYTES = 4 + 4 + 4
 """Of each parameter of one shard at a time, between rounds, when there are no gradients: to apply,
 the mean of the contributions, the new parameters and their bytes. To fold takes no more: the error
 feedback, the local copy, and what is written where that is bf16."""
 
-_FLOAT_BYTES = 4
+FLOAT_BYTES = 4
 _GIB = 2**30
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP_OF_SELF = Path("/proc/self/cgroup")
@@ -48,8 +48,8 @@ def needed_bytes(manifest: Manifest) -> int:
     """
     sizes = [spec.numel for spec in layout_of(manifest.model)]
     activations = manifest.inner.batch_size * _activation_bytes(manifest.model)
-    training = _GRADIENT_BYTES * sum(sizes) + activations
-    return BYTES_PER_PARAMETER * sum(sizes) + max(training, _EXCHANGE_BYTES * max(sizes))
+    training = GRADIENT_BYTES * sum(sizes) + activations
+    return BYTES_PER_PARAMETER * sum(sizes) + max(training, EXCHANGE_BYTES * max(sizes))
 
 
 def available_bytes() -> int | None:
@@ -58,15 +58,25 @@ def available_bytes() -> int | None:
     return min(known, default=None)
 
 
-def _activation_bytes(model: ModelSection) -> int:
-    """Estimate what autograd keeps of one sequence.
+def block_activation_bytes(model: ModelSection) -> int:
+    """Estimate what autograd keeps of one text token in one block.
 
-    Counted from the operations of model.py in units of one text token: per block about 14 rows of
-    d_model (norms, q, k, v, rotary halves, residuals), 4 of ffn_dim, and the attention weights
-    where no fused kernel avoids them; at the end logits, their softmax and its gradient.
+    Counted from the operations of model.py: about 14 rows of d_model (norms, q, k, v, rotary
+    halves, residuals), 4 of ffn_dim, and the attention weights where no fused kernel avoids them.
     """
     rows = 14 * model.d_model + 4 * model.ffn_dim + 2 * model.heads * model.context
-    return _FLOAT_BYTES * model.context * (model.layers * rows + 3 * model.vocab_size)
+    return FLOAT_BYTES * rows
+
+
+def head_activation_bytes(model: ModelSection) -> int:
+    """Estimate the same of head and loss: logits, their softmax and its gradient."""
+    return FLOAT_BYTES * 3 * model.vocab_size
+
+
+def _activation_bytes(model: ModelSection) -> int:
+    """Return what autograd keeps of one sequence."""
+    blocks = model.layers * block_activation_bytes(model)
+    return model.context * (blocks + head_activation_bytes(model))
 
 
 def _free_bytes() -> int | None:
