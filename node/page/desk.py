@@ -25,8 +25,9 @@ from skerry.node.page.models import (
     TimelineAnswer,
 )
 from skerry.node.page.rates import Rates
+from skerry.node.page.rosters import Rosters
 from skerry.node.page.round import Round
-from skerry.node.page.swarm import peers_of, replica_plans, shard_plans
+from skerry.node.page.swarm import Observed, peers_of, replica_plans, shard_plans
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
 from skerry.node.run.session import Session
@@ -93,7 +94,7 @@ class Desk:
         self.url = ""
         self.failure = ""
         """What is wrong with the page itself; empty while nothing is."""
-        self._rates = Rates()
+        self._rates, self._rosters = Rates(), Rosters()
         self._links: dict[PeerId, Link] = {}
         self._linked_at = float("-inf")
 
@@ -130,7 +131,8 @@ class Desk:
         rows: tuple[Peer, ...] = ()
         if context is not None:
             rates = self._rates.sample(now.monotonic, context.facts.traffic)
-            rows = peers_of(context, now, rates, self._links)
+            veterans = self._rosters.read(context.state.rounds)
+            rows = peers_of(context, now, Observed(rates, self._links, veterans))
         return PeersAnswer(as_of=now.unix, served_from=self._me(), peers=rows)
 
     def plan_answer(self) -> PlanAnswer:
@@ -226,7 +228,7 @@ class Desk:
         finally:
             self.chronicle = None
             chronicle.pulse.beat()
-            self._rates, self._links = Rates(), {}
+            self._rates, self._rosters, self._links = Rates(), Rosters(), {}
             await chronicle.close()
 
     async def _refresh_links(self) -> None:

@@ -42,11 +42,12 @@ from skerry.node.page.round import Round
 PeerState = Literal["alive", "suspect", "dead", "left", "joining"]
 """alive: heard in time. suspect: silent for longer than its rhythm lets expect, or a request to
 it has failed. dead: silent for longer than its patience. left: said goodbye. joining: a member
-that the roster does not hold yet, or that was never heard."""
+that waits to be taken into the roster, for the first time or again, or that was never heard."""
 
-Role = Literal["replica", "newcomer", "member"]
+Role = Literal["replica", "newcomer", "returning", "member"]
 """replica: in the roster, trains a whole model. newcomer: alive and waiting to be taken into the
-roster. member: known, neither."""
+roster for the first time. returning: the same, after it was in a roster before. member: known, and
+waiting for nothing: paused, gone, or the run is over."""
 
 Link = Literal["direct", "relayed", "unknown"]
 

@@ -1,7 +1,8 @@
 """The peers of a run, and what each of them hosts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.node.page.header import Moment
@@ -26,15 +27,23 @@ _SUSPECT_PATIENCE = 0.5
 """Share of a peer's patience after which its silence is shown."""
 
 
-def peers_of(
-    context: RunContext, now: Moment, rates: Mapping[PeerId, Rate], links: Mapping[PeerId, Link]
-) -> tuple[Peer, ...]:
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the page itself has found out about peers, beside what the run's state says."""
+
+    rates: Mapping[PeerId, Rate] = field(default_factory=dict)
+    links: Mapping[PeerId, Link] = field(default_factory=dict)
+    veterans: Set[PeerId] = frozenset()
+    """Who has been in a roster before."""
+
+
+def peers_of(context: RunContext, now: Moment, observed: Observed) -> tuple[Peer, ...]:
     """Return this peer first, then everyone else by id."""
     rounds = context.state.rounds
     others = sorted({*rounds.members, *rounds.roster, *rounds.alive} - {rounds.me})
     hosted = tuple(spec.name for spec in layout_of(context.manifest.model))
-    rows = [_own_row(context, hosted)]
-    return (*rows, *(_row(context, peer, now, rates, links) for peer in others))
+    rows = [_own_row(context, hosted, observed)]
+    return (*rows, *(_row(context, peer, now, observed) for peer in others))
 
 
 def shard_plans(context: RunContext) -> tuple[ShardPlan, ...]:
@@ -66,13 +75,15 @@ def state_of(context: RunContext, peer: PeerId, now: Moment) -> PeerState:
         if patience is not None and silent > _SUSPECT_PATIENCE * patience:
             return "suspect"
         # The last commit's roster is the last there is: whoever comes back later is not joining.
-        return "alive" if peer in rounds.roster or rounds.finished else "joining"
+        # Nor is who has paused: it is there, and asks for no place in a roster.
+        settled = peer in rounds.roster or peer in rounds.resting or rounds.finished
+        return "alive" if settled else "joining"
     if seen is not None and seen.heartbeat.phase == LEAVING:
         return "left"
     return "dead" if peer in rounds.lost or seen is not None else "joining"
 
 
-def _own_row(context: RunContext, hosted: tuple[str, ...]) -> Peer:
+def _own_row(context: RunContext, hosted: tuple[str, ...], observed: Observed) -> Peer:
     rounds, facts = context.state.rounds, context.facts
     in_roster = rounds.me in rounds.roster
     return Peer(
@@ -80,7 +91,7 @@ def _own_row(context: RunContext, hosted: tuple[str, ...]) -> Peer:
         name=short(rounds.me),
         self=True,
         state="alive",
-        role="replica" if in_roster else "newcomer",
+        role=role_of(context, rounds.me, observed.veterans),
         in_roster=in_roster,
         leader=rounds.leader == rounds.me,
         owner=rounds.me == context.manifest.owner,
@@ -107,16 +118,10 @@ def _own_row(context: RunContext, hosted: tuple[str, ...]) -> Peer:
     )
 
 
-def _row(
-    context: RunContext,
-    peer: PeerId,
-    now: Moment,
-    rates: Mapping[PeerId, Rate],
-    links: Mapping[PeerId, Link],
-) -> Peer:
+def _row(context: RunContext, peer: PeerId, now: Moment, observed: Observed) -> Peer:
     rounds = context.state.rounds
     member, seen = rounds.members.get(peer), context.facts.seen.get(peer)
-    traffic, rate = context.facts.traffic.get(peer), rates.get(peer)
+    traffic, rate = context.facts.traffic.get(peer), observed.rates.get(peer)
     in_roster = peer in rounds.roster
     trip = traffic.round_trip_s if traffic else None
     agent = member.message.agent if member else None
@@ -126,7 +131,7 @@ def _row(
         name=short(peer),
         self=False,
         state=state_of(context, peer, now),
-        role=_role(in_roster, peer in rounds.alive),
+        role=role_of(context, peer, observed.veterans),
         in_roster=in_roster,
         leader=rounds.leader == peer,
         owner=peer == context.manifest.owner,
@@ -139,7 +144,7 @@ def _row(
         sent_bytes=traffic.sent if traffic else None,
         received_bytes=traffic.received if traffic else None,
         round_trip_ms=1000 * trip if trip is not None else None,
-        link=links.get(peer, "unknown"),
+        link=observed.links.get(peer, "unknown"),
         reputation=None,
         last_seen_s=max(0.0, now.monotonic - seen.at) if seen else None,
         refused=traffic.refused if traffic else 0,
@@ -160,10 +165,16 @@ def _told(seen: Seen | None, own_round: int) -> dict[str, Any]:
     return dict(zip(names, figures, strict=True))
 
 
-def _role(in_roster: bool, alive: bool) -> Role:
-    if in_roster:
+def role_of(context: RunContext, peer: PeerId, veterans: Set[PeerId]) -> Role:
+    """Say what a peer is in the run; ``veterans`` have been in a roster before."""
+    rounds = context.state.rounds
+    paused = rounds.paused if peer == rounds.me else peer in rounds.resting
+    here = peer == rounds.me or peer in rounds.alive
+    if peer in rounds.roster:
         return "replica"
-    return "newcomer" if alive else "member"
+    if not here or paused or rounds.finished:
+        return "member"
+    return "returning" if peer in veterans else "newcomer"
 
 
 def _version(agent: str) -> str | None:

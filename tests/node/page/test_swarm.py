@@ -7,7 +7,7 @@ import run_world
 
 from skerry.node.page.header import Moment
 from skerry.node.page.rates import Rate
-from skerry.node.page.swarm import peers_of, state_of
+from skerry.node.page.swarm import Observed, peers_of, role_of, state_of
 from skerry.node.run.facts import Seen
 from skerry.node.run.state import LEAVING
 from skerry.protocol.messages import Heartbeat
@@ -39,7 +39,7 @@ def hear(context, peer, **changes: object) -> None:
 async def test_member_that_was_never_heard_is_joining(pair) -> None:
     context, peer = pair
     assert state_of(context, peer, now()) == "joining"
-    row = peers_of(context, now(), {}, {})[1]
+    row = peers_of(context, now(), Observed())[1]
     assert (row.role, row.phase, row.behind, row.last_seen_s) == ("member", None, None, None)
 
 
@@ -47,7 +47,33 @@ async def test_heard_peer_outside_the_roster_is_joining(pair) -> None:
     context, peer = pair
     hear(context, peer)
     assert state_of(context, peer, now()) == "joining"
-    assert peers_of(context, now(), {}, {})[1].role == "newcomer"
+    assert peers_of(context, now(), Observed())[1].role == "newcomer"
+
+
+async def test_peer_that_trained_before_is_returning_not_new(pair) -> None:
+    context, peer = pair
+    hear(context, peer)
+    row = peers_of(context, now(), Observed(veterans={peer}))[1]
+    assert (row.state, row.role) == ("joining", "returning")
+
+
+async def test_paused_peer_waits_for_nothing(pair) -> None:
+    context, peer = pair
+    hear(context, peer, phase="paused")
+    context.state.rounds.resting.add(peer)
+    row = peers_of(context, now(), Observed(veterans={peer}))[1]
+    assert (row.state, row.role, row.phase) == ("alive", "member", "paused")
+
+
+async def test_own_role_is_told_as_that_of_others(pair, monkeypatch) -> None:
+    context, _ = pair
+    me, rounds = context.me, context.state.rounds
+    assert role_of(context, me, frozenset()) == "newcomer"
+    assert role_of(context, me, {me}) == "returning"
+    rounds.paused = True
+    assert role_of(context, me, {me}) == "member"
+    monkeypatch.setattr(type(rounds), "roster", (me,))
+    assert role_of(context, me, {me}) == "replica"
 
 
 async def test_silence_is_shown_before_it_counts(pair, monkeypatch) -> None:
@@ -74,7 +100,7 @@ async def test_row_is_what_the_peer_says_and_what_was_measured(pair) -> None:
     context.facts.received_from(peer, 500)
     context.facts.answered(peer, 0.025)
     context.refuse(peer, "size")
-    row = peers_of(context, now(), {peer: Rate(1.0, 2.0)}, {peer: "relayed"})[1]
+    row = peers_of(context, now(), Observed({peer: Rate(1.0, 2.0)}, {peer: "relayed"}))[1]
     assert (row.phase, row.step, row.steps, row.head_round) == ("training", 3, 9, 2)
     assert (row.up_bytes_per_s, row.down_bytes_per_s) == (1.0, 2.0)
     assert (row.received_bytes, row.refused, row.link) == (500, 1, "relayed")
@@ -86,7 +112,7 @@ async def test_row_is_what_the_peer_says_and_what_was_measured(pair) -> None:
 async def test_numbers_that_make_no_sense_are_left_out(pair, value) -> None:
     context, peer = pair
     hear(context, peer, tokens_per_second=value)
-    assert peers_of(context, now(), {}, {})[1].text_tokens_per_s is None
+    assert peers_of(context, now(), Observed())[1].text_tokens_per_s is None
 
 
 async def test_refusals_of_strangers_take_no_room(pair) -> None:
