@@ -51,7 +51,7 @@ class Replica:
     def __init__(self, run: RunFile, layout: tuple[ShardSpec, ...]) -> None:
         """Start with fresh moments and no error feedback."""
         self._layout, self._steps = layout, run.inner.steps
-        self._model = Decoder(run.model)
+        self._model = Decoder(run.model, run.seed)
         self._optimizer = InnerOptimizer(self._model, run.inner)
         self._decay = run.codec.error_decay
         self.feedback = [torch.zeros(spec.numel) for spec in layout]

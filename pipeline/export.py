@@ -93,9 +93,9 @@ def hf_name(shard: str, tensor: str) -> str:
 def hf_tensors(model: Decoder, section: ModelSection) -> dict[str, Tensor]:
     """Return all parameters under their Hugging Face names, f32 on the CPU."""
     return {
-        hf_name(spec.name, tensor.name): parameter.detach().to("cpu", torch.float32).contiguous()
+        hf_name(spec.name, tensor.name): dense.to("cpu", torch.float32).contiguous()
         for spec in layout_of(section)
-        for tensor, parameter in zip(spec.tensors, model.shard_tensors(spec), strict=True)
+        for tensor, dense in zip(spec.tensors, model.dense_tensors(spec), strict=True)
     }
 
 

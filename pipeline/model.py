@@ -6,35 +6,41 @@ random numbers. Rotary embeddings follow the Hugging Face convention (first half
 with the second half), so that export.py needs no permutation of q and k.
 
 Shape suffixes: B sequences, T text tokens, D model width, N query heads, K key-value heads,
-H width of one head, R half of it, F feed-forward width, V vocabulary; S = T + 1.
+H width of one head, R half of it, F feed-forward width, V vocabulary; S = T + 1; W what a part
+writes to the residual stream (stream.py): D, or the dimensions of the subspace.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skerry.pipeline.stream import Stream
 from skerry.protocol.layout import ShardSpec
 from skerry.protocol.manifest import ModelSection
 
 
-class Decoder(nn.Module):
+class ShardedModel(nn.Module):
+    """A model whose parameters have the layout's names, so that they can be had by shard."""
+
+    def shard_tensors(self, spec: ShardSpec) -> list[nn.Parameter]:
+        """Return the parameters of one shard in layout order. Raises: AttributeError if none."""
+        return [self.get_parameter(f"{spec.name}.{tensor.name}") for tensor in spec.tensors]
+
+
+class Decoder(ShardedModel):
     """Embedding, blocks, head; every parameter is zero until its shard is loaded."""
 
-    cos_TH: Tensor
-    sin_TH: Tensor
+    def __init__(self, section: ModelSection, seed: int | None = None) -> None:
+        """Allocate the parameters of ``section`` in fp32, without touching any random state.
 
-    def __init__(self, section: ModelSection) -> None:
-        """Allocate the parameters of ``section`` in fp32, without touching any random state."""
+        Raises: ValueError without the run's seed if there is a subspace, which follows from it.
+        """
         super().__init__()
         self.context = section.context
         self.embed = Embedding(section)
         self.block = nn.ModuleList(Block(section) for _ in range(section.layers))
         self.head = Head(section)
-        cos_TH, sin_TH = rotary_tables(
-            section.context, section.d_model // section.heads, section.rope_theta
-        )
-        self.register_buffer("cos_TH", cos_TH, persistent=False)
-        self.register_buffer("sin_TH", sin_TH, persistent=False)
+        self.stream = Stream(section, seed)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Predict each next text token.
@@ -43,17 +49,26 @@ class Decoder(nn.Module):
             tokens_BT: [B, T] int64, T at most ``context``.
         Returns: [B, T, V] f32, logits.
         """
-        num_tokens = tokens_BT.shape[1]
-        cos_TH, sin_TH = self.cos_TH[:num_tokens], self.sin_TH[:num_tokens]
-        x_BTD = self.embed(tokens_BT)
+        x_BTD = self.embed(tokens_BT, self.stream)
         for block in self.block:
-            x_BTD = block(x_BTD, cos_TH, sin_TH)
+            x_BTD = block(x_BTD, self.stream)
         logits_BTV: Tensor = self.head(x_BTD)
         return logits_BTV.float()
 
-    def shard_tensors(self, spec: ShardSpec) -> list[nn.Parameter]:
-        """Return the parameters of one shard in layout order. Raises: AttributeError if none."""
-        return [self.get_parameter(f"{spec.name}.{tensor.name}") for tensor in spec.tensors]
+    def dense_tensors(self, spec: ShardSpec) -> list[Tensor]:
+        """Return one shard as a model without a subspace would hold it, in layout order."""
+        return [
+            self._dense(tensor.name, parameter.detach())
+            for tensor, parameter in zip(spec.tensors, self.shard_tensors(spec), strict=True)
+        ]
+
+    def _dense(self, name: str, parameter: Tensor) -> Tensor:
+        match name:
+            case "tokens":
+                return self.stream.dense_embedding(parameter)
+            case "o" | "down":
+                return self.stream.dense_writer(parameter)
+        return parameter
 
 
 class Embedding(nn.Module):
@@ -62,11 +77,11 @@ class Embedding(nn.Module):
     def __init__(self, section: ModelSection) -> None:
         """Allocate one row per text token."""
         super().__init__()
-        self.tokens = _parameter(section.vocab_size, section.d_model)
+        self.tokens = _parameter(section.vocab_size, section.written_dim)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
+    def forward(self, tokens_BT: Tensor, stream: Stream) -> Tensor:
         """Look up [B, T] int64; returns [B, T, D]."""
-        return F.embedding(tokens_BT, self.tokens)
+        return stream.embedded(tokens_BT, F.embedding(tokens_BT, self.tokens))
 
 
 class Head(nn.Module):
@@ -90,26 +105,28 @@ class Block(nn.Module):
     def __init__(self, section: ModelSection) -> None:
         """Allocate one block."""
         super().__init__()
-        d, f = section.d_model, section.ffn_dim
+        d, f, w = section.d_model, section.ffn_dim, section.written_dim
         self.eps = section.norm_eps
         self.head_dim = d // section.heads
         self.group = section.heads // section.kv_heads
         kv = self.head_dim * section.kv_heads
         self.attention_norm = _parameter(d)
         self.q, self.k, self.v = _parameter(d, d), _parameter(kv, d), _parameter(kv, d)
-        self.o = _parameter(d, d)
+        self.o = _parameter(w, d)
         self.ffn_norm = _parameter(d)
         self.gate, self.up = _parameter(f, d), _parameter(f, d)
-        self.down = _parameter(d, f)
+        self.down = _parameter(w, f)
 
-    def forward(self, x_BTD: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, stream: Stream) -> Tensor:
         """Add attention and feed-forward to the residual [B, T, D]."""
         normed_BTD = rms_norm(x_BTD, self.attention_norm, self.eps)
-        x_BTD = x_BTD + self.attention(normed_BTD, cos_TH, sin_TH)
-        return x_BTD + self.feed_forward(rms_norm(x_BTD, self.ffn_norm, self.eps))
+        x_BTD = x_BTD + stream.written(self.attention(normed_BTD, stream))
+        normed_BTD = rms_norm(x_BTD, self.ffn_norm, self.eps)
+        return x_BTD + stream.written(self.feed_forward(normed_BTD))
 
-    def attention(self, x_BTD: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:
-        """Attend to oneself and what came before; [B, T, D] to [B, T, D]."""
+    def attention(self, x_BTD: Tensor, stream: Stream) -> Tensor:
+        """Attend to oneself and what came before; [B, T, D] to [B, T, W]."""
+        cos_TH, sin_TH = stream.rotary(x_BTD.shape[1])
         q_BNTH = rotate(self._heads(F.linear(x_BTD, self.q)), cos_TH, sin_TH)
         k_BKTH = rotate(self._heads(F.linear(x_BTD, self.k)), cos_TH, sin_TH)
         v_BKTH = self._heads(F.linear(x_BTD, self.v))
@@ -121,7 +138,7 @@ class Block(nn.Module):
         return F.linear(out_BNTH.transpose(1, 2).flatten(2), self.o)
 
     def feed_forward(self, x_BTD: Tensor) -> Tensor:
-        """Apply SwiGLU; [B, T, D] to [B, T, D]."""
+        """Apply SwiGLU; [B, T, D] to [B, T, W]."""
         hidden_BTF = F.silu(F.linear(x_BTD, self.gate)) * F.linear(x_BTD, self.up)
         return F.linear(hidden_BTF, self.down)
 
@@ -143,18 +160,6 @@ def window_loss(model: Decoder, windows_BS: Tensor) -> Tensor:
 def rms_norm(x_BTD: Tensor, gain_D: Tensor, eps: float) -> Tensor:
     """Scale each row to a root mean square of one, then by the gain."""
     return F.rms_norm(x_BTD, gain_D.shape, gain_D, eps)
-
-
-def rotary_tables(num_tokens: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines [T, H] f32 of the angles position * theta ** (-2r / H).
-
-    Source: Su et al. 2021 (arXiv:2104.09864), in the half-split order of the Hugging Face Llama.
-    """
-    powers_R = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-    positions_T = torch.arange(num_tokens, dtype=torch.float32)
-    angles_TR = torch.outer(positions_T, 1.0 / theta**powers_R)
-    angles_TH = torch.cat((angles_TR, angles_TR), dim=1)
-    return angles_TH.cos(), angles_TH.sin()
 
 
 def rotate(x_BNTH: Tensor, cos_TH: Tensor, sin_TH: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skerry.pipeline.model import Decoder
+from skerry.pipeline.model import ShardedModel
 from skerry.protocol.errors import StateError
 from skerry.protocol.layout import ShardSpec, TensorSpec
 
@@ -49,7 +49,7 @@ def initial_shard(seed: int, spec: ShardSpec, num_layers: int) -> Tensor:
     return torch.from_numpy(np.concatenate(parts))
 
 
-def load_shard(model: Decoder, spec: ShardSpec, flat: Tensor) -> None:
+def load_shard(model: ShardedModel, spec: ShardSpec, flat: Tensor) -> None:
     """Copy ``flat`` [spec.numel] into the model's parameters of that shard.
 
     Raises: ValueError if the number of entries is wrong.
@@ -62,7 +62,7 @@ def load_shard(model: Decoder, spec: ShardSpec, flat: Tensor) -> None:
             parameter.copy_(piece.view_as(parameter))
 
 
-def flatten_shard(model: Decoder, spec: ShardSpec) -> Tensor:
+def flatten_shard(model: ShardedModel, spec: ShardSpec) -> Tensor:
     """Return a copy of the model's parameters of one shard, flat f32 on the model's device."""
     return torch.cat([tensor.detach().reshape(-1) for tensor in model.shard_tensors(spec)])
 

@@ -25,7 +25,7 @@ class Parameters:
 
     def __init__(self, manifest: Manifest, store: BlobStore) -> None:
         """Allocate the model; there is no theta until ``replace``."""
-        self.model = Decoder(manifest.model)
+        self.model = Decoder(manifest.model, manifest.seed)
         self._layout = layout_of(manifest.model)
         self._store = store
         self._theta: list[Tensor] = []

@@ -48,7 +48,7 @@ class ShardSpec:
 
 def layout_of(model: ModelSection) -> tuple[ShardSpec, ...]:
     """Return all shards of a model, in order."""
-    embed = ShardSpec("embed", (TensorSpec("tokens", (model.vocab_size, model.d_model)),))
+    embed = ShardSpec("embed", (TensorSpec("tokens", (model.vocab_size, model.written_dim)),))
     head = ShardSpec(
         "head",
         (
@@ -68,14 +68,15 @@ def state_digest(shards: tuple[ShardPayload, ...]) -> Digest:
 
 def _block(model: ModelSection) -> tuple[TensorSpec, ...]:
     d, kv = model.d_model, model.d_model // model.heads * model.kv_heads
+    w = model.written_dim
     return (
         TensorSpec("attention_norm", (d,)),
         TensorSpec("q", (d, d)),
         TensorSpec("k", (kv, d)),
         TensorSpec("v", (kv, d)),
-        TensorSpec("o", (d, d)),
+        TensorSpec("o", (w, d)),
         TensorSpec("ffn_norm", (d,)),
         TensorSpec("gate", (model.ffn_dim, d)),
         TensorSpec("up", (model.ffn_dim, d)),
-        TensorSpec("down", (d, model.ffn_dim)),
+        TensorSpec("down", (w, model.ffn_dim)),
     )

@@ -26,6 +26,16 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SubspaceSection(Section):
+    """The subspace that activations are projected onto between the peers of a ring."""
+
+    dim: Annotated[int, Field(ge=0, le=65535)] = 0
+    """R, its dimensions; 0: there is none, and rows of the residual stream are sent whole."""
+    mode: Literal["wire", "reparam"] = "wire"
+    """Whether only what is sent is projected, which loses the rest; or the matrices that write to
+    the residual stream are confined to the subspace in every replica, and nothing is lost."""
+
+
 class ModelSection(Section):
     """Shape of the Llama-family decoder."""
 
@@ -39,6 +49,25 @@ class ModelSection(Section):
     vocab_size: Annotated[int, Field(ge=256, le=1_000_000)] = 256
     rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     norm_eps: Annotated[float, Field(gt=0)] = 1e-5
+    subspace: SubspaceSection = SubspaceSection()
+
+    @property
+    def is_reparametrised(self) -> bool:
+        """Whether what writes to the residual stream is stored as coordinates in the subspace."""
+        return self.subspace.mode == "reparam" and self.subspace.dim > 0
+
+    @property
+    def written_dim(self) -> int:
+        """Entries per text token that a part of the model writes to the residual stream."""
+        return self.subspace.dim if self.is_reparametrised else self.d_model
+
+    @model_validator(mode="after")
+    def _subspace_fits(self) -> "ModelSection":
+        if self.subspace.dim > self.d_model:
+            raise ValueError(
+                f"subspace.dim must not exceed d_model: {self.subspace.dim} of {self.d_model}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide(self) -> "ModelSection":
@@ -136,6 +165,15 @@ class CodecSection(Section):
         return self
 
 
+class RingSection(Section):
+    """What travels between the peers of a ring."""
+
+    microbatch: Annotated[int, Field(ge=1, le=65536)] = 1
+    """Sequences of one microbatch; the last one of an inner step may have fewer."""
+    activations: Literal["fp32", "bf16", "int8", "int4"] = "int8"
+    """How an entry is sent, of a row of the residual stream or of its coordinates."""
+
+
 class RoundSection(Section):
     """Timing of outer rounds; deadlines adapt to measured round times within these bounds."""
 
@@ -188,9 +226,16 @@ class RunFile(Section):
     inner: InnerSection = InnerSection()
     outer: OuterSection = OuterSection()
     codec: CodecSection = CodecSection()
+    ring: RingSection = RingSection()
     round: RoundSection = RoundSection()
     peers: PeerSection = PeerSection()
     admission: AdmissionSection = AdmissionSection()
+
+    @model_validator(mode="after")
+    def _halves_pair_up(self) -> "RunFile":
+        if self.ring.activations == "int4" and self.model.subspace.dim % 2:
+            raise ValueError("ring.activations int4 needs an even model.subspace.dim")
+        return self
 
 
 class Manifest(RunFile):

@@ -51,7 +51,7 @@ class Replica:
         self._manifest, self._schemes = manifest, schemes
         self._key = derive(manifest.seed, slot)
         self._layout = layout_of(manifest.model)
-        self.model = Decoder(manifest.model).to(device)
+        self.model = Decoder(manifest.model, manifest.seed).to(device)
         self._optimizer = InnerOptimizer(self.model, manifest.inner)
         self._feedback = [torch.zeros(spec.numel) for spec in self._layout]
 

@@ -1,11 +1,10 @@
-"""Inner steps: the schedule, and our AdamW against torch's."""
-
-from itertools import pairwise
+"""Inner steps of a full replica: against torch's AdamW, and when they are refused."""
 
 import pytest
 import torch
 
-from skerry.pipeline.inner import InnerOptimizer, learning_rate
+from skerry.pipeline.adamw import learning_rate
+from skerry.pipeline.inner import InnerOptimizer
 from skerry.pipeline.model import window_loss
 from skerry.protocol.manifest import InnerSection
 
@@ -18,29 +17,6 @@ SECTION = InnerSection(
 def windows() -> list[torch.Tensor]:
     random = torch.Generator().manual_seed(0)
     return [torch.randint(0, 256, (3, 17), generator=random) for _ in range(6)]
-
-
-def test_the_learning_rate_rises_then_falls_to_its_floor():
-    rates = [learning_rate(SECTION, number, steps_taken=number) for number in range(200)]
-    assert rates[:2] == [pytest.approx(0.001), pytest.approx(0.002)], "warm-up decides alone"
-    assert rates[9] == rates[10] == max(rates) == pytest.approx(0.01)
-    assert all(earlier > later for earlier, later in pairwise(rates[10:111]))
-    assert rates[60] == pytest.approx(0.0055), "half-way between lr and its floor"
-    assert rates[110:] == [pytest.approx(0.001)] * 90
-
-
-def test_no_warm_up_and_an_early_end_of_the_decay_are_allowed():
-    section = InnerSection(lr=0.01, warmup_steps=0, decay_steps=1, min_lr_ratio=0.0)
-    assert [learning_rate(section, number, 0) for number in (0, 1, 2)] == [0.01, 0.0, 0.0]
-    late = InnerSection(lr=0.01, warmup_steps=5, decay_steps=2, min_lr_ratio=0.5)
-    assert learning_rate(late, 6, 99) == pytest.approx(0.005)
-
-
-@pytest.mark.parametrize("number", [50, 150])
-def test_fresh_moments_ramp_up_within_one_round(number):
-    usual = learning_rate(SECTION, number, steps_taken=1000)
-    shares = [learning_rate(SECTION, number, taken) / usual for taken in range(6)]
-    assert shares == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
 
 
 def test_steps_equal_those_of_torch(model, section, build_model, windows):

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skerry.pipeline.model import Decoder, rotary_tables, rotate, window_loss
+from skerry.pipeline.model import Decoder, rotate, window_loss
+from skerry.pipeline.stream import rotary_tables
 from skerry.protocol.layout import layout_of
 
 
