@@ -8,6 +8,7 @@ other address everything needs the token.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
@@ -84,6 +85,7 @@ class Guard:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 extra = [(k.encode(), v.encode()) for k, v in _HEADERS.items()]
+                extra.append((b"date", formatdate(usegmt=True).encode()))
                 if not scope["path"].startswith("/static/"):
                     extra.append((b"cache-control", b"no-store"))
                 message["headers"] = [*message["headers"], *extra]

@@ -68,7 +68,7 @@ class PageServer:
         """End all streams and the server, and keep what the history has not written yet."""
         self._streams.close()
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.end()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2 * _END_SECONDS):
                     await self._server.ended.wait()
@@ -121,7 +121,11 @@ class PageServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon has its own."""
+    """uvicorn without its signal handlers and its clock: the daemon has its own.
+
+    uvicorn looks ten times a second whether it shall end and what the date is, as long as the
+    daemon lives. Here it is told to end, and the guard dates each answer.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         config = uvicorn.Config(
@@ -133,6 +137,7 @@ class _Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
+            date_header=False,
             proxy_headers=False,
             limit_concurrency=_MAX_CONNECTIONS,
             backlog=_BACKLOG,
@@ -140,6 +145,16 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self.ended = asyncio.Event()
+        self._told = asyncio.Event()
+
+    def end(self) -> None:
+        """Have it end soon."""
+        self.should_exit = True
+        self._told.set()
+
+    async def main_loop(self) -> None:
+        """Wait until told to end."""
+        await self._told.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

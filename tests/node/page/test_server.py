@@ -4,6 +4,8 @@ import asyncio
 import json
 import socket
 import stat
+import time
+from email.utils import parsedate_to_datetime
 
 import httpx
 import page_world
@@ -49,6 +51,14 @@ async def test_page_answers_where_it_says(start) -> None:
     answer = await get(server.url, "/api/v1/run")
     assert answer.json()["node"]["page_url"] == server.url
     assert events(journal, "note") == [f"the status page is at {server.url}"]
+
+
+async def test_answers_are_dated_once(start) -> None:
+    server, _, _ = await start()
+    before = int(time.time())
+    for path in ("/healthz", "/static/style.css", "/no-such-path"):
+        (date,) = (await get(server.url, path)).headers.get_list("date")
+        assert before <= parsedate_to_datetime(date).timestamp() <= time.time()
 
 
 async def test_port_in_use_gives_way_to_the_next_with_a_note(start) -> None:
