@@ -6,9 +6,11 @@ of the residual stream are written as they are; otherwise their coordinates in t
 Bytes per text token and direction (the subspace has 40 dimensions):
 
     values   subspace   width 1024   width 4096
+    fp32     off        4096         16384
     bf16     off        2048         8192
     int8     off        1026         4098
     int4     off        514          2050
+    fp32     40         160          160
     bf16     40         80           80
     int8     40         42           42
     int4     40         22           22
@@ -35,12 +37,13 @@ from torch import Tensor
 
 from skerry.compression.activations.bf16_rows import Bf16Rows
 from skerry.compression.activations.counter_rng import Purpose, derive
+from skerry.compression.activations.fp32_rows import Fp32Rows
 from skerry.compression.activations.integer_rows import IntegerRows
 from skerry.compression.activations.row_payload import HEADER_BYTES, require_width
 from skerry.compression.activations.subspace import fixed_rows, orthonormal_basis
 
-ValueName = Literal["bf16", "int8", "int4"]
-RowCodec = Bf16Rows | IntegerRows
+ValueName = Literal["fp32", "bf16", "int8", "int4"]
+RowCodec = Fp32Rows | Bf16Rows | IntegerRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,15 @@ class ActivationSpec:
         """Return the codec of what is sent per text token."""
         sent = self.subspace_dim or self.width
         match self.values:
+            case "fp32":
+                return Fp32Rows(sent)
             case "bf16":
                 return Bf16Rows(sent)
             case "int8":
                 return IntegerRows(sent, bits=8)
             case "int4":
                 return IntegerRows(sent, bits=4)
-        raise ValueError(f"values are {self.values!r}, allowed bf16, int8, int4")
+        raise ValueError(f"values are {self.values!r}, allowed fp32, bf16, int8, int4")
 
 
 class ActivationCodec:

@@ -36,6 +36,7 @@ class RowFormat(IntEnum):
     BF16 = 1
     INT8 = 2
     INT4 = 3
+    FP32 = 4
 
 
 def require_width(width: int) -> None:

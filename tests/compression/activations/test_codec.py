@@ -17,6 +17,7 @@ from skerry.compression.errors import CompressionError
 CPU = torch.device("cpu")
 PAGE = Path(__file__).parents[3] / "docs" / "codecs.md"
 VALUES = ("bf16", "int8", "int4")
+"""Those that round; fp32 rounds nothing."""
 DOC_ROW = re.compile(r"^\| `(\w+)` \| (off|\d+) \| ([\d,]+) \| ([\d,]+) \|", re.MULTILINE)
 DOC_BOUND = re.compile(r"^\| `(\w+)` \|.*\| 1/([\d.]+) of ", re.MULTILINE)
 MODULE_ROW = re.compile(r"^    (\w+) +(off|\d+) +(\d+) +(\d+)$", re.MULTILINE)
@@ -50,7 +51,7 @@ def test_documented_bytes_are_those_of_the_code(text, pattern):
         dim = 0 if subspace == "off" else int(subspace)
         found = [ActivationSpec(values, width, dim).row_bytes for width in (1024, 4096)]
         assert found == [int(number.replace(",", "")) for number in numbers]
-    assert [row[:2] for row in rows] == [(v, s) for s in ("off", "40") for v in VALUES]
+    assert [row[:2] for row in rows] == [(v, s) for s in ("off", "40") for v in ("fp32", *VALUES)]
 
 
 def test_goal_of_45_bytes_per_text_token_with_everything():
@@ -109,6 +110,17 @@ def test_in_the_subspace_only_quantisation_is_lost(values, share):
     bound = share * coordinates.abs().amax(1) * sqrt(RANK) + 1e-5
     assert bool(((decoded - x).norm(dim=1) <= bound).all())
     assert float((decoded - x).norm()) > 1e-4, "the bound should be one of quantisation"
+
+
+def test_whole_entries_lose_nothing_but_what_is_outside():
+    coordinates, ids = normal(ROWS, RANK, seed=1) * 3, ids_of(ROWS)
+    spec = ActivationSpec("fp32", WIDTH, RANK, 8)
+    x, codec = residual_stream(spec, ids, coordinates), ActivationCodec(spec, CPU)
+    decoded = codec.decode_activations(codec.encode_activations(x, ids), ids)
+    torch.testing.assert_close(decoded, x, rtol=1e-5, atol=1e-5)
+    plain = ActivationCodec(ActivationSpec("fp32", WIDTH), CPU)
+    assert torch.equal(plain.decode_activations(plain.encode_activations(x, ids), ids), x)
+    assert torch.equal(plain.decode_gradients(plain.encode_gradients(x, 3), ROWS), x)
 
 
 def test_outside_the_subspace_the_rest_is_dropped():
