@@ -11,8 +11,7 @@ selected, so none is sent as something else.
 
 Means are float64 sums in a fixed order, divided once: the same bits on every platform.
 
-Shape suffixes: T tiles of a span, A tiles that send something, M kept entries of all tiles,
-K kept entries of a tile, padded with zeros.
+Shape suffixes: T tiles of a span, M kept entries of all tiles.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +22,8 @@ from numpy.typing import NDArray
 from skerry.compression.entries import Entries
 from skerry.compression.errors import CompressionError
 from skerry.compression.options import Values
-from skerry.compression.scales import NUM_CODES, SCALES, row_sums, scale_codes
+from skerry.compression.scales import NUM_CODES, SCALES, scale_codes
+from skerry.compression.tile_sums import tile_minima, tile_sums
 
 _HIGH_BORDER = 1.594
 """Above the smallest, in units of mean minus smallest: best for two levels of an exponential
@@ -113,8 +113,8 @@ def square_sums(
 
 
 def _quantise_sign(kept: Entries) -> Quantised:
-    magnitudes_TK, _ = _by_tile(kept)
-    codes_T = scale_codes(row_sums(magnitudes_TK) / np.maximum(kept.counts_T, 1))
+    sums_T = tile_sums(np.abs(kept.values_M), kept.counts_T)
+    codes_T = scale_codes(sums_T / np.maximum(kept.counts_T, 1))
     sent = kept.of_tiles(codes_T > 0)
     negative_M = np.signbit(sent.values_M)
     decoded_M = _signed(np.repeat(SCALES[codes_T], sent.counts_T), negative_M)
@@ -123,11 +123,11 @@ def _quantise_sign(kept: Entries) -> Quantised:
 
 
 def _quantise_sym2(kept: Entries) -> Quantised:
-    magnitudes_TK, exists_TK = _by_tile(kept)
-    high_TK = exists_TK & (magnitudes_TK > _borders(magnitudes_TK, exists_TK)[:, None])
-    codes_T, highs_T = _two_codes(magnitudes_TK, high_TK, kept.counts_T)
+    magnitudes_M = np.abs(kept.values_M)
+    high_M = magnitudes_M > np.repeat(_borders(magnitudes_M, kept.counts_T), kept.counts_T)
+    codes_T, highs_T = _two_codes(magnitudes_M, high_M, kept.counts_T)
     sent = kept.of_tiles(codes_T > 0)
-    high_M = high_TK[exists_TK & (codes_T > 0)[:, None]]
+    high_M = high_M[np.repeat(codes_T > 0, kept.counts_T)]
     negative_M = np.signbit(sent.values_M)
     levels = Levels(codes_T, np.where(codes_T > 0, highs_T, 0).astype(np.uint8))
     decoded_M = _signed(SCALES[_codes(levels, sent.counts_T, high_M)], negative_M)
@@ -142,35 +142,23 @@ def _quantise_fp16(kept: Entries) -> Quantised:
     return Quantised(levels, sent, halves_M.tobytes())
 
 
-def _by_tile(kept: Entries) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return magnitudes [T, K] and which of them exist; the others are 0."""
-    widest = int(kept.counts_T.max(initial=0))
-    exists_TK = np.arange(widest) < kept.counts_T[:, None]
-    magnitudes_TK = np.zeros(exists_TK.shape)
-    magnitudes_TK[exists_TK] = np.abs(kept.values_M)
-    return magnitudes_TK, exists_TK
-
-
-def _borders(
-    magnitudes_TK: NDArray[np.float64], exists_TK: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+def _borders(magnitudes_M: NDArray[np.float32], counts_T: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the magnitude [T] beyond which an entry of the tile counts as large."""
-    counts_T = exists_TK.sum(1)
-    lowest_T = np.where(exists_TK, magnitudes_TK, np.inf).min(axis=1, initial=np.inf)
-    lowest_T[counts_T == 0] = 0.0
-    means_T: NDArray[np.float64] = row_sums(magnitudes_TK) / np.maximum(counts_T, 1)
+    lowest_T = tile_minima(magnitudes_M, counts_T)
+    means_T: NDArray[np.float64] = tile_sums(magnitudes_M, counts_T) / np.maximum(counts_T, 1)
     borders_T: NDArray[np.float64] = lowest_T + _HIGH_BORDER * (means_T - lowest_T)
     return borders_T
 
 
 def _two_codes(
-    magnitudes_TK: NDArray[np.float64], high_TK: NDArray[np.bool_], counts_T: NDArray[np.int64]
+    magnitudes_M: NDArray[np.float32], high_M: NDArray[np.bool_], counts_T: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the scale codes [T] of smaller and larger entries; equal if none is larger."""
-    larger_T = high_TK.sum(1)
+    nothing = np.float32(0.0)
+    larger_T = tile_sums(high_M.astype(np.float32), counts_T)
     # The mean is never below the smallest, so at least one entry is not larger.
-    low_sums_T = row_sums(np.where(high_TK, 0.0, magnitudes_TK))
-    high_sums_T = row_sums(np.where(high_TK, magnitudes_TK, 0.0))
+    low_sums_T = tile_sums(np.where(high_M, nothing, magnitudes_M), counts_T)
+    high_sums_T = tile_sums(np.where(high_M, magnitudes_M, nothing), counts_T)
     codes_T = scale_codes(low_sums_T / np.maximum(counts_T - larger_T, 1))
     highs_T = scale_codes(high_sums_T / np.maximum(larger_T, 1))
     return codes_T, np.where(larger_T > 0, highs_T, codes_T)
