@@ -37,6 +37,9 @@ cheaper per payload then: see "Mean of contributions", where ours also clips eac
 the median norm. Errors are energies: what the payload leaves behind over all, and over the entries
 it sends."""
 
+_MEASURED = ("../../compression", ".", "../codec.py", "../comparators", "../pseudogradients.py")
+"""Code whose changes change the figures, from this folder."""
+
 R = TypeVar("R", bound=Result)
 
 
@@ -106,7 +109,7 @@ def _commit() -> str:
         )
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "../../compression", "..")
+    changed = git("status", "--porcelain", "--", *_MEASURED)
     return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 
