@@ -132,10 +132,8 @@ def result(soak: Soak, found: Sequence[ProcessReport]) -> dict[str, object]:
 
 def page(data: dict[str, object], found: Sequence[ProcessReport]) -> str:
     """Return the dated page."""
-    notes = ("command", "commit", "peers", "minutes", "warm_up_minutes", "rounds")
-    notes += ("swarm_cpu_percent", "events_read", "event_bytes_read")
-    notes += ("disk_bytes_first", "disk_bytes_last", "cores", "system", "python", "load_average")
-    listed = "\n".join(f"- {name.replace('_', ' ')}: {data[name]}" for name in notes)
+    notes = {name: value for name, value in data.items() if name not in ("bench", "processes")}
+    listed = "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in notes.items())
     return f"# Soak of a small swarm\n\n{listed}\n\n{markdown(found)}\n"
 
 

@@ -15,34 +15,13 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 
+from lone_daemon import APPLYING, loop_times_ms, run_file, summary
 from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
 from skerry.proto import control_pb2 as pb
 
 TARGET_MS = 100.0
-APPLYING = "applying"
 _START_SECONDS = 300.0
-_WORDS = ("skerry", "island", "tide", "harbour", "ferry", "gull", "lantern", "rope")
-_RUN = """
-name = "status-latency"
-rounds = {rounds}
-[model]
-layers = {layers}
-d_model = 512
-heads = 8
-kv_heads = 4
-ffn_dim = 1408
-context = 32
-[data]
-source = "text"
-path = "{text}"
-validation_batches = 1
-validation_every = 1
-[inner]
-steps = {steps}
-batch_size = 1
-"""
 
 
 @dataclass
@@ -72,46 +51,13 @@ class Samples:
         return reply
 
 
-def loop_times_ms(pid: int) -> tuple[float, float]:
-    """Return how long a process's first thread, its event loop, has worked and waited for a CPU.
-
-    Linux only; zeros elsewhere.
-    """
-    try:
-        worked, waited, _ = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()
-    except OSError:
-        return 0.0, 0.0
-    return int(worked) / 1e6, int(waited) / 1e6
-
-
-def quantile(values: list[float], share: float) -> float:
-    """Return the value that ``share`` of ``values`` do not exceed."""
-    ordered = sorted(values)
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
-
-
-def summary(values: list[float]) -> dict[str, float | int]:
-    """Return the numbers of one state; they are zero without samples."""
-    if not values:
-        return {"samples": 0, "p50_ms": 0.0, "p99_ms": 0.0, "max_ms": 0.0}
-    numbers = {"p50_ms": quantile(values, 0.5), "p99_ms": quantile(values, 0.99)}
-    return {"samples": len(values), **numbers, "max_ms": round(max(values), 2)}
-
-
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     """Run a daemon through all rounds and ask it all the while."""
-    text = folder / "text.txt"
-    random = Random(1)
-    text.write_text("\n".join(" ".join(random.choices(_WORDS, k=8)) for _ in range(2000)))
     samples, applying_s, began = Samples(), 0.0, time.monotonic()
     with LocalSwarm(folder) as swarm:
         daemon = swarm.start("alone")
         daemon.wait_until_ready()
-        daemon.client.init(
-            _RUN.format(
-                rounds=options.rounds, layers=options.layers, text=text, steps=options.steps
-            )
-        )
+        daemon.client.init(run_file(folder, options.rounds, options.layers, options.steps))
         last = time.perf_counter()
         while not (reply := samples.take(daemon)).run.finished:
             now = time.perf_counter()

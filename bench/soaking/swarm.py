@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import psutil
 
+from lone_daemon import write_text
 from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
 from soaking.readings import Moment, Reading, processes, read
 
-WORDS = ("skerry", "island", "tide", "harbour", "ferry", "gull", "lantern", "rope")
 _RUN = """
 name = "soak"
 rounds = 0
@@ -73,12 +72,6 @@ class GentleSwarm:
             with suppress(psutil.NoSuchProcess):
                 if compute := processes(daemon).get("compute"):
                     compute.send_signal(signal.SIGCONT if may else signal.SIGSTOP)
-
-
-def write_text(path: Path) -> None:
-    """Write a small text to train on, always the same."""
-    random = Random(1)
-    path.write_text("\n".join(" ".join(random.choices(WORDS, k=8)) for _ in range(2000)))
 
 
 @contextmanager
