@@ -4,12 +4,12 @@ A score is the slowest ring's inner step, a little of the mean (so that other ri
 a fine for each stage whose hosts would all fail together, and, when a running plan is changed, a
 fine for each peer that has to fetch another stage. Moves change one or two rings; only these are
 simulated. The number of simulations is given, and all chance comes from one seed: the same
-problem gives the same plan on any machine.
+problem gives the same plan.
 """
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from random import Random
 
@@ -20,6 +20,19 @@ _MEAN_WEIGHT = 0.05
 _CLASH_WEIGHT = 0.5
 _HOT, _COLD = 0.03, 0.0003
 """First and last temperature, as shares of the first score."""
+_TURNS_PER_SIGN = 64
+
+Watch = Callable[[float], None]
+"""Told how much of a search is done, from 0 to 1."""
+
+
+def unwatched(_done: float) -> None:
+    """Watch nothing."""
+
+
+def part(watch: Watch, place: int, parts: Sized) -> Watch:
+    """Return the watch of one of several equal parts of a search."""
+    return lambda done: watch((place + done) / len(parts))
 
 
 @dataclass(slots=True)
@@ -71,13 +84,17 @@ class Score:
                     del own[domain]
 
 
-def anneal(layout: Layout, score: Score, evaluations: int, seed: int) -> Layout:
+def anneal(
+    layout: Layout, score: Score, evaluations: int, seed: int, watch: Watch = unwatched
+) -> Layout:
     """Return the best layout found with about so many moves, never worse than the given one."""
     rng = Random(seed)
     now, best = layout.copy(), layout.copy()
     current = lowest = score.fill(now.rings)
     hot = current * _HOT
     for turn in range(evaluations):
+        if turn % _TURNS_PER_SIGN == 0:
+            watch(turn / evaluations)
         change = propose(now, score.times, score.workshop, rng)
         if change is None:
             continue

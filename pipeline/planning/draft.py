@@ -6,14 +6,17 @@ Rings share no peer, so that each is simulated alone and remembered.
 from dataclasses import dataclass
 from itertools import groupby
 
+from skerry.pipeline.capacity import (
+    BYTES_PER_PARAMETER,
+    EXCHANGE_BYTES,
+    FLOAT_BYTES,
+    GRADIENT_BYTES,
+)
 from skerry.pipeline.planning.plan import Blocks
-from skerry.pipeline.planning.problem import UNLIMITED, Problem
+from skerry.pipeline.planning.problem import UNLIMITED, Problem, skipped
 from skerry.pipeline.planning.router import drawn_order
 from skerry.pipeline.planning.simulator import Route, Scenario, Simulator, Stop
 
-BYTES_PER_PARAMETER = 24
-"""As in pipeline/capacity.py, which a test compares."""
-_FLOAT_BYTES = 4
 StagePath = tuple[tuple[int, ...], int]
 """The stages of a path in the order of visiting, and how many microbatches take it."""
 
@@ -47,7 +50,8 @@ class Workshop:
         self.problem = problem
         self.simulator = simulator
         self.cuts = cuts
-        self.simulations = 0
+        self.skips = skipped(len(cuts), problem.limits.skip_ratio)
+        """Stages that each microbatch skips."""
         self._known: dict[RingDraft, float] = {}
         self._blocks: dict[tuple[int, ...], int] = {}
 
@@ -55,7 +59,6 @@ class Workshop:
         """Return the seconds of one inner step, simulated at most once for each draft."""
         known = self._known.get(ring)
         if known is None:
-            self.simulations += 1
             known = self.simulator.makespan_s(self.scenario(ring, self.problem.limits.slots))
             self._known[ring] = known
         return known
@@ -73,7 +76,7 @@ class Workshop:
             )
             for path in ring.paths
         )
-        return Scenario(routes, drawn_order([count for _, count in ring.paths]), slots)
+        return Scenario(routes, drawn_order(tuple(count for _, count in ring.paths)), slots)
 
     def units(self, stage: int) -> int:
         """Return how many blocks a stage has."""
@@ -110,14 +113,17 @@ class Workshop:
 def needed_bytes(problem: Problem, blocks: int, is_origin: bool) -> int:
     """Return the memory that blocks take on one peer, with embedding and head on an origin.
 
-    Parameters with all their state, the input of every microbatch under way, and the activations
-    of one, recomputed for its backward.
+    Parameters with their state, and what takes more of training and exchange. Training keeps
+    gradients, the input of every microbatch under way, and the activations of one, recomputed for
+    its backward; an exchange works on one shard (capacity.py).
     """
     model, tokens = problem.model, problem.traffic.microbatch_tokens
-    params = blocks * model.block_params
+    params, shard = blocks * model.block_params, model.block_params
     activations = blocks * model.block_activation_bytes
     if is_origin:
         params += model.embed_params + model.head_params
+        shard = max(shard, model.embed_params, model.head_params)
         activations += model.head_activation_bytes
-    inputs = problem.limits.slots * tokens * model.width * _FLOAT_BYTES
-    return params * BYTES_PER_PARAMETER + inputs + tokens * activations
+    inputs = problem.limits.slots * tokens * model.width * FLOAT_BYTES
+    training = params * GRADIENT_BYTES + inputs + tokens * activations
+    return params * BYTES_PER_PARAMETER + max(training, shard * EXCHANGE_BYTES)

@@ -91,6 +91,8 @@ def _peer_event(world: World, now: float, what: int, who: int, life: int) -> Non
     if what == DOWN:
         _go_down(world, now, who)
     elif what == UP:
+        if peer.down:
+            world.rules[0].downs -= 1
         peer.down = 0
         _admit(world, now, who)
     elif life == peer.life:
@@ -263,18 +265,21 @@ def _receive(world: World, now: float, who: int) -> None:
 @part
 def _admit(world: World, now: float, at: int) -> None:
     """Start what a free slot of a peer, or a peer that came back, makes possible."""
-    if world.rules[0].parked > 0:
+    rules = world.rules[0]
+    if rules.parked > 0:
         _admit_parked(world, now)
+    first, end = world.peers_N[at].through_first, world.peers_N[at].through_end
+    if rules.downs > 0:  # then a path may take this peer though it was not planned through it
+        first, end = 0, world.through_V.size
     while True:
         best = -1
-        for i in range(world.peers_N[at].through_first, world.peers_N[at].through_end):
+        for i in range(first, end):
             who = _next_of(world, world.through_V[i])
-            if who >= 0 and (best < 0 or who < best) and _is_free(world, world.through_V[i]):
+            if who >= 0 and (best < 0 or who < best) and _route(world, who):
                 best = who
         if best < 0:
             return
         world.paths_P[world.work_M[best].path].drawn += 1
-        _route(world, best)
         _inject(world, now, best)
 
 
@@ -306,18 +311,11 @@ def _has_room(world: World, at: int) -> bool:
 
 
 @part
-def _is_free(world: World, index: int) -> bool:
-    """Say whether all peers of a path, as planned, are up and have a free slot."""
-    for place in range(world.paths_P[index].length):
-        hop = world.hops_PH[index, place]
-        if hop.holds and not _has_room(world, hop.peer):
-            return False
-    return True
-
-
-@part
 def _route(world: World, who: int) -> bool:
-    """Choose the peers of a microbatch: those planned, or where one is down another host."""
+    """Choose the peers of a microbatch: those planned, or where one is down another host.
+
+    False if there is none, or if a peer has no slot to give; the origin cannot be replaced.
+    """
     work, length = world.work_M[who], 0
     for place in range(world.paths_P[work.path].length):
         hop = world.hops_PH[work.path, place]
@@ -326,12 +324,24 @@ def _route(world: World, who: int) -> bool:
             at = _another_host(world, hop.kind)
             if at == NOBODY and world.rules[0].bypass:
                 continue
-        if at < 0 or (hop.holds and not _has_room(world, at)):
+        if at < 0:
             return False
-        world.routes_MH[who, length].peer, world.routes_MH[who, length].hop = at, place
+        stop = world.routes_MH[who, length]
+        stop.peer, stop.hop, stop.held = at, place, _is_new(world, who, length, at)
+        if stop.held and not _has_room(world, at):
+            return False
         length += 1
     work.length = length
     return True
+
+
+@part
+def _is_new(world: World, who: int, length: int, at: int) -> bool:
+    """Say whether a peer is not among the first stops of a route: it gives one slot only."""
+    new = True
+    for place in range(length):
+        new = new and world.routes_MH[who, place].peer != at
+    return new
 
 
 @part
@@ -353,7 +363,6 @@ def _inject(world: World, now: float, who: int) -> None:
     work = world.work_M[who]
     for place in range(work.length):
         stop = world.routes_MH[who, place]
-        stop.held = world.hops_PH[work.path, stop.hop].holds
         if stop.held:
             peer = world.peers_N[stop.peer]
             peer.used += 1
@@ -366,6 +375,9 @@ def _inject(world: World, now: float, who: int) -> None:
 def _go_down(world: World, now: float, at: int) -> None:
     """Lose what a peer computes, keeps and receives; its microbatches start again later."""
     peer = world.peers_N[at]
+    if peer.down:
+        return
+    world.rules[0].downs += 1
     peer.down, peer.running, peer.resting = 1, 0, 0
     peer.life += 1
     peer.uplink_free = peer.downlink_free = now

@@ -1,44 +1,32 @@
-"""The layout that annealing begins with: who is a full replica, which rings, who is left over."""
+"""First layouts whose rings host every stage: full replicas, rings of near peers, the rest."""
 
 from collections.abc import Sequence
-from functools import partial
-from math import ceil, inf
+from math import inf
 
-from skerry.pipeline.planning.clusters import clusters, gather, short_tour
+from skerry.pipeline.planning.clusters import clusters, short_tour
 from skerry.pipeline.planning.cuts import minimax_cuts
 from skerry.pipeline.planning.draft import RingDraft, StagePath, Workshop
 from skerry.pipeline.planning.moves import Layout
-from skerry.pipeline.planning.problem import skipped
-from skerry.pipeline.planning.quotas import equal_visits, wrapped_paths
 
 Group = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 """Members, the origin first, and the stages of each."""
 
 
-def first_layout(workshop: Workshop) -> Layout:
-    """Return rings of peers near each other; no rings if the peers cannot hold the model."""
-    peers, stages = range(len(workshop.problem.peers)), len(workshop.cuts)
-    skips = skipped(stages, workshop.problem.limits.skip_ratio)
-    if skips:
-        return _skipping(workshop, peers, stages - 1 - skips)
-    return complete_layout(workshop, peers, [])
-
-
 def complete_layout(workshop: Workshop, free: Sequence[int], given: Sequence[Group]) -> Layout:
     """Form full replicas and rings of ``free`` peers beside given ones; all host every stage."""
-    alone, pool = _divided(workshop, free)
+    alone, pool = divided(workshop, free)
     rings, spares = _complete_rings(workshop, pool)
     stages = tuple(range(len(workshop.cuts)))
     groups = [*given, *(((peer,), (stages,)) for peer in alone), *rings]
     counts = _shared_out(workshop, groups)
     drafts = [
-        RingDraft(members, own, _paths(workshop, stages, count))
+        RingDraft(members, own, paths_over(workshop, stages, count))
         for (members, own), count in zip(groups, counts, strict=True)
     ]
     return Layout(drafts, spares)
 
 
-def _divided(workshop: Workshop, peers: Sequence[int]) -> tuple[list[int], list[int]]:
+def divided(workshop: Workshop, peers: Sequence[int]) -> tuple[list[int], list[int]]:
     """Return who trains the whole model alone, and who does not."""
     stages = tuple(range(len(workshop.cuts)))
     if not workshop.problem.limits.full_replicas:
@@ -52,25 +40,22 @@ def _complete_rings(workshop: Workshop, pool: Sequence[int]) -> tuple[list[Group
     hops_NN, stages = workshop.simulator.hops_NN(), len(workshop.cuts)
     rooms = {peer: workshop.room(peer) for peer in pool}
 
+    fewest = 1 if workshop.problem.limits.full_replicas else 2
+
     def enough(group: list[int]) -> bool:
-        if 1 + sum(rooms[peer] for peer in group) < stages:  # decides most cases, at once
-            return False
-        return staged(workshop, _led(workshop, group)) is not None
+        if len(group) < fewest or 1 + sum(rooms[peer] for peer in group) < stages:
+            return False  # so at once in most cases
+        return staged(workshop, led(workshop, group)) is not None
 
     groups, spares = clusters(hops_NN, pool, enough, stages)
     rings = []
-    for group in groups:
-        ordered = _led(workshop, short_tour(hops_NN, group))
-        found = staged(workshop, ordered)
-        if found is None:  # only in this order; the order of gathering is known to do
-            ordered = _led(workshop, group)
-            found = staged(workshop, ordered)
-        if found is not None:
-            rings.append((tuple(ordered), found))
+    for group in groups:  # memory may forbid the short order; that of gathering is known to do
+        orders = (led(workshop, short_tour(hops_NN, group)), led(workshop, group))
+        rings.append(next((tuple(one), own) for one in orders if (own := staged(workshop, one))))
     return rings, spares
 
 
-def _led(workshop: Workshop, group: list[int]) -> list[int]:
+def led(workshop: Workshop, group: list[int]) -> list[int]:
     """Rotate a group so that one that can be the origin, the fastest of these, comes first."""
     able = [peer for peer in group if workshop.fits(peer, (0,))]
     if not able:
@@ -109,7 +94,7 @@ def _shared_out(workshop: Workshop, groups: Sequence[Group]) -> list[int]:
     return counts
 
 
-def _paths(workshop: Workshop, stages: tuple[int, ...], count: int) -> tuple[StagePath, ...]:
+def paths_over(workshop: Workshop, stages: tuple[int, ...], count: int) -> tuple[StagePath, ...]:
     """Return the paths over some stages; with ``swap_ratio`` a part takes the ends in reverse."""
     swapped = round(count * workshop.problem.limits.swap_ratio)
     turned = swapped_ends(stages, workshop.units(0) > 0)
@@ -130,65 +115,3 @@ def swapped_ends(stages: tuple[int, ...], first_has_blocks: bool) -> tuple[int, 
     if len(ends) < 4:
         return stages
     return (*stages[:skip], ends[1], ends[0], *ends[2:-2], ends[-1], ends[-2])
-
-
-def _skipping(workshop: Workshop, peers: Sequence[int], length: int) -> Layout:
-    """Form rings whose members host one stage each, and as few as paths of ``length`` need.
-
-    A full replica skips too: it hosts all stages and takes each of its paths equally often.
-    """
-    middle = len(workshop.cuts) - 1
-    alone, pool = _divided(workshop, peers)
-    hosted = _hosted(len(pool), length, middle)
-    hops_NN = workshop.simulator.hops_NN()
-    groups: list[list[int]] = []
-    spares = list(pool)
-    for size in (len(own) + 1 for own in hosted):
-        group = gather(hops_NN, spares, partial(_is_of, size), size) or []
-        groups.append(_led(workshop, short_tour(hops_NN, group)))
-        spares = [peer for peer in spares if peer not in set(group)]
-    everything = frozenset(range(1, middle + 1))
-    shares = [everything] * len(alone) + hosted
-    counts = _skip_counts(workshop, len(shares), length, middle)
-    visits = equal_visits(shares, counts, length, middle)
-    if visits is None:
-        return Layout([], list(range(len(workshop.problem.peers))))
-    rings = []
-    for place, (own, mine) in enumerate(zip(shares, visits, strict=True)):
-        paths = tuple(
-            path
-            for chosen, number in wrapped_paths(mine, counts[place])
-            for path in _paths(workshop, (0, *chosen), number)
-        )
-        if place < len(alone):
-            rings.append(RingDraft((alone[place],), (tuple(range(middle + 1)),), paths))
-        else:
-            members = tuple(groups[place - len(alone)])
-            rings.append(RingDraft(members, ((0,), *((s,) for s in sorted(own))), paths))
-    return Layout(rings, spares)
-
-
-def _hosted(peers: int, length: int, middle: int) -> list[frozenset[int]]:
-    """Return the middle stages that each ring hosts: each stage equally often, most rings."""
-    for rings in range(peers // (1 + length), 0, -1):
-        hosts = middle * ceil(rings * length / middle)
-        if rings + hosts <= peers:
-            break
-    else:
-        return []
-    sizes = [hosts // rings + (ring < hosts % rings) for ring in range(rings)]
-    places = iter(range(hosts))
-    return [frozenset(next(places) % middle + 1 for _ in range(size)) for size in sizes]
-
-
-def _skip_counts(workshop: Workshop, rings: int, length: int, middle: int) -> list[int]:
-    """Return the same number of microbatches for each ring, such that visits can be equal."""
-    traffic = workshop.problem.traffic
-    each = max(round(traffic.microbatches / rings) if traffic.microbatches else traffic.per_ring, 1)
-    while rings and each * rings * length % middle:
-        each += 1
-    return [each] * rings
-
-
-def _is_of(size: int, group: Sequence[int]) -> bool:
-    return len(group) == size

@@ -1,7 +1,7 @@
 """The steps of annealing: small changes to one or two rings, or none if chance chose badly.
 
-Swap two peers, or one with a spare; reverse a part of a ring; move a stage to the neighbour; give a
-microbatch to another ring; let two rings of a skipping run exchange a stage; take a peer out of a
+Swap two peers, or one with a spare; reverse a part of a ring; move a stage to the neighbour; give
+microbatches to another ring; let two rings of a skipping run exchange a stage; take a peer out of a
 ring or put a spare into one. No move gives a peer more than it may host, and none changes how many
 microbatches visit each stage in total.
 """
@@ -111,7 +111,7 @@ def _reverse(draw: Draw) -> Change | None:
 def _shift_stage(draw: Draw) -> Change | None:
     """Give a member's first or last stage to its neighbour."""
     ring = draw.ring()
-    if len(ring.members) < 2 or draw.workshop.problem.limits.skip_ratio:
+    if len(ring.members) < 2 or draw.workshop.skips:
         return None
     place, stages = draw.rng.randrange(len(ring.members) - 1), list(ring.stages)
     if draw.rng.random() < 0.5 and len(stages[place]) > 1:
@@ -125,22 +125,30 @@ def _shift_stage(draw: Draw) -> Change | None:
     return Change({draw.first: replace(ring, stages=tuple(stages))})
 
 
-def _shift_microbatch(draw: Draw) -> Change | None:
-    """Let another ring do one microbatch of the same stages."""
+def _shift_microbatches(draw: Draw) -> Change | None:
+    """Let another ring do microbatches of the same stages: one, or any number but the last.
+
+    Where few slots make a ring work in waves, one fewer gains nothing, but a wave fewer does.
+    """
     ring, other = draw.ring(), draw.other()
     path = draw.rng.randrange(len(ring.paths))
     stages = ring.paths[path][0]
     match = next((i for i, (own, _) in enumerate(other.paths) if own == stages), None)
-    if draw.first == draw.second or match is None or ring.paths[path][1] < 2:
+    most = ring.paths[path][1] - 1
+    if draw.first == draw.second or match is None or most < 1:
         return None
-    changed = {draw.first: _counted(ring, path, -1), draw.second: _counted(other, match, 1)}
+    number = 1 if draw.rng.random() < 0.5 else draw.rng.randint(1, most)
+    changed = {
+        draw.first: _counted(ring, path, -number),
+        draw.second: _counted(other, match, number),
+    }
     return Change(changed)
 
 
 def _exchange_stages(draw: Draw) -> Change | None:
     """Let two rings that skip different stages exchange one of them."""
     ring, other = draw.ring(), draw.other()
-    if len(ring.paths) > 1 or len(other.paths) > 1 or ring.microbatches != other.microbatches:
+    if ring.microbatches != other.microbatches or not (_is_plain(ring) and _is_plain(other)):
         return None
     own, others = set(ring.paths[0][0]), set(other.paths[0][0])
     if own == others:
@@ -156,8 +164,9 @@ def _exchange_stages(draw: Draw) -> Change | None:
 
 def _take_out(draw: Draw) -> Change | None:
     """Make a member a spare; its neighbour takes its stages."""
-    ring = draw.ring()
-    if len(ring.members) < 2 or draw.workshop.problem.limits.skip_ratio:
+    ring, workshop = draw.ring(), draw.workshop
+    fewest = 1 if workshop.problem.limits.full_replicas else 2
+    if len(ring.members) <= fewest or workshop.skips:
         return None
     place, stages = draw.rng.randrange(1, len(ring.members)), list(ring.stages)
     stages[place - 1] = (*stages[place - 1], *stages.pop(place))
@@ -170,13 +179,18 @@ def _put_in(draw: Draw) -> Change | None:
     """Let a spare take a part of a member's stages."""
     ring, spares = draw.ring(), draw.layout.spares
     place, stages = draw.rng.randrange(len(ring.members)), list(ring.stages)
-    if not spares or len(stages[place]) < 2 or draw.workshop.problem.limits.skip_ratio:
+    if not spares or len(stages[place]) < 2 or draw.workshop.skips:
         return None
     cut, chosen = draw.rng.randrange(1, len(stages[place])), draw.rng.randrange(len(spares))
     stages[place : place + 1] = [stages[place][:cut], stages[place][cut:]]
     members = (*ring.members[: place + 1], spares[chosen], *ring.members[place + 1 :])
     left = (*spares[:chosen], *spares[chosen + 1 :])
     return Change({draw.first: replace(ring, members=members, stages=tuple(stages))}, left)
+
+
+def _is_plain(ring: RingDraft) -> bool:
+    """Say whether each member hosts one stage and all microbatches visit all of them."""
+    return len(ring.paths) == 1 and all(len(own) == 1 for own in ring.stages)
 
 
 def _with_members(ring: RingDraft, changed: Mapping[int, int]) -> RingDraft:
@@ -205,9 +219,9 @@ _MOVES: tuple[Move, ...] = (
     _swap_spare,
     _reverse,
     _shift_stage,
-    _shift_microbatch,
+    _shift_microbatches,
     _exchange_stages,
     _take_out,
     _put_in,
 )
-_WEIGHTS = (10, 4, 2, 3, 2, 3, 1, 1)
+_WEIGHTS = (10, 4, 2, 3, 4, 6, 1, 1)

@@ -104,12 +104,13 @@ class Plan:
 
     @property
     def text_tokens_s(self) -> float:
-        """Expected text tokens per second: rings do not wait for each other between rounds."""
-        return sum(
-            ring.microbatches * self.microbatch_tokens / ring.step_s
-            for ring in self.rings
-            if ring.step_s > 0
-        )
+        """Expected text tokens per second: between two exchanges all rings take as many steps."""
+        tokens = self.microbatch_tokens * sum(ring.microbatches for ring in self.rings)
+        return tokens / self.step_s if tokens else 0.0
+
+    def blocks_of(self, stages: tuple[int, ...]) -> int:
+        """Return how many blocks some stages have together."""
+        return sum(self.stages[stage].stop - self.stages[stage].start for stage in stages)
 
     def role_of(self, peer: str) -> Role:
         """Return what a peer does. Raises: KeyError if the plan does not know it."""

@@ -12,24 +12,29 @@ Everything follows from the problem and a seed; the budget counts moves, not sec
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from skerry.pipeline.planning.annealing import Score, anneal
+from skerry.pipeline.planning.annealing import Score, Watch, anneal, part, unwatched
 from skerry.pipeline.planning.cuts import minimax_cuts
 from skerry.pipeline.planning.draft import RingDraft, Workshop, needed_bytes
-from skerry.pipeline.planning.layouts import first_layout
+from skerry.pipeline.planning.layouts import complete_layout
 from skerry.pipeline.planning.moves import Layout
 from skerry.pipeline.planning.plan import Blocks, Hop, Member, Path, Plan, Ring
 from skerry.pipeline.planning.problem import UNLIMITED, Problem
 from skerry.pipeline.planning.shadows import shadows
 from skerry.pipeline.planning.simulator import Simulator
+from skerry.pipeline.planning.skipping import skipping_layout
 from skerry.protocol.errors import ConfigError
 
 MAX_STAGES = 64
 _CANDIDATES = 3
 _TRIAL_SHARE = 0.1
 """Part of the budget with which each candidate is tried."""
-_ATTEMPTS, _FEW_PEERS = 4, 64
+_ATTEMPTS, _FEW_PEERS = 2, 64
 _ENOUGH = 1.01
 """A depth in flight is enough if the largest allowed would gain less than this."""
+_WARM_SHARE = 4
+"""A search that begins with a running plan takes this part of the moves."""
+
+Trial = tuple[Workshop, Layout]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +44,29 @@ class Budget:
     seed: int = 0
     evaluations: int = 0
     """Moves to try; 0: by the number of peers."""
+    watch: Watch = unwatched
+    """Told how much of the search is done, from 0 to 1."""
 
     def moves(self, peers: int) -> int:
         """Return how many moves to try: more peers, more moves, within bounds."""
         return self.evaluations or min(max(100 * peers, 8000), 30_000)
+
+    def warm_moves(self, peers: int) -> int:
+        """Return how many to try from a running plan."""
+        return self.evaluations or self.moves(peers) // _WARM_SHARE
 
     def attempts(self, peers: int) -> tuple[int, ...]:
         """Return the seeds to try: few peers have many local optima, and are quick to try."""
         return tuple(range(self.seed, self.seed + (_ATTEMPTS if peers <= _FEW_PEERS else 1)))
 
 
-def make_plan(problem: Problem, budget: Budget = Budget(), version: int = 1) -> Plan:
+USUAL = Budget()
+
+
+def make_plan(problem: Problem, budget: Budget = USUAL, version: int = 1) -> Plan:
     """Return the best plan found. Raises: ConfigError("SK-PLN-001") if there is none."""
     simulator = Simulator(problem)
-    trials = []
+    trials: list[Trial] = []
     for count in depth_candidates(problem):
         workshop = Workshop(problem, simulator, stage_cuts(problem, count))
         layout = first_layout(workshop)
@@ -60,22 +74,33 @@ def make_plan(problem: Problem, budget: Budget = Budget(), version: int = 1) -> 
             trials.append((workshop, layout))
     if not trials:
         raise ConfigError("SK-PLN-001", _shortage(problem))
-    moves = budget.moves(len(problem.peers))
-    trials = sorted(trials, key=lambda trial: -rate(*trial))[:_CANDIDATES]
-    if len(trials) > 1:
-        trials = [
-            (workshop, anneal(layout, Score(workshop), int(moves * _TRIAL_SHARE), budget.seed))
-            for workshop, layout in trials
-        ]
-    workshop, layout = max(trials, key=lambda trial: rate(*trial))
-    layout = best_of(workshop, layout, budget.attempts(len(problem.peers)), moves)
+    workshop, layout = _most_promising(trials, problem, budget)
+    moves, seeds = budget.moves(len(problem.peers)), budget.attempts(len(problem.peers))
+    found = [
+        anneal(layout, Score(workshop), moves // len(seeds), seed, part(budget.watch, i, seeds))
+        for i, seed in enumerate(seeds)
+    ]
+    layout = min(found, key=lambda one: Score(workshop).fill(one.rings))
     return finished(workshop, layout, version)
 
 
-def best_of(workshop: Workshop, layout: Layout, seeds: Sequence[int], moves: int) -> Layout:
-    """Anneal from the same layout with several seeds, each with its part of the moves."""
-    found = [anneal(layout, Score(workshop), moves // len(seeds), seed) for seed in seeds]
-    return min(found, key=lambda one: Score(workshop).fill(one.rings))
+def first_layout(workshop: Workshop) -> Layout:
+    """Return rings of peers near each other; no rings if the peers cannot hold the model."""
+    if workshop.skips:
+        return skipping_layout(workshop)
+    return complete_layout(workshop, range(len(workshop.problem.peers)), [])
+
+
+def _most_promising(trials: list[Trial], problem: Problem, budget: Budget) -> Trial:
+    """Anneal the fastest first layouts a little, and return the one that is fastest then."""
+    moves = int(budget.moves(len(problem.peers)) * _TRIAL_SHARE)
+    trials = sorted(trials, key=lambda trial: -rate(*trial))[:_CANDIDATES]
+    if len(trials) > 1:
+        trials = [
+            (workshop, anneal(layout, Score(workshop), moves, budget.seed))
+            for workshop, layout in trials
+        ]
+    return max(trials, key=lambda trial: rate(*trial))
 
 
 def depth_candidates(problem: Problem) -> list[int]:
@@ -124,12 +149,13 @@ def stage_cuts(problem: Problem, stages: int) -> tuple[Blocks, ...]:
 
 
 def rate(workshop: Workshop, layout: Layout) -> float:
-    """Return microbatches per second of all rings."""
-    return sum(ring.microbatches / workshop.step_s(ring) for ring in layout.rings)
+    """Return microbatches per second; every ring takes as many inner steps as the slowest."""
+    slowest = max(map(workshop.step_s, layout.rings))
+    return sum(ring.microbatches for ring in layout.rings) / slowest
 
 
 def finished(workshop: Workshop, layout: Layout, version: int) -> Plan:
-    """Write a layout down as a plan, the fastest rings first."""
+    """Write a layout down as a plan."""
     problem = workshop.problem
     names = [peer.name for peer in problem.peers]
     return Plan(

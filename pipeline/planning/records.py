@@ -1,7 +1,7 @@
 """What the compiled simulator reads and writes: arrays of records, fields named, times in seconds.
 
 Each record holds what is given, what changes while time passes, and what is measured, in this
-order. Given fields are filled by simulator.py, the others begin as ``fresh`` makes them.
+order. Given fields are filled by simulator.py, the others begin as 0.
 
 Shape suffixes: N peers, P paths, H hops of the longest path, M microbatches, V (peer, path) pairs,
 C churn events, K kinds of hop (which stages), X hosts listed by kind, Q events that may be pending,
@@ -36,17 +36,17 @@ LINK = _layout("", "busy delay")
 """Seconds that one microbatch occupies the sender, and seconds after that until it is there."""
 PATH = _layout("length first end drawn", "loss")
 """``first`` to ``end``: its part of ``order_M``, of which ``drawn`` have begun."""
-HOP = _layout("peer kind holds", "units")
-"""``holds``: takes a slot of its peer, as all but a peer's second hop of a path do."""
+HOP = _layout("peer kind", "units")
 WORK = _layout("path next rank urgency life step active ready parked length retries", "at done")
 """``at``: from when on it may begin; ``done`` 0: not done."""
 ROUTE = _layout("peer hop held", "")
-"""The hops a microbatch takes: those of its path, or what replaces them."""
+"""The hops a microbatch takes: those of its path, or what replaces them. ``held``: has, or would
+take, a slot of its peer, as all but a peer's second hop of a route do."""
 KIND = _layout("first end", "")
 CHURN = _layout("peer up", "time")
 EVENT = _layout("order what who life", "time")
 RULES = _layout(
-    "contended backward_first bypass order sequence parked logged pending",
+    "contended backward_first bypass order sequence parked downs logged pending",
     "rest rest_injected ship_after detect",
 )
 

@@ -14,17 +14,15 @@ from skerry.pipeline.planning.draft import RingDraft, Workshop
 from skerry.pipeline.planning.layouts import complete_layout
 from skerry.pipeline.planning.moves import Layout
 from skerry.pipeline.planning.plan import Plan, Ring
-from skerry.pipeline.planning.planner import Budget, finished, make_plan
-from skerry.pipeline.planning.problem import Problem, skipped
+from skerry.pipeline.planning.planner import USUAL, Budget, finished, make_plan
+from skerry.pipeline.planning.problem import Problem
 from skerry.pipeline.planning.simulator import Simulator
 
-_WARM_SHARE = 4
-"""A warm search takes this part of the moves of a cold one."""
 _MOVE_FINE = 0.002
 """Of the slowest ring's step, for each peer that has to fetch another stage."""
 
 
-def replan(running: Plan, problem: Problem, budget: Budget = Budget()) -> Plan:  # noqa: B008
+def replan(running: Plan, problem: Problem, budget: Budget = USUAL) -> Plan:
     """Return the next version of a running plan, for the peers that there are now.
 
     Raises: ConfigError("SK-PLN-001") if they cannot hold the model.
@@ -38,8 +36,9 @@ def replan(running: Plan, problem: Problem, budget: Budget = Budget()) -> Plan: 
     homes = _homes(running, problem)
     slowest = max(map(workshop.step_s, layout.rings))
     score = Score(workshop, homes, slowest * _MOVE_FINE)
-    moves = budget.moves(len(problem.peers)) // _WARM_SHARE
-    return finished(workshop, anneal(layout, score, moves, budget.seed), version)
+    moves = budget.warm_moves(len(problem.peers))
+    found = anneal(layout, score, moves, budget.seed, budget.watch)
+    return finished(workshop, found, version)
 
 
 def _homes(running: Plan, problem: Problem) -> dict[int, tuple[int, ...]]:
@@ -70,7 +69,7 @@ def _repaired(workshop: Workshop, running: Plan) -> Layout | None:
             rings.append(whole)
             spares = [peer for peer in spares if peer not in whole.members]
     same = len(rings) == len(running.rings)
-    if skipped(len(workshop.cuts), workshop.problem.limits.skip_ratio):
+    if workshop.skips:
         return Layout(rings, spares) if same else None  # visits would no longer be equal
     groups = [(ring.members, ring.stages) for ring in rings]
     layout = complete_layout(workshop, spares, groups)
@@ -115,7 +114,7 @@ def _distance(workshop: Workshop, peer: int, others: Sequence[int]) -> float:
 
 def _taken_over(workshop: Workshop, draft: RingDraft, gaps: Sequence[int]) -> RingDraft | None:
     """Give the stages of lost members to the one before, or for the origin to nobody."""
-    if 0 in gaps or workshop.problem.limits.skip_ratio:
+    if 0 in gaps or workshop.skips:
         return None
     members: list[int] = []
     stages: list[tuple[int, ...]] = []

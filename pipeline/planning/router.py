@@ -6,6 +6,7 @@ between no path is ahead of its share by a whole microbatch.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 
 class DeficitRouter:
@@ -27,7 +28,8 @@ class DeficitRouter:
         return drawn
 
 
-def drawn_order(quotas: Sequence[int]) -> tuple[int, ...]:
+@lru_cache(4096)
+def drawn_order(quotas: tuple[int, ...]) -> tuple[int, ...]:
     """Return the paths of all microbatches of one inner step."""
     router = DeficitRouter(quotas)
     return tuple(router.draw() for _ in range(sum(quotas)))

@@ -5,8 +5,8 @@ measured. A simulation of one ring costs about 0.2 ms; rings share nothing, so t
 only those that it changes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -162,7 +162,8 @@ class Simulator:
         names = sorted(_taking_part(scenario))
         local = {peer: place for place, peer in enumerate(names)}
         num_work, num_churn = len(scenario.order), len(scenario.changes)
-        peers_N = self._peers_N[names]
+        index_N = np.array(names)
+        peers_N = self._peers_N[index_N]
         peers_N["slots"] = scenario.slots
         paths_P, hops_PH = _paths(scenario, local)
         through_V = _through(scenario, local, peers_N)
@@ -176,7 +177,7 @@ class Simulator:
         world = World(
             rules=self._rules(),
             peers_N=peers_N,
-            links_NN=self._links_NN[np.ix_(names, names)],
+            links_NN=self._links_NN[index_N[:, None], index_N],
             paths_P=paths_P,
             hops_PH=hops_PH,
             through_V=through_V,
@@ -220,7 +221,6 @@ def _paths(scenario: Scenario, local: dict[int, int]) -> tuple[Records, Records]
         row["peer"][:size] = peers
         row["units"][:size] = [stop.units for stop in route.stops]
         row["kind"][:size] = [stop.kind for stop in route.stops]
-        row["holds"][:size] = [peer not in peers[:hop] for hop, peer in enumerate(peers)]
     return paths_P, hops_PH
 
 
@@ -230,26 +230,31 @@ def _through(scenario: Scenario, local: dict[int, int], peers_N: Records) -> Int
     for path, route in enumerate(scenario.routes):
         for peer in dict.fromkeys(stop.peer for stop in route.stops):
             lists[local[peer]].append(path)
-    ends = np.cumsum([len(one) for one in lists])
+    ends = list(accumulate(map(len, lists)))
     peers_N["through_end"] = ends
-    peers_N["through_first"][1:] = ends[:-1]
+    peers_N["through_first"] = [0, *ends[:-1]]
     return np.array([path for one in lists for path in one], np.int64)
 
 
 def _work(scenario: Scenario, paths_P: Records) -> tuple[Records, Ints]:
     work_M = np.zeros(len(scenario.order), WORK)
     work_M["path"] = scenario.order
-    ends = np.cumsum(np.bincount(work_M["path"], minlength=paths_P.size))
+    lists: list[list[int]] = [[] for _ in scenario.routes]
+    for work, path in enumerate(scenario.order):
+        lists[path].append(work)
+    ends = list(accumulate(map(len, lists)))
     paths_P["end"] = ends
-    paths_P["first"][1:] = ends[:-1]
-    return work_M, np.argsort(work_M["path"], kind="stable").astype(np.int64)
+    paths_P["first"] = [0, *ends[:-1]]
+    return work_M, np.array([work for one in lists for work in one], np.int64)
 
 
 def _kinds(scenario: Scenario, local: dict[int, int]) -> tuple[Records, Ints]:
-    lists: Sequence[Sequence[int]] = scenario.hosts
+    if not scenario.changes:  # nobody will ask
+        return np.zeros(1, KIND), np.zeros(0, np.int64)
+    lists = scenario.hosts
     num_kinds = 1 + max(stop.kind for route in scenario.routes for stop in route.stops)
     kinds_K = np.zeros(max(num_kinds, len(lists)), KIND)
-    ends = np.cumsum([len(one) for one in lists], dtype=np.int64)
+    ends = list(accumulate(map(len, lists)))
     kinds_K["end"][: len(lists)] = ends
-    kinds_K["first"][1 : len(lists)] = ends[:-1]
+    kinds_K["first"][: len(lists)] = [0, *ends[:-1]]
     return kinds_K, np.array([local[peer] for one in lists for peer in one], np.int64)

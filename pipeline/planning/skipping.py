@@ -1,0 +1,104 @@
+"""First layouts for microbatches that skip stages: a ring hosts no more stages than its paths need.
+
+Every middle stage is hosted, and visited, equally often; the first stage is never skipped
+(SkipPipe, arXiv 2502.19913). A full replica hosts all stages and takes each of its paths equally
+often.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from math import ceil
+
+from skerry.pipeline.planning.clusters import gather, short_tour
+from skerry.pipeline.planning.draft import RingDraft, Workshop
+from skerry.pipeline.planning.layouts import divided, led, paths_over
+from skerry.pipeline.planning.moves import Layout
+from skerry.pipeline.planning.quotas import equal_visits, wrapped_paths
+
+
+def skipping_layout(workshop: Workshop) -> Layout:
+    """Return rings whose members host one stage each; none if that cannot be."""
+    middle = len(workshop.cuts) - 1
+    length = middle - workshop.skips
+    peers = range(len(workshop.problem.peers))
+    alone, pool = divided(workshop, peers)
+    hosted = _hosted(len(_able(workshop, pool)), length, middle)
+    groups = _groups(workshop, _able(workshop, pool), [len(own) + 1 for own in hosted])
+    shares = [frozenset(range(1, middle + 1))] * len(alone) + hosted
+    counts = _counts(workshop, len(shares), length, middle)
+    visits = equal_visits(shares, counts, length, middle)
+    if groups is None or visits is None:
+        return Layout([], list(peers))
+    members = [(peer,) for peer in alone] + [tuple(group) for group in groups]
+    stages = [(tuple(range(middle + 1)),)] * len(alone) + [_one_each(own) for own in hosted]
+    rings = [
+        RingDraft(members[i], stages[i], _skipping_paths(workshop, visits[i], counts[i]))
+        for i in range(len(shares))
+    ]
+    busy = {peer for group in members for peer in group}
+    return Layout(rings, [peer for peer in peers if peer not in busy])
+
+
+def _able(workshop: Workshop, pool: Sequence[int]) -> list[int]:
+    """Return who can host any of the middle stages."""
+    largest = max(range(1, len(workshop.cuts)), key=workshop.units)
+    return [peer for peer in pool if workshop.fits(peer, (largest,))]
+
+
+def _hosted(peers: int, length: int, middle: int) -> list[frozenset[int]]:
+    """Return the middle stages that each ring hosts: each stage equally often, most rings."""
+    for rings in range(peers // (1 + length), 0, -1):
+        hosts = middle * ceil(rings * length / middle)
+        if rings + hosts <= peers:
+            break
+    else:
+        return []
+    sizes = [hosts // rings + (ring < hosts % rings) for ring in range(rings)]
+    places = iter(range(hosts))
+    return [frozenset(next(places) % middle + 1 for _ in range(size)) for size in sizes]
+
+
+def _groups(workshop: Workshop, pool: list[int], sizes: Sequence[int]) -> list[list[int]] | None:
+    """Gather groups of these sizes, each led by one that can be the origin."""
+    hops_NN, rest = workshop.simulator.hops_NN(), list(pool)
+    origins = {peer for peer in pool if workshop.fits(peer, (0,))}
+    found = []
+    for size in sizes:
+        group = gather(hops_NN, rest, partial(_is_of, size), size)
+        if group is None:
+            return None
+        if not origins & set(group):  # the last to join makes room for the nearest that can be one
+            others = [peer for peer in rest if peer in origins]
+            if not others:
+                return None
+            group[-1] = min(others, key=lambda peer: float(hops_NN[group[:-1], peer].sum()))
+        found.append(led(workshop, short_tour(hops_NN, group)))
+        rest = [peer for peer in rest if peer not in group]
+    return found
+
+
+def _is_of(size: int, group: Sequence[int]) -> bool:
+    return len(group) == size
+
+
+def _counts(workshop: Workshop, rings: int, length: int, middle: int) -> list[int]:
+    """Return the same number of microbatches for each ring, such that visits can be equal."""
+    traffic = workshop.problem.traffic
+    each = max(round(traffic.microbatches / rings) if traffic.microbatches else traffic.per_ring, 1)
+    while each * rings * length % middle:
+        each += 1
+    return [each] * rings
+
+
+def _one_each(own: frozenset[int]) -> tuple[tuple[int, ...], ...]:
+    return ((0,), *((stage,) for stage in sorted(own)))
+
+
+def _skipping_paths(
+    workshop: Workshop, visits: dict[int, int], count: int
+) -> tuple[tuple[tuple[int, ...], int], ...]:
+    return tuple(
+        path
+        for chosen, number in wrapped_paths(visits, count)
+        for path in paths_over(workshop, (0, *chosen), number)
+    )
