@@ -17,7 +17,8 @@ from types import FrameType
 from rich.console import Console
 from rich.live import Live
 
-from skerry.node.cli.view import Moment, Screen
+from skerry.node.cli.seen import Seen
+from skerry.node.cli.view import Screen
 from skerry.node.cli.wording import printable
 from skerry.node.demo_report import (
     MIN_ROUNDS,
@@ -37,6 +38,8 @@ from skerry.protocol.errors import ConfigError, SkerryError
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 POLL_SECONDS = 0.5
+TOLD_LINES = 6
+"""Of the terminal's height, kept for what was told last."""
 PATIENCE_SECONDS = 120.0
 """Without any progress for so long, the demo gives up and says whom it waited for."""
 SETTLE_SECONDS = 30.0
@@ -140,6 +143,8 @@ class Course:
     late_joined: bool = False
     last: dict[str, pb.StatusReply] = field(default_factory=dict)
     """Newest status of each daemon, by name."""
+    seen: Seen = field(default_factory=Seen)
+    """Of the first daemon."""
 
     @property
     def first(self) -> LocalDaemon:
@@ -175,14 +180,14 @@ class Course:
         seen, since = "", time.monotonic()
         with Live(console=self.console, transient=True, auto_refresh=False) as live:
             while not self._finished():
-                status = self._status(self.first)
-                self._tell(status.run)
-                self._disturb(status.run.round)
-                live.update(Screen(Moment(status)), refresh=True)
-                if (now := _progress(status.run)) != seen:
+                run = self._look().run
+                self._tell(run)
+                self._disturb(run.round)
+                live.update(self._screen(), refresh=True)
+                if (now := _progress(run)) != seen:
                     seen, since = now, time.monotonic()
                 elif time.monotonic() > since + PATIENCE_SECONDS:
-                    raise SkerryError("SK-DEMO-001", f"nothing moved: {_waiting(status.run)}")
+                    raise SkerryError("SK-DEMO-001", f"nothing moved: {_waiting(run)}")
                 time.sleep(POLL_SECONDS)
         self.seconds = time.monotonic() - self.began
 
@@ -209,6 +214,17 @@ class Course:
         daemon.check_running()
         status = self.last[daemon.name] = daemon.client.status()
         return status
+
+    def _look(self) -> pb.StatusReply:
+        """Ask the first daemon for all that is shown. Raises: DaemonError as ``_status``."""
+        self.first.check_running()
+        self.seen.ask(self.first.client)
+        status = self.last[self.first.name] = self.seen.status
+        return status
+
+    def _screen(self) -> Screen:
+        """Return the first peer's screen, below what was told so far; that stands for events."""
+        return Screen(self.seen.moment().without_events(), self.console.size.height - TOLD_LINES)
 
     def _finished(self) -> bool:
         """Whether the first peer is done; the others follow while the demo settles."""

@@ -4,20 +4,21 @@ A line is one JSON object with ``time`` (unix seconds), ``event`` and any furthe
 """
 
 import json
-import time
+import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from skerry.node.cli.figures import record_of
-from skerry.node.cli.wording import name_of, printable
+from skerry.node.cli.wording import clock, name_of, printable
 from skerry.node.home import Home
 from skerry.protocol.errors import DaemonError
 from skerry.protocol.ids import is_hash
 
 ALL_LINES = 10**6
 _HASH_DIGITS = 8
+_NAMES_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Wanted:
         """Say whether a line is wanted; one that a crash cut short says nothing to choose by."""
         if self.all:
             return True
-        record = record_of(line)
+        record = _record_of(line)
         named = not self.names or record.get("event") in self.names
         return bool(record) and named and record["time"] >= self.since
 
@@ -77,19 +78,38 @@ def _file_lines(home: Home) -> Iterator[str]:
             yield from (line.rstrip("\n") for line in file)
 
 
+def known_names(home: Home) -> list[str]:
+    """Return the names of the events in the newest part of a home's log; none without one."""
+    try:
+        with home.events_file.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _NAMES_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return sorted({record["event"] for line in lines if (record := _record_of(line))})
+
+
+def _record_of(line: str) -> dict[str, Any]:
+    """Return a line of the event log as data; empty if it is not a whole one."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    named = isinstance(record, dict) and isinstance(record.get("event"), str)
+    return record if named and type(record.get("time")) in (int, float) else {}
+
+
 def event_text(line: str) -> str:
     """Return one line as "HH:MM:SS event key=value …" in local time, with ids and hashes short.
 
     A line that was cut by a crash is shown as it is.
     """
-    record = record_of(line)
-    try:
-        clock = time.strftime("%H:%M:%S", time.localtime(record.pop("time")))
-        name = record.pop("event")
-    except (KeyError, OverflowError, ValueError, OSError):
+    record = _record_of(line)
+    if not record:
         return printable(line)
+    time, name = clock(record.pop("time")), record.pop("event")
     details = " ".join(f"{key}={_text(value)}" for key, value in record.items())
-    return printable(f"{clock} {name} {details}".rstrip())
+    return printable(f"{time} {name} {details}".rstrip())
 
 
 def _text(value: object) -> str:

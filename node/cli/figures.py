@@ -1,17 +1,13 @@
-"""What a run's event log adds to its status: its losses so far, and how fast it goes.
+"""What a run's event log adds to its status: its losses so far, and how fast it goes."""
 
-Pure functions of the log's lines. ``docs/events.md`` says what each line means.
-"""
-
-import json
-import math
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from skerry.node.page.lines import Applied, Began, Committed, Line, Validated
 
 PACE_ROUNDS = 10
 """Newest rounds whose pace counts: recent enough to show a change, enough to be steady."""
 _MIN_PACE_ROUNDS = 2
+_KEPT_ROUNDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,103 +44,68 @@ class _Round:
     applied: float | None = None
     text_tokens: int = 0
     loss: float | None = None
+    val_loss: float | None = None
 
 
 @dataclass(slots=True)
-class _Story:
-    rounds: dict[int, _Round] = field(default_factory=dict)
-    validated: dict[int, float] = field(default_factory=dict)
+class Tally:
+    """Adds up the lines of one run's log, oldest first; the newest rounds are kept."""
+
+    _rounds: dict[int, _Round] = field(default_factory=dict)
+
+    def take(self, line: Line) -> None:
+        """Take in one line; most say nothing about losses and pace."""
+        match line:
+            case Began():
+                self._row(line.round).began = line.time
+            case Applied():
+                self._row(line.round).applied = line.time
+            case Committed():
+                row = self._row(line.round)
+                row.text_tokens, row.loss = line.text_tokens, _mean_loss(line)
+            case Validated():
+                self._row(line.round).val_loss = line.loss
+
+    def figures(self) -> Figures:
+        """Return what the lines so far add up to."""
+        rows = sorted(self._rounds.items())
+        validated = [(number, row.val_loss) for number, row in rows if row.val_loss is not None]
+        done = [(number, row.applied) for number, row in rows if row.applied is not None]
+        applied, applied_at = done[-1] if done else (0, 0.0)
+        rate, round_s = self._pace(applied)
+        return Figures(
+            losses=tuple(row.loss for _, row in rows if row.loss is not None),
+            val_losses=tuple(loss for _, loss in validated),
+            val_round=validated[-1][0] if validated else None,
+            text_tokens_per_s=rate,
+            round_s=round_s,
+            applied=applied,
+            applied_at=applied_at,
+        )
+
+    def _row(self, number: int) -> _Round:
+        if number not in self._rounds:
+            self._rounds[number] = _Round()
+            if len(self._rounds) > _KEPT_ROUNDS:
+                del self._rounds[min(self._rounds)]
+        return self._rounds[number]
+
+    def _pace(self, number: int) -> tuple[float | None, float | None]:
+        """Return text tokens per second and seconds per round, back from a round to a gap."""
+        began = ended = None
+        rounds = text_tokens = 0
+        while rounds < PACE_ROUNDS and number > 0 and (row := self._rounds.get(number)):
+            if row.began is None or row.applied is None:
+                break
+            began, ended = row.began, ended or row.applied
+            rounds, text_tokens, number = rounds + 1, text_tokens + row.text_tokens, number - 1
+        if rounds < _MIN_PACE_ROUNDS or began is None or ended is None or ended <= began:
+            return None, None
+        return text_tokens / (ended - began), (ended - began) / rounds
 
 
-def figures_of(lines: Iterable[str], run_id: str) -> Figures:
-    """Read the newest lines of an event log, oldest first.
-
-    Lines of other runs, and lines that a crash cut short, are passed over.
-    """
-    story, of_this_run = _Story(), True
-    for line in lines:
-        record = record_of(line)
-        if record.get("event") == "entered":
-            of_this_run = record.get("run") == run_id
-        elif of_this_run and isinstance(record.get("round"), int):
-            _note(story, record)
-    return _summed_up(story)
-
-
-def record_of(line: str) -> dict[str, Any]:
-    """Return a line of the event log as data; empty if it is not a whole one."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    whole = isinstance(record, dict) and _number(record.get("time")) is not None
-    return record if whole and isinstance(record.get("event"), str) else {}
-
-
-def _note(story: _Story, record: Mapping[str, Any]) -> None:
-    number, time = record["round"], record["time"]
-    row = story.rounds.setdefault(number, _Round())
-    match record["event"]:
-        case "began":
-            row.began = time
-        case "applied":
-            row.applied = time
-        case "committed":
-            row.text_tokens = int(_number(record.get("text_tokens")) or 0)
-            row.loss = _mean_loss(record.get("included"))
-        case "validated" if (loss := _number(record.get("loss"))) is not None:
-            story.validated[number] = loss
-
-
-def _mean_loss(included: object) -> float | None:
+def _mean_loss(line: Committed) -> float | None:
     """Return the contributions' mean loss, weighted by text tokens."""
-    total = weight = 0.0
-    for item in included if isinstance(included, list) else []:
-        if not isinstance(item, dict):
-            continue
-        loss, text_tokens = _number(item.get("loss")), _number(item.get("text_tokens"))
-        if loss is not None and text_tokens:
-            total, weight = total + loss * text_tokens, weight + text_tokens
+    weight = sum(part.text_tokens for part in line.included)
+    total = sum(part.loss * part.text_tokens for part in line.included)
     return total / weight if weight else None
-
-
-def _summed_up(story: _Story) -> Figures:
-    numbers = sorted(story.rounds)
-    losses = [row.loss for number in numbers if (row := story.rounds[number]).loss is not None]
-    done = [number for number in numbers if story.rounds[number].applied is not None]
-    rate, round_s = _pace(story.rounds)
-    return Figures(
-        losses=tuple(loss for loss in losses if loss is not None),
-        val_losses=tuple(story.validated[number] for number in sorted(story.validated)),
-        val_round=max(story.validated, default=None),
-        text_tokens_per_s=rate,
-        round_s=round_s,
-        applied=done[-1] if done else 0,
-        applied_at=(story.rounds[done[-1]].applied or 0.0) if done else 0.0,
-    )
-
-
-def _pace(rounds: Mapping[int, _Round]) -> tuple[float | None, float | None]:
-    """Return text tokens per second and seconds per round, over rounds without a gap."""
-    newest: list[_Round] = []
-    finished = [n for n, row in rounds.items() if row.applied is not None and n > 0]
-    number = max(finished, default=0)
-    while (row := rounds.get(number)) and len(newest) < PACE_ROUNDS:
-        if row.began is None or row.applied is None:
-            break
-        newest.append(row)
-        number -= 1
-    if len(newest) < _MIN_PACE_ROUNDS:
-        return None, None
-    seconds = (newest[0].applied or 0.0) - (newest[-1].began or 0.0)
-    if seconds <= 0:
-        return None, None
-    return sum(row.text_tokens for row in newest) / seconds, seconds / len(newest)
-
-
-def _number(value: object) -> float | None:
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    try:
-        return value if usable and math.isfinite(value) else None  # type: ignore[arg-type, return-value]
-    except OverflowError:
-        return None

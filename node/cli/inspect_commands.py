@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skerry.node.cli.options import Format, FormatOption, HomeOption
+from skerry.node.cli.options import MACHINE_PANEL, HomeOption, OutputFlags
 from skerry.node.cli.output import print_json, print_result
+from skerry.node.cli.spreading import add_commands, spread
 from skerry.node.home import Home
 from skerry.protocol.error_catalog import CATALOG
 from skerry.protocol.errors import FAMILIES, family_of
@@ -25,13 +26,12 @@ token_app = typer.Typer(help="Look into join tokens.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(doctor)
-    app.command()(keys)
-    app.command()(explain)
-    app.add_typer(token_app, name="token")
+    add_commands(app, MACHINE_PANEL, (doctor, keys, explain))
+    token_app.command("inspect")(spread(inspect_token))
+    app.add_typer(token_app, name="token", rich_help_panel=MACHINE_PANEL)
 
 
-def doctor(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
+def doctor(*, output: OutputFlags, home: HomeOption = None) -> None:
     """Check this machine: what would stop a node or slow it down, and what to do about it.
 
     Exits with 1 if a check fails; warnings do not count.
@@ -44,7 +44,7 @@ def doctor(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
     from skerry.node.doctor import Verdict, examine
 
     checks = examine(Home.resolve(home))
-    if output is Format.JSON:
+    if output.as_json:
         print_json([check.to_dict() for check in checks])
     else:
         width = max(len(check.name) for check in checks)
@@ -56,7 +56,7 @@ def doctor(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
         raise typer.Exit(1)
 
 
-def keys(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
+def keys(*, output: OutputFlags, home: HomeOption = None) -> None:
     """Show this node's identity; made now if this home has none yet.
 
     The fingerprint is the SHA-256 of the public key in DER, as openssl prints it:
@@ -81,10 +81,11 @@ def keys(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
         "key_file": str(place.identity_file),
         "fingerprint": sha256(der).hexdigest(),
     }
-    print_result(found, output)
+    print_result(found, output.kind)
 
 
 def explain(
+    *,
     code: Annotated[
         str | None,
         typer.Argument(
@@ -94,7 +95,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    output: FormatOption = Format.TEXT,
+    output: OutputFlags,
 ) -> None:
     """Say what causes an error, and what to do about it.
 
@@ -104,8 +105,8 @@ def explain(
       skerry explain --format json
     """
     if code is not None:
-        print_result(_explained(_known_code(code)), output)
-    elif output is Format.JSON:
+        print_result(_explained(_known_code(code)), output.kind)
+    elif output.as_json:
         print_json([_explained(each) for each in CATALOG])
     else:
         width = max(map(len, CATALOG))
@@ -134,10 +135,10 @@ def _token_group() -> None:
     ...
 
 
-@token_app.command("inspect")
 def inspect_token(
+    *,
     token: Annotated[str, typer.Argument(metavar="TOKEN", help="As printed by skerry init.")],
-    output: FormatOption = Format.TEXT,
+    output: OutputFlags,
 ) -> None:
     """Show what a join token holds: run, owner, addresses, and until when it invites.
 
@@ -150,7 +151,7 @@ def inspect_token(
     """
     from skerry.protocol.token import decode_token
 
-    print_result(_token_facts(decode_token(token)), output)
+    print_result(_token_facts(decode_token(token)), output.kind)
 
 
 def _token_facts(token: "JoinToken") -> dict[str, Any]:

@@ -10,7 +10,13 @@ from typing import Annotated
 
 import typer
 
-from skerry.node.cli import inspect_commands, node_commands, read_commands, run_commands
+from skerry.node.cli import (
+    inspect_commands,
+    node_commands,
+    plan_commands,
+    read_commands,
+    run_commands,
+)
 from skerry.node.cli.output import print_error
 from skerry.protocol.errors import SkerryError
 
@@ -77,10 +83,11 @@ def _root(
     ...
 
 
-node_commands.register(app)
 run_commands.register(app)
 read_commands.register(app)
+node_commands.register(app)
 inspect_commands.register(app)
+plan_commands.register(app)
 
 if __name__ == "__main__":
     main()

@@ -6,26 +6,18 @@ from typing import Annotated
 
 import typer
 
-from skerry.node.cli.options import (
-    DaemonFlags,
-    HomeOption,
-    HostOption,
-    LogLevelOption,
-    PageHostOption,
-    PagePortOption,
-    PortOption,
-    ThreadsOption,
-)
+from skerry.node.cli.options import MACHINE_PANEL, DaemonFlags, HomeOption
+from skerry.node.cli.spreading import add_commands
 from skerry.node.home import Home
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(daemon)
-    app.command()(stop)
+    add_commands(app, MACHINE_PANEL, (daemon, stop))
 
 
 def daemon(
+    *,
     detach: Annotated[
         bool, typer.Option("--detach", help="Go on in the background once it answers.")
     ] = False,
@@ -38,12 +30,7 @@ def daemon(
         ),
     ] = None,
     home: HomeOption = None,
-    host: HostOption = None,
-    port: PortOption = None,
-    threads: ThreadsOption = None,
-    log_level: LogLevelOption = None,
-    page_host: PageHostOption = None,
-    page_port: PagePortOption = None,
+    flags: DaemonFlags,
 ) -> None:
     """Run this machine's node; init and join start one by themselves.
 
@@ -62,7 +49,6 @@ def daemon(
       skerry daemon --home ~/second --threads 1
     """
     place = Home.resolve(home)
-    flags = DaemonFlags(host, port, threads, log_level, page_host, page_port)
     from skerry.node.config import load_config
 
     load = partial(load_config, place.config_file, flags.settings())

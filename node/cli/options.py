@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share; ``spreading`` takes the dataclasses apart for them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,6 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+DAEMON_PANEL = "Settings of the daemon"
+"""Heading in the help of commands."""
+RUN_PANEL = "Take part in a run"
+LOOK_PANEL = "See what happens"
+MACHINE_PANEL = "This machine and its daemon"
+"""Headings in the help of skerry itself."""
 
 
 class Format(StrEnum):
@@ -33,50 +40,61 @@ HomeOption = Annotated[
         show_default=False,
     ),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="Text for people or JSON.")]
-HostOption = Annotated[
-    str | None, typer.Option("--host", help="IP address to listen on.", show_default="0.0.0.0")
-]
-PortOption = Annotated[
-    int | None,
-    typer.Option("--port", help="TCP port; 0: any free one.", show_default="0"),
-]
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option("--threads", help="Torch threads; 0: one per core.", show_default="0"),
-]
-LogLevelOption = Annotated[
-    LogLevel | None, typer.Option("--log-level", help="What to log.", show_default="info")
-]
-PageHostOption = Annotated[
-    str | None,
-    typer.Option(
-        "--page-host",
-        help="IP address of the status page; others than loopback need the page token.",
-        show_default="127.0.0.1",
-    ),
-]
-PagePortOption = Annotated[
-    int | None,
-    typer.Option(
-        "--page-port",
-        help="TCP port of the status page, or the next free one.",
-        show_default="8787",
-    ),
-]
+
+
+def _setting(name: str, help: str, default: str) -> object:
+    """Return an option that overrides a setting of the daemon, whose own default is shown."""
+    return typer.Option(name, help=help, show_default=default, rich_help_panel=DAEMON_PANEL)
+
+
 WatchOption = Annotated[bool, typer.Option("--watch", help="Show the live view.")]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFlags:
+    """How a command prints what it found."""
+
+    format: Annotated[
+        Format, typer.Option("--format", help="Text for people, or JSON for programs.")
+    ] = Format.TEXT
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False
+
+    @property
+    def kind(self) -> Format:
+        """The format that was asked for, in whichever way."""
+        return Format.JSON if self.json else self.format
+
+    @property
+    def as_json(self) -> bool:
+        """Whether that is JSON."""
+        return self.kind is Format.JSON
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonFlags:
     """Settings of a daemon that were given as flags; None where none was."""
 
-    host: str | None = None
-    port: int | None = None
-    threads: int | None = None
-    log_level: LogLevel | None = None
-    page_host: str | None = None
-    page_port: int | None = None
+    host: Annotated[
+        str | None,
+        _setting("--host", "IP address to listen on.", "0.0.0.0"),
+    ] = None
+    port: Annotated[int | None, _setting("--port", "TCP port; 0: any free one.", "0")] = None
+    threads: Annotated[
+        int | None, _setting("--threads", "Torch threads; 0: one per core.", "0")
+    ] = None
+    log_level: Annotated[LogLevel | None, _setting("--log-level", "What to log.", "info")] = None
+    page_host: Annotated[
+        str | None,
+        _setting(
+            "--page-host",
+            "IP address of the status page; others than loopback need the page token.",
+            "127.0.0.1",
+        ),
+    ] = None
+    page_port: Annotated[
+        int | None,
+        _setting("--page-port", "TCP port of the status page, or the next free one.", "8787"),
+    ] = None
 
     def settings(self) -> dict[str, dict[str, object]]:
         """Return them as section → key → value, as load_config takes them."""

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from skerry.node.cli.options import Format, FormatOption, HomeOption, WatchOption
+from skerry.node.cli.options import LOOK_PANEL, HomeOption, OutputFlags, WatchOption
+from skerry.node.cli.spreading import add_commands
 from skerry.node.home import Home
 from skerry.protocol.errors import DaemonError
 
@@ -15,10 +16,7 @@ _USUAL_LINES = 50
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(status)
-    app.command()(peers)
-    app.command()(logs)
-    app.command()(page)
+    add_commands(app, LOOK_PANEL, (status, peers, logs, page))
 
 
 def _seconds(text: str) -> float:
@@ -31,27 +29,35 @@ def _seconds(text: str) -> float:
         raise typer.BadParameter(str(error)) from None
 
 
-def status(
-    watch: WatchOption = False, output: FormatOption = Format.TEXT, home: HomeOption = None
-) -> None:
+def _event_names(context: typer.Context) -> list[str]:
+    """Return the names of events that the log of the home holds, for the shell to complete."""
+    from skerry.node.cli.events import known_names
+
+    return known_names(Home.resolve(context.params.get("home")))
+
+
+def status(*, watch: WatchOption = False, output: OutputFlags, home: HomeOption = None) -> None:
     """Show what this node does: round, loss, bytes, and whom it waits for.
 
-    --watch draws it over and over until the run is finished or Ctrl-C ends the view, not the
-    daemon; a daemon that is started anew meanwhile is waited for. Where nothing can be drawn, as
-    in a pipe, each change is one line.
+    --watch shows the live screen: progress and pace, the loss curve, bytes beside the dense
+    exchange, the peers and whom the round waits for, failures and how they were mended, and what
+    happened last. It ends with the run or with Ctrl-C, which ends the view and not the daemon; a
+    daemon that is started anew meanwhile is waited for. Where nothing can be drawn, as in a pipe,
+    each change is one line.
 
     \b
     Examples:
       skerry status
       skerry status --watch
-      skerry status --format json
+      skerry status --watch --json | jq .run.round
+      skerry status --json
     """
     place = Home.resolve(home)
     if watch:
         from skerry.node.cli.watch import watch as watch_daemon
 
-        watch_daemon(place, output)
-    elif output is Format.JSON:
+        watch_daemon(place, output.kind)
+    elif output.as_json:
         from skerry.node.cli.output import message_to_dict, print_json
         from skerry.node.control_client import ControlClient
 
@@ -63,33 +69,31 @@ def status(
         show(place)
 
 
-def peers(output: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
-    """List the peers of the run, with the addresses under which they are reached.
+def peers(*, output: OutputFlags, home: HomeOption = None) -> None:
+    """List the peers of the run: what they do, how fast, and under which addresses.
 
     \b
     Examples:
       skerry peers
-      skerry peers --format json
+      skerry peers --json | jq -r '.[] | select(.alive | not) | .peer_id'
     """
     from skerry.node.cli.output import message_to_dict, print_json
-    from skerry.node.cli.sentences import peer_state
-    from skerry.node.cli.wording import printable
+    from skerry.node.cli.peer_list import peer_lines
     from skerry.node.control_client import ControlClient
 
     with ControlClient(Home.resolve(home).control_socket) as client:
         reply = client.status()
     if not reply.HasField("run"):
         raise DaemonError("SK-DMN-004", f"the daemon of {reply.home} is in no run")
-    if output is Format.JSON:
+    if output.as_json:
         print_json([message_to_dict(peer) for peer in reply.run.peers])
         return
-    for peer in reply.run.peers:
-        state = peer_state(peer)
-        addresses = " ".join(printable(address) for address in peer.addresses)
-        typer.echo(f"{printable(peer.peer_id)}  {state:<9}  round {peer.head_round}  {addresses}")
+    for line in peer_lines(reply.run):
+        typer.echo(line)
 
 
 def logs(
+    *,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what is to come.")] = False,
     last: Annotated[
         int | None,
@@ -108,22 +112,29 @@ def logs(
             metavar="DURATION",
             parser=_seconds,
             help="Not older than this, such as 90s, 10m, 2h or 1d.",
+            autocompletion=lambda: ["90s", "10m", "2h", "1d"],
         ),
     ] = None,
     event: Annotated[
         list[str] | None,
-        typer.Option("--event", metavar="NAME", help="Only events of this name; may be repeated."),
+        typer.Option(
+            "--event",
+            metavar="NAME",
+            help="Only events of this name; may be repeated.",
+            autocompletion=_event_names,
+        ),
     ] = None,
     replay: Annotated[
         Path | None,
         typer.Option("--replay", metavar="FILE", help="Decide a recorded run again and compare."),
     ] = None,
-    output: FormatOption = Format.TEXT,
+    output: OutputFlags,
     home: HomeOption = None,
 ) -> None:
     """Print the node's event log; without a daemon, what the last one left.
 
-    As text, ids and hashes are short; --format json gives each line as it was written.
+    As text, ids and hashes are short; --json gives each line as it was written, for other
+    programs. What each event means is in docs/events.md.
 
     With --replay: what a node decided, upon which event, and whom it waited for. Every node
     records its events in runs/RUN_ID/events.record.jsonl in its home; a copy can be replayed
@@ -133,13 +144,14 @@ def logs(
     Examples:
       skerry logs --last 20
       skerry logs --since 10m --event warning --event peer-down
-      skerry logs --follow --format json
+      skerry logs --follow
+      skerry logs --follow --json | jq 'select(.event == "committed") | .round'
       skerry logs --replay events.record.jsonl
     """
     if replay is not None:
         from skerry.node.cli.replay import print_replay
 
-        if not print_replay(replay, output):
+        if not print_replay(replay, output.kind):
             raise typer.Exit(1)
         return
     from skerry.node.cli.events import ALL_LINES, Wanted, event_lines, event_text
@@ -148,7 +160,7 @@ def logs(
     oldest = 0.0 if since is None else time.time() - since
     wanted = Wanted(last or usual, frozenset(event or ()), oldest)
     for line in event_lines(Home.resolve(home), wanted, follow):
-        typer.echo(line if output is Format.JSON else event_text(line))
+        typer.echo(line if output.as_json else event_text(line))
 
 
 def page(home: HomeOption = None) -> None:

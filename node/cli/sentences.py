@@ -1,8 +1,12 @@
 """What a status says, in short texts that the live view and the plain lines share."""
 
 from skerry.node.cli.figures import Figures
-from skerry.node.cli.wording import count, duration, loss, name_of, percent, printable, size
+from skerry.node.cli.wording import count, duration, loss, names_of, percent, printable, size
 from skerry.proto import control_pb2 as pb
+
+_SLACK = 1.1
+"""How far the pace of some rounds may be above that of the newest steps."""
+_KINDS = {"payload": "pseudo-gradients", "control": "messages", "state": "parameters"}
 
 
 def round_text(round_: pb.RoundStatus) -> str:
@@ -22,16 +26,15 @@ def phase_text(run: pb.RunStatus) -> str:
 
 def waiting_text(round_: pb.RoundStatus) -> str:
     """Name whom or what the round waits for, and since when."""
-    names = ", ".join(name_of(name) for name in round_.waiting_for)
-    return f"waiting for {names} ({duration(round_.phase_seconds)})"
+    return f"waiting for {names_of(round_.waiting_for)} ({duration(round_.phase_seconds)})"
 
 
 def val_loss_text(run: pb.RunStatus, figures: Figures) -> str:
-    """Return the validation loss, and what to compare it with."""
+    """Return what to compare the validation loss with; empty if nothing is known."""
     known = [f"after round {figures.val_round}"] if figures.val_round is not None else []
     known += [f"start {loss(run.val_loss_start)}"] if run.val_loss_start else []
     known += [f"unigram entropy {loss(run.unigram_entropy)}"] if run.unigram_entropy else []
-    return f"{loss(run.val_loss)} ({', '.join(known)})" if known else loss(run.val_loss)
+    return ", ".join(known)
 
 
 def bytes_text(run: pb.RunStatus) -> str:
@@ -43,6 +46,17 @@ def bytes_text(run: pb.RunStatus) -> str:
     return f"sent {size(sent)} of pseudo-gradients{ratio}"
 
 
+def other_bytes_text(run: pb.RunStatus) -> str:
+    """Return what was sent besides pseudo-gradients, and all received; empty if nothing was."""
+    parts = []
+    for verb, by_kind in (("sent", run.sent_bytes), ("received", run.received_bytes)):
+        names = [name for name in sorted(by_kind) if by_kind[name]]
+        told = names if verb == "received" else [name for name in names if name != "payload"]
+        known = [f"{_KINDS.get(name, printable(name))} {size(by_kind[name])}" for name in told]
+        parts += [f"{verb} {', '.join(known)}"] if known else []
+    return "; ".join(parts)
+
+
 def pace_text(run: pb.RunStatus, figures: Figures) -> str:
     """Return how fast the run goes: committed text tokens per second, and the goodput.
 
@@ -52,8 +66,10 @@ def pace_text(run: pb.RunStatus, figures: Figures) -> str:
     committed = figures.text_tokens_per_s
     if committed is None:
         return f"{count(alone)} text tokens/s while training" if alone > 0 else ""
-    goodput = f", goodput {percent(committed / alone)}" if alone > 0 else ""
-    return f"{count(committed)} text tokens/s committed{goodput}"
+    # Far more than all of them make: some were here in those rounds and are not now.
+    comparable = 0 < committed <= alone * _SLACK
+    goodput = f", goodput {percent(min(1.0, committed / alone))}" if comparable else ""
+    return f"{count(committed)} text tokens/s{goodput}"
 
 
 def ending_text(run: pb.RunStatus, figures: Figures, now: float) -> str:
@@ -62,8 +78,8 @@ def ending_text(run: pb.RunStatus, figures: Figures, now: float) -> str:
     return "" if seconds is None else f"about {duration(seconds)} left"
 
 
-def peer_state(peer: pb.PeerStatus) -> str:
-    """Say in a word or two what a peer is to the run."""
+def peer_state(peer: pb.PeerStatus, round_: pb.RoundStatus) -> str:
+    """Say in a word or two what a peer is to the run, or that the round waits for it."""
     if peer.self:
         return "this node"
     if not peer.alive:
@@ -71,6 +87,8 @@ def peer_state(peer: pb.PeerStatus) -> str:
         return "lost" if peer.phase else "joining"
     if peer.phase == "paused":
         return "paused"
+    if peer.peer_id in round_.waiting_for:
+        return "awaited"
     # The last commit's roster is the last there is: who comes back later has all the same arrived.
     return "alive" if peer.in_roster or peer.phase == "done" else "joining"
 

@@ -1,9 +1,12 @@
 """Numbers and names as people read them, and text of others made safe for a terminal."""
 
 import math
+import time
+from collections.abc import Sequence
 
 from skerry.protocol.ids import short
 
+_NAMED = 3
 _SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
@@ -15,6 +18,12 @@ def printable(text: str) -> str:
 def name_of(peer: str) -> str:
     """Return a peer id in short; other words pass unchanged."""
     return printable(short(peer) if peer.startswith("12D3") else peer)
+
+
+def names_of(peers: Sequence[str]) -> str:
+    """Return a list of names such as "a, b, c and 5 more"."""
+    others = len(peers) - _NAMED
+    return ", ".join(map(name_of, peers[:_NAMED])) + (f" and {others} more" if others > 0 else "")
 
 
 def size(num_bytes: float) -> str:
@@ -35,6 +44,14 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def clock(unix_seconds: float) -> str:
+    """Return a time of day such as "09:05:07", local; dashes for one that no clock shows."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(unix_seconds))
+    except (OverflowError, ValueError, OSError):
+        return "--:--:--"
 
 
 def count(number: float) -> str:

@@ -61,6 +61,10 @@ class ScriptedClient:
             reply.run.received_bytes["state"] = 3_000_000
         return reply
 
+    def logs(self, last: int, follow: bool = False) -> list[str]:
+        assert not follow
+        return ['{"time": 1.0, "event": "peer-down", "peer": "12D3KooWpeer-3"}'][-last:]
+
     def init(self, manifest_toml: str) -> pb.RunReply:
         self.world.told.append(f"init {self.name}")
         return pb.RunReply(run_id="cd" * 32, token="skerry-token")
@@ -160,6 +164,18 @@ def test_the_course_kills_half_way_and_lets_one_join(swarm: ScriptedSwarm, tmp_p
     assert "validation loss" in out
     assert "\x1b" not in out  # what the model wrote cannot steer the terminal
     assert '"joined_late_peer": "12D3KooWpeer-4"' in (tmp_path / "out.json").read_text()
+
+
+def test_screen_shows_failures_below_what_is_told(
+    swarm: ScriptedSwarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course = Course(DemoOptions(rounds=8), swarm, quiet())  # type: ignore[arg-type]
+    course.begin()
+    course._look()
+    console = Console(width=100, height=30, record=True, file=io.StringIO())
+    console.print(course._screen())
+    assert "peer-3 fell silent" in console.export_text()
+    assert "round" in text_of(console)
 
 
 def test_process_left_behind_fails_the_demo(swarm: ScriptedSwarm, tmp_path: Path) -> None:

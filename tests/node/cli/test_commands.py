@@ -169,15 +169,20 @@ class TestPeers:
         run = control.in_run()
         run.peers.add(peer_id="12D3A", self=True, alive=True, addresses=["/ip4/1.2.3.4/tcp/5"])
         run.peers.add(peer_id="12D3B", head_round=7)
-        run.peers.add(peer_id="12D3C", alive=True, phase="paused")
-        lines = invoke("peers").splitlines()
-        assert lines[0].split() == ["12D3A", "this", "node", "round", "0", "/ip4/1.2.3.4/tcp/5"]
-        assert lines[1].split() == ["12D3B", "lost", "round", "7"]
-        assert lines[2].split() == ["12D3C", "paused", "round", "0"]
+        run.peers.add(peer_id="12D3C", alive=True, phase="paused", seen_seconds_ago=61)
+        heading, *lines = (line.split("  ") for line in invoke("peers").splitlines())
+        cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+        assert [cell.strip() for cell in heading if cell] == [
+            *("peer", "state", "phase", "round", "text tokens/s", "loss", "seen ago", "addresses")
+        ]
+        assert cells[0] == ["12D3A", "this node", "-", "0", "0", "-", "0 s", "/ip4/1.2.3.4/tcp/5"]
+        assert cells[1] == ["12D3B", "joining", "-", "7", "0", "-", "-"]
+        assert cells[2] == ["12D3C", "paused", "paused", "0", "0", "-", "1 min 01 s"]
 
-    def test_as_json_is_a_list(self, invoke, control) -> None:
+    @pytest.mark.parametrize("flag", [["--format", "json"], ["--json"]])
+    def test_as_json_is_a_list(self, invoke, control, flag) -> None:
         control.in_run().peers.add(peer_id="12D3A")
-        assert [p["peer_id"] for p in json.loads(invoke("peers", "--format", "json"))] == ["12D3A"]
+        assert [p["peer_id"] for p in json.loads(invoke("peers", *flag))] == ["12D3A"]
 
     def test_needs_a_run(self, invoke, control) -> None:
         with pytest.raises(DaemonError, match="SK-DMN-004"):

@@ -1,97 +1,75 @@
-"""The live view: what it says of each moment, at any width, and what a peer cannot do to it."""
+"""The screen: what it says of each moment, at any size, and what a peer cannot do to it."""
+
+import io
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from moments import OTHER, START, in_training, line, moment_of, rounds
 from rich.console import Console
 
-from skerry.node.cli.view import peer_state, plain_lines, render, summary_line
+from skerry.node.cli.moment import Moment
+from skerry.node.cli.view import WIDE, Screen
 from skerry.proto import control_pb2 as pb
 
-SELF = "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5"
-OTHER = "12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq"
+TROUBLE = [
+    line("peer-down", START + 1, peer=OTHER),
+    line("peer-up", START + 13, peer=OTHER),
+    line("view", START + 14, round=2, view=1, leader=OTHER, passed_over=None),
+]
 
 
-def in_training() -> pb.StatusReply:
-    run = pb.RunStatus(
-        run_id="ab" * 32,
-        name="first",
-        state_digest="cd" * 32,
-        digest_round=3,
-        text_tokens=1_234_567,
-        loss=2.5,
-        val_loss=2.625,
-        val_loss_start=5.545,
-        unigram_entropy=3.125,
-        params=1_000_000,
-        payload_bytes_sent=150_000,
-        dense_bytes=12_000_000,
-        refused=2,
+def drawn(moment: Moment, width: int = 120, height: int | None = None) -> str:
+    console = Console(
+        width=width,
+        force_terminal=True,
+        color_system=None,
+        legacy_windows=False,
+        file=io.StringIO(),
     )
-    run.round.MergeFrom(pb.RoundStatus(round=4, rounds=20, phase="training", step=12, steps=30))
-    run.peers.add(
-        peer_id=SELF, self=True, alive=True, in_roster=True, phase="training", head_round=3
-    )
-    run.peers.add(peer_id=OTHER, phase="fetching", head_round=2, seen_seconds_ago=75.5, loss=2.75)
-    reply = pb.StatusReply(peer_id=SELF, version="0.1.0", pid=7, home="/h", uptime_seconds=65)
-    reply.run.CopyFrom(run)
-    return reply
-
-
-def drawn(status: pb.StatusReply, width: int = 120) -> str:
-    console = Console(width=width, force_terminal=True, color_system=None, legacy_windows=False)
     with console.capture() as capture:
-        console.print(render(status))
+        console.print(Screen(moment, height))
     return capture.get()
 
 
-def test_view_shows_the_run_and_its_figures() -> None:
-    text = drawn(in_training())
+def test_screen_shows_the_run_and_its_figures() -> None:
+    text = drawn(moment_of(in_training(), rounds(3), now=START + 32))
     for part in (
-        "first",
-        "run abababab",
-        "round 4 of 20",
-        "1,234,567 text tokens",
-        "loss 2.500",
-        "val loss 2.625 (start 5.545, unigram entropy 3.125)",
-        "sent 150.0 kB of pseudo-gradients, dense fp32 would be 12.0 MB (80x)",
-        "state cdcdcdcdcdcd after round 3",
-        "2 refused",
-        "step 12/30",
+        "skerry · first · run abababab · node MtimQ5",
+        "4 of 20 · about 2 min 48 s left · led by 2NASuq",
+        "1,234,567 text tokens · 100 text tokens/s, goodput 25 %",
+        "2.500 █▅▁ from 4.750",
+        "2.625 █▅▁ from 4.500",
+        "after round 3, start 5.545, unigram entropy 3.125",
+        "sent 150.0 kB of pseudo-gradients, dense fp32 12.0 MB (80x)",
+        "sent messages 2.5 kB; received parameters 3.0 MB",
+        "cdcdcdcdcdcd after round 3 · 1,000,000 parameters · 2 refused",
+        "training 12/30",
+        "round 2: 2 contributions, val loss 4.250, 1,000 text tokens",
     ):
         assert part in text
 
 
-def test_view_has_a_line_for_each_peer() -> None:
-    lines = drawn(in_training()).splitlines()
-    mine = next(line for line in lines if line.startswith("MtimQ5"))
-    other = next(line for line in lines if line.startswith("2NASuq"))
-    assert "this node" in mine and "training" in mine
-    assert "lost" in other and "fetching" in other and "1 min 15 s" in other
-    assert "2.750" in other
+def test_failures_and_recoveries_stand_above_the_events() -> None:
+    lines = drawn(moment_of(in_training(), rounds(1) + TROUBLE)).splitlines()
+    texts = [row.split("  ", 1)[-1] for row in lines]
+    begin = lines.index("failures and recoveries")
+    assert texts[begin + 1] == "2NASuq fell silent; mended after 12 s"
+    assert texts[begin + 2] == "nobody gave no commit; 2NASuq leads round 2 now"
+    assert lines[begin + 3] == "events"
 
 
-def test_a_peer_that_came_back_after_the_last_round_is_not_joining() -> None:
+def test_nothing_that_failed_takes_no_room() -> None:
+    assert "failures" not in drawn(moment_of(in_training(), rounds(1)))
+
+
+def test_it_says_whom_the_round_waits_for_and_since_when() -> None:
     status = in_training()
-    (peer,) = [peer for peer in status.run.peers if peer.peer_id == OTHER]
-    peer.alive = True
-    assert peer_state(peer).plain == "joining"
-    peer.phase = "done"
-    assert peer_state(peer).plain == "alive"
-    peer.alive = False
-    assert peer_state(peer).plain == "lost"
-
-
-def test_view_names_whom_it_waits_for_and_since_when() -> None:
-    status = in_training()
-    status.run.round.phase = "collecting"
-    status.run.round.phase_seconds = 12.7
-    assert "waiting for" not in drawn(status)
+    status.run.round.phase, status.run.round.phase_seconds = "collecting", 12.7
+    assert "waiting for" not in drawn(moment_of(status))
     status.run.round.waiting_for.extend([OTHER, "the compute process"])
-    expected = "waiting for 2NASuq, the compute process (12 s)"
-    assert expected in drawn(status)
-    assert expected in summary_line(status)
-    assert expected in "\n".join(plain_lines(status))
+    assert "waiting for 2NASuq, the compute process (12 s)" in drawn(moment_of(status))
 
 
 def test_progress_bar_grows_with_the_steps() -> None:
@@ -99,58 +77,69 @@ def test_progress_bar_grows_with_the_steps() -> None:
     for step in (0, 10, 30, 99):
         status = in_training()
         status.run.round.step = step
-        filled.append(drawn(status).count("━"))
-    assert filled[1] < filled[2]
-    assert filled[0] < filled[1]
-    assert filled[2] == filled[3]
-
-
-def test_peers_fit_on_a_narrow_terminal() -> None:
-    status = in_training()
-    status.run.peers[0].tokens_per_second = 1_234_567
-    assert "…" not in drawn(status, 80)
+        filled.append(drawn(moment_of(status)).count("━"))
+    assert filled[0] < filled[1] < filled[2] == filled[3]
 
 
 def test_without_a_run_it_says_how_to_get_one() -> None:
-    status = pb.StatusReply(peer_id=SELF, warning="disk almost full")
-    assert "skerry join TOKEN" in drawn(status)
-    assert "disk almost full" in drawn(status)
-    assert summary_line(status) == "in no run"
-    assert list(plain_lines(status))[2:] == ["in no run", "warning: disk almost full"]
+    status = pb.StatusReply(peer_id="x", warning="disk almost full", page_url="http://h/")
+    text = drawn(moment_of(status))
+    assert "skerry join TOKEN" in text
+    assert "warning: disk almost full" in text
+    assert "page http://h/" in text
 
 
-def test_address_of_the_page_is_shown_if_there_is_one() -> None:
+def test_paused_finished_and_stale_are_told() -> None:
     status = in_training()
-    assert "page" not in drawn(status)
-    status.page_url = "http://127.0.0.1:8787/"
-    assert "page http://127.0.0.1:8787/" in drawn(status)
-    assert "page http://127.0.0.1:8787/" in list(plain_lines(status))
-
-
-def test_finished_and_endless_runs_read_differently() -> None:
-    status = in_training()
-    assert "round 4 of 20 · training 12/30" in summary_line(status)
-    status.run.round.rounds = 0
-    status.run.round.view = 2
-    assert "round 4 · training 12/30 (view 2)" in summary_line(status)
+    status.run.round.phase = "paused"
+    assert "skerry resume trains again" in drawn(moment_of(status))
     status.run.finished = True
-    assert "round 4 · finished" in summary_line(status)
+    text = drawn(moment_of(status))
+    assert "finished: skerry export DIR writes the model" in text
+    assert "training 12/30" not in text
+    notice = "the daemon is not running"
+    assert drawn(moment_of(status, notice=notice)).splitlines()[0] == notice
 
 
-def test_summary_counts_the_living() -> None:
-    assert "1 of 2 peers alive" in summary_line(in_training())
+@pytest.mark.parametrize("height", [10, 24, 40, 60])
+@pytest.mark.parametrize("width", [40, 60, 80, WIDE - 1, WIDE, 200])
+def test_every_size_is_kept(width, height) -> None:
+    status = in_training()
+    status.page_url = "http://127.0.0.1:8787/"
+    status.run.peers.extend(
+        pb.PeerStatus(peer_id=f"12D3KooW{i:06}", alive=True) for i in range(198)
+    )
+    rows = drawn(moment_of(status, rounds(30) + TROUBLE), width, height).splitlines()
+    assert all(len(row) <= width for row in rows)
+    head = sum("│" in row or "─ skerry" in row for row in rows)
+    assert len(rows) <= max(height, head + 12)
+    if height >= 40:
+        assert len(rows) <= height
+        assert rows[-1].startswith("page http://127.0.0.1:8787/")
+        assert width < 60 or any(re.search(r"[0-9]{3} more", row) for row in rows)
 
 
-def test_plain_lines_hold_the_whole_digest_and_no_control_characters() -> None:
-    lines = list(plain_lines(in_training()))
-    assert f"state after round 3: {'cd' * 32}" in lines
-    assert sum(line.startswith("peer ") for line in lines) == 2
-    assert all(line.isprintable() for line in lines)
+def test_newest_events_are_those_shown() -> None:
+    text = drawn(moment_of(in_training(), rounds(60)), 80, 30)
+    assert "round 60:" in text
+    assert "round 1:" not in text
 
 
-@pytest.mark.parametrize("width", [20, 40, 80, 200])
-def test_any_width_is_drawn(width) -> None:
-    assert all(len(line) <= width for line in drawn(in_training(), width).splitlines())
+def test_wide_terminals_have_the_events_beside_the_peers() -> None:
+    moment = moment_of(in_training(), rounds(3))
+    assert drawn(moment, WIDE, 30).splitlines()[0].rstrip().endswith("events")
+    assert drawn(moment, WIDE - 1, 30).splitlines()[0].endswith("╮")
+
+
+def test_ascii_terminal_gets_ascii() -> None:
+    console = Console(
+        width=100, file=io.TextIOWrapper(io.BytesIO(), "ascii", errors="replace"), no_color=True
+    )
+    console.print(Screen(moment_of(in_training(), rounds(4))))
+    console.file.flush()
+    raw = console.file.buffer.getvalue().decode("ascii")
+    assert "2.500 @*-_ from 4.750" in raw
+    assert "\x1b" not in raw
 
 
 @given(st.text(max_size=64), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.floats())
@@ -161,15 +150,15 @@ def test_whatever_a_peer_says_is_drawn_without_its_escapes(text, step, steps, nu
     )
     peer.loss = peer.tokens_per_second = number
     status.run.round.waiting_for.append(text)
-    status.run.name = status.warning = text
-    assert "\x1b" not in drawn(status)
-    assert all(line.isprintable() for line in plain_lines(status))
-    assert summary_line(status).isprintable()
+    status.run.round.leader = status.run.name = status.warning = status.page_url = text
+    status.run.received_bytes[text] = step
+    assert "\x1b" not in drawn(moment_of(status, [line("refused", peer=text, reason=text)]))
 
 
 def test_markup_of_a_peer_stays_text() -> None:
     status = in_training()
     status.run.peers[1].phase = "[bold]x"
     status.run.name = "[red]y"
-    assert "[bold]x" in drawn(status)
-    assert "[red]y" in drawn(status)
+    text = drawn(moment_of(status, [line("peer-left", peer="[blue]z")]))
+    for part in ("[bold]x", "[red]y", "[blue]z"):
+        assert part in text

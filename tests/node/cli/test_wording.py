@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.node.cli.wording import count, duration, loss, name_of, printable, size
+from skerry.node.cli.wording import (
+    clock,
+    count,
+    duration,
+    loss,
+    name_of,
+    names_of,
+    percent,
+    printable,
+    size,
+)
 
 
 @given(st.text())
@@ -42,3 +52,19 @@ def test_peer_ids_are_short_and_words_are_not() -> None:
 def test_loss_that_was_not_measured_is_a_dash() -> None:
     assert (loss(0.0), loss(3.14159)) == ("-", "3.142")
     assert count(1234567.0) == "1,234,567"
+
+
+def test_long_lists_of_names_are_cut() -> None:
+    assert names_of([]) == ""
+    assert names_of(["a", "b", "c"]) == "a, b, c"
+    assert names_of(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+def test_share_that_is_no_number_is_a_dash() -> None:
+    assert (percent(0.256), percent(float("nan"))) == ("26 %", "-")
+
+
+@given(st.floats() | st.integers())
+def test_any_time_is_a_time_of_day_or_dashes(seconds) -> None:
+    assert len(clock(seconds)) == len("09:05:07")
+    assert clock(seconds)[2] == ":"
