@@ -42,7 +42,7 @@ def build_model() -> Callable[[ModelSection], Decoder]:
     """Build a decoder with weights large enough that attention is far from uniform."""
 
     def build(section: ModelSection) -> Decoder:
-        model = Decoder(section)
+        model = Decoder(section, seed=0)
         for spec in layout_of(section):
             flat = initial_shard(0, spec, section.layers)
             load_shard(model, spec, torch.where(flat == 1, flat, flat * 8))

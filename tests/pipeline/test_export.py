@@ -12,7 +12,7 @@ from skerry.pipeline import export
 from skerry.pipeline.export import FILES, export_hf, hf_config, hf_name
 from skerry.protocol.errors import StateError
 from skerry.protocol.layout import layout_of
-from skerry.protocol.manifest import ModelSection
+from skerry.protocol.manifest import ModelSection, SubspaceSection
 
 
 def names(folder):
@@ -163,6 +163,8 @@ def test_failed_rename_puts_the_earlier_export_back(section, model, tmp_path, mo
         {},
         {"rope_theta": 500.0, "norm_eps": 1e-3, "vocab_size": 300},
         {"kv_heads": 1, "layers": 3, "context": 40},
+        {"subspace": SubspaceSection(dim=8, mode="reparam")},
+        {"subspace": SubspaceSection(dim=8, mode="wire")},
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers", "ignore::FutureWarning")
