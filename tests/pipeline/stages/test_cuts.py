@@ -1,7 +1,7 @@
 """Which shards make up a stage: every shard once, the ends with the origin."""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from skerry.pipeline.stages.cuts import blocks_of, cut, hosted_specs
@@ -12,6 +12,7 @@ SECTION = ModelSection(layers=5, d_model=16, heads=2, kv_heads=1, ffn_dim=24, co
 
 
 @given(st.integers(0, 4), st.lists(st.integers(1, 4), max_size=6))
+@settings(deadline=None)
 def test_a_cut_has_every_shard_once_and_in_order(first, rest):
     assume(first + sum(rest) > 0)
     section = SECTION.model_copy(update={"layers": first + sum(rest)})

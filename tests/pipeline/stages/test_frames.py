@@ -64,6 +64,7 @@ def test_results_come_back(result):
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_any_bytes_are_refused(body):
     for decode in (decode_task, decode_result):
         with pytest.raises(ValueError):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.pipeline.stages.cuts import cut
@@ -53,6 +53,7 @@ def test_a_stage_takes_less_than_the_model(ring_manifest):
 
 
 @given(memory=st.integers(0, 10**7))
+@settings(deadline=None)
 def test_as_many_slots_as_fit(ring_manifest, memory):
     size = host_size(ring_manifest("int8"), {1: ("block.0", "block.1")})
     slots = size.slots(memory)
