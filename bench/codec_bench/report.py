@@ -31,11 +31,11 @@ _NOTES = """\
 sign, sym2 and fp16 are ours. The reference is the scheme of SparseLoCo, written from the paper in
 plain torch (`bench/comparators/reference.py`), without the dense copy of what it sends that the
 published code makes. Encoding includes the update of the error feedback for all schemes. Speeds
-are those of one core; all operations take turns and the fastest time counts. "Decode+add" is one
-payload into an accumulator; the reference's decoder takes all payloads of a round at once and is
-cheaper per payload then: see "Mean of contributions", where ours also clips each contribution to
-the median norm. Errors are energies: what the payload leaves behind over all, and over the entries
-it sends."""
+are those of one core, by its own time: it stands still while other programs have the core. All
+operations take turns and the fastest time counts. "Decode+add" is one payload into an accumulator;
+the reference's decoder takes all payloads of a round at once and is cheaper per payload then: see
+"Mean of contributions", where ours also clips each contribution to the median norm. Errors are
+energies: what the payload leaves behind over all, and over the entries it sends."""
 
 _MEASURED = ("../../compression", ".", "../codec.py", "../comparators", "../pseudogradients.py")
 """Code whose changes change the figures, from this folder."""

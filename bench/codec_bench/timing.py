@@ -1,4 +1,4 @@
-"""Times that can be compared although other programs run: interleaved, minimum, one thread."""
+"""Times that can be compared although other programs run: interleaved, minimum, of one thread."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -17,10 +17,11 @@ class Operation:
 
 
 def fastest(operations: dict[Name, Operation], repetitions: int) -> dict[Name, float]:
-    """Return each operation's shortest time in seconds.
+    """Return each operation's shortest time in seconds, of the processor for this thread.
 
-    All take turns, so that a busy spell of the machine falls on all of them alike; the minimum
-    is what the operation takes when left alone. Each has run once before it counts.
+    The clock stands still while other programs have the core. What they do to caches and memory
+    is left: so all take turns, for a busy spell of the machine to fall on all of them alike, and
+    the minimum counts. Each has run once before.
     """
     for operation in operations.values():
         operation.prepare()
@@ -29,7 +30,7 @@ def fastest(operations: dict[Name, Operation], repetitions: int) -> dict[Name, f
     for _ in range(repetitions):
         for name, operation in operations.items():
             operation.prepare()
-            began = time.perf_counter()
+            began = time.thread_time()
             operation.run()
-            best[name] = min(best[name], time.perf_counter() - began)
+            best[name] = min(best[name], time.thread_time() - began)
     return best
