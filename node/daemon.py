@@ -77,7 +77,7 @@ class Node:
             uptime_seconds=time.monotonic() - self._started,
             addresses=self._parts.transport.addresses,
             home=str(self._parts.home.path),
-            compute="none",
+            compute="starting" if self.part.opening else "none",
             page_url=self._page.url if self._page else "",
         )
 

@@ -161,8 +161,9 @@ class Course:
         self.began = time.monotonic()
         self.console.print(f"starting {self.options.peers} daemons")
         daemons = [self.swarm.start(f"peer-{i + 1}") for i in range(self.options.peers)]
-        for daemon in daemons:
-            daemon.wait_until_ready()
+        with self.console.status("waiting until they answer"):
+            for daemon in daemons:
+                daemon.wait_until_ready()
         reply = self.first.client.init(run_file(self.options.rounds, self.options.peers))
         self.token = reply.token
         self.console.print(f"peer-1 started run {reply.run_id[:8]}")

@@ -6,6 +6,7 @@ Commands live in their own modules and import what is slow only when they need i
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from skerry.node.cli import (
     inspect_commands,
     node_commands,
+    owner_commands,
     plan_commands,
     read_commands,
     run_commands,
@@ -37,8 +39,8 @@ Exit codes:
   1  a fault inside, or a      6  state or disk
      failed check (doctor)     7  compute
   2  configuration or usage    8  the daemon is missing or busy
-  3  token or manifest         130  interrupted
-  4  network
+  3  token or manifest         9  an order cannot be given
+  4  network                   130  interrupted
 """
 
 app = typer.Typer(
@@ -55,6 +57,9 @@ def main() -> None:
     """Run the command line; the one place where an error becomes text and an exit code."""
     # gRPC's C core would add its own lines to stderr, where only coded errors belong.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what it cannot show must not end the command
+            stream.reconfigure(errors="replace")
     try:
         app()
     except SkerryError as error:
@@ -84,6 +89,7 @@ def _root(
 
 
 run_commands.register(app)
+owner_commands.register(app)
 read_commands.register(app)
 node_commands.register(app)
 inspect_commands.register(app)

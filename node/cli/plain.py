@@ -6,6 +6,7 @@ from skerry.node.cli.moment import Moment
 from skerry.node.cli.sentences import (
     bytes_text,
     ending_text,
+    idle_text,
     other_bytes_text,
     pace_text,
     peer_state,
@@ -29,7 +30,7 @@ def plain_lines(moment: Moment) -> Iterator[str]:
     if status.page_url:
         yield f"page {printable(status.page_url)}"
     if not status.HasField("run"):
-        yield "in no run: skerry init RUN.toml starts one, skerry join TOKEN joins one"
+        yield idle_text(moment.status)
     else:
         run = status.run
         yield f"run {printable(run.name)} {run.run_id}"
@@ -50,7 +51,7 @@ def plain_lines(moment: Moment) -> Iterator[str]:
 def summary_line(moment: Moment) -> str:
     """Return one line on how far the run is and whom it waits for."""
     if not moment.status.HasField("run"):
-        return "in no run"
+        return idle_text(moment.status).partition(":")[0]
     run = moment.status.run
     alive = sum(peer.alive for peer in run.peers)
     known = val_loss_text(run, moment.figures)

@@ -1,8 +1,9 @@
 """Commands that read what a node does: status, peers, logs, page."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from skerry.node.cli.options import LOOK_PANEL, HomeOption, OutputFlags, WatchOp
 from skerry.node.cli.spreading import add_commands
 from skerry.node.home import Home
 from skerry.protocol.errors import DaemonError
+
+if TYPE_CHECKING:
+    from skerry.node.cli.events import Wanted
 
 _USUAL_LINES = 50
 
@@ -34,6 +38,49 @@ def _event_names(context: typer.Context) -> list[str]:
     from skerry.node.cli.events import known_names
 
     return known_names(Home.resolve(context.params.get("home")))
+
+
+@dataclass(frozen=True, slots=True)
+class LineFlags:
+    """Which lines of the event log are printed."""
+
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "--last",
+            min=1,
+            max=10**6,
+            help="Newest lines; with --follow, before those to come.",
+            show_default="50; with --since, all",
+        ),
+    ] = None
+    since: Annotated[
+        float | None,
+        typer.Option(
+            "--since",
+            metavar="DURATION",
+            parser=_seconds,
+            help="Not older than this, such as 90s, 10m, 2h or 1d.",
+            autocompletion=lambda: ["90s", "10m", "2h", "1d"],
+        ),
+    ] = None
+    event: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--event",
+            metavar="NAME",
+            help="Only events of this name; may be repeated.",
+            autocompletion=_event_names,
+        ),
+    ] = None
+
+    def wanted(self) -> "Wanted":
+        """Return the choice, with the usual number of lines where none was given."""
+        from skerry.node.cli.events import ALL_LINES, Wanted
+
+        usual = _USUAL_LINES if self.since is None else ALL_LINES
+        oldest = 0.0 if self.since is None else time.time() - self.since
+        return Wanted(self.last or usual, frozenset(self.event or ()), oldest)
 
 
 def status(*, watch: WatchOption = False, output: OutputFlags, home: HomeOption = None) -> None:
@@ -95,35 +142,7 @@ def peers(*, output: OutputFlags, home: HomeOption = None) -> None:
 def logs(
     *,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with what is to come.")] = False,
-    last: Annotated[
-        int | None,
-        typer.Option(
-            "--last",
-            min=1,
-            max=10**6,
-            help="Newest lines; with --follow, before those to come.",
-            show_default="50; with --since, all",
-        ),
-    ] = None,
-    since: Annotated[
-        float | None,
-        typer.Option(
-            "--since",
-            metavar="DURATION",
-            parser=_seconds,
-            help="Not older than this, such as 90s, 10m, 2h or 1d.",
-            autocompletion=lambda: ["90s", "10m", "2h", "1d"],
-        ),
-    ] = None,
-    event: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--event",
-            metavar="NAME",
-            help="Only events of this name; may be repeated.",
-            autocompletion=_event_names,
-        ),
-    ] = None,
+    choice: LineFlags,
     replay: Annotated[
         Path | None,
         typer.Option("--replay", metavar="FILE", help="Decide a recorded run again and compare."),
@@ -154,12 +173,9 @@ def logs(
         if not print_replay(replay, output.kind):
             raise typer.Exit(1)
         return
-    from skerry.node.cli.events import ALL_LINES, Wanted, event_lines, event_text
+    from skerry.node.cli.events import event_lines, event_text
 
-    usual = _USUAL_LINES if since is None else ALL_LINES
-    oldest = 0.0 if since is None else time.time() - since
-    wanted = Wanted(last or usual, frozenset(event or ()), oldest)
-    for line in event_lines(Home.resolve(home), wanted, follow):
+    for line in event_lines(Home.resolve(home), choice.wanted(), follow):
         typer.echo(line if output.as_json else event_text(line))
 
 

@@ -11,6 +11,7 @@ from skerry.node.cli.moment import Moment
 from skerry.node.cli.sentences import (
     bytes_text,
     ending_text,
+    idle_text,
     other_bytes_text,
     pace_text,
     phase_text,
@@ -48,7 +49,7 @@ def _notices(moment: Moment) -> list[str]:
 
 def _idle(status: pb.StatusReply) -> Panel:
     lines = Text(f"node {name_of(status.peer_id)}, up {duration(status.uptime_seconds)}\n")
-    lines.append("in no run: start one with skerry init RUN.toml, or skerry join TOKEN")
+    lines.append(idle_text(status))
     return Panel(lines, title="skerry", title_align="left", box=box.ROUNDED)
 
 

@@ -9,6 +9,13 @@ _SLACK = 1.1
 _KINDS = {"payload": "pseudo-gradients", "control": "messages", "state": "parameters"}
 
 
+def idle_text(status: pb.StatusReply) -> str:
+    """Say what a node does that is in no run, and what to do about it."""
+    if status.compute == "starting":
+        return "opening a run: its compute process is being started"
+    return "in no run: skerry init RUN.toml starts one, skerry join TOKEN joins one"
+
+
 def round_text(round_: pb.RoundStatus) -> str:
     """Return which round is worked on, and of how many."""
     return f"round {round_.round} of {round_.rounds}" if round_.rounds else f"round {round_.round}"

@@ -1,5 +1,6 @@
 """The ``skerry`` command as a user meets it: real processes, their exit codes and messages."""
 
+import json
 import os
 import re
 import signal
@@ -19,6 +20,10 @@ COMMANDS = [
     ["peers"],
     ["logs"],
     ["leave"],
+    ["pause"],
+    ["resume"],
+    ["page"],
+    ["explain"],
     ["stop"],
     ["export"],
     ["doctor"],
@@ -141,6 +146,29 @@ def test_status_of_a_running_daemon(skerry, control) -> None:
     assert result.returncode == 0
     assert "val loss 2.250" in result.stdout
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "position", "found"),
+    [
+        ("skerry pa", 1, ["pause", "page"]),
+        ("skerry logs --home {home} --event peer", 5, ["peer-down", "peer-up"]),
+        ("skerry logs --since ", 3, ["90s", "10m", "2h", "1d"]),
+        ("skerry status --format ", 3, ["text", "json"]),
+        ("skerry explain SK-BLB", 2, []),
+    ],
+)
+def test_shell_completes_commands_options_and_what_the_log_holds(
+    home, words, position, found
+) -> None:
+    home.create()
+    lines = [json.dumps({"time": 1, "event": f"peer-{name}"}) for name in ("up", "down")]
+    home.events_file.write_text("\n".join([*lines, '{"time": 1, "event": "began"}']))
+    asked = {"COMP_WORDS": words.format(home=home.path), "COMP_CWORD": str(position)}
+    result = CliRunner().invoke(
+        app, [], env={"_SKERRY_COMPLETE": "complete_bash", **asked}, prog_name="skerry"
+    )
+    assert result.stdout.split() == found
 
 
 def test_hung_daemon_is_an_error_not_a_wait(skerry, control) -> None:

@@ -7,6 +7,7 @@ from skerry.node.cli.figures import Figures
 from skerry.node.cli.sentences import (
     bytes_text,
     ending_text,
+    idle_text,
     other_bytes_text,
     pace_text,
     peer_state,
@@ -28,6 +29,11 @@ def test_finished_and_endless_runs_read_differently() -> None:
     assert (round_text(run.round), phase_text(run)) == ("round 4", "training 12/30 (view 2)")
     run.finished = True
     assert phase_text(run) == "finished"
+
+
+def test_a_node_that_opens_a_run_is_not_told_to_find_one() -> None:
+    assert idle_text(pb.StatusReply(compute="none")).startswith("in no run: skerry init")
+    assert idle_text(pb.StatusReply(compute="starting")).startswith("opening a run")
 
 
 def test_of_many_that_are_waited_for_a_few_are_named() -> None:

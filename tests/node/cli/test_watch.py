@@ -104,6 +104,14 @@ def test_no_color_is_honoured(home, control) -> None:
     assert "\x1b[32m" not in shown.text
 
 
+def test_a_terminal_without_unicode_gets_what_it_can_show(home, control) -> None:
+    control.in_run(finished=True)
+    with terminal(home, PYTHONIOENCODING="ascii") as shown:
+        assert shown.end() == 0
+    assert shown.text.isascii()
+    assert " skerry ? first ? run abababab" in shown.text
+
+
 def test_a_dumb_terminal_gets_lines(home, control) -> None:
     control.in_run(finished=True)
     with terminal(home, TERM="dumb") as shown:
