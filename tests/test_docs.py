@@ -21,7 +21,11 @@ ERROR_ROW = re.compile(r"^\| (SK-[A-Z]+-\d{3}) \| (.+) \| (.+) \|$", re.MULTILIN
 SETTING_ROW = re.compile(
     r"^\| `([a-z_.]+)` \| `(SKERRY_\w+)` \|[^|]*\| `?([^`|]*?)`? \|", re.MULTILINE
 )
-SHELL_BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHELL_BLOCK = re.compile(r"^ *```(?:ba)?sh\b[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(?:^ *|&& |\| |\$\(|docker exec skerry )(?:\w+=\S+ )?(skerry [^#&|`)]+)")
+PAGES = ["README.md", "CONTRIBUTING.md"] + [
+    page.relative_to(ROOT).as_posix() for page in sorted((ROOT / "docs").rglob("*.md"))
+]
 EXIT_ROW = re.compile(r"^\| (\d+) \| `([A-Z]+(?:` `[A-Z]+)*)`", re.MULTILINE)
 
 
@@ -77,7 +81,7 @@ def known_keys(section: type[Section], prefix: str = "") -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_relative_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
@@ -98,12 +102,12 @@ def test_configuration_page_lists_every_setting_with_its_default() -> None:
     assert documented == expected
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/configuration.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_commands_in_the_documentation_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     lines = [line for block in SHELL_BLOCK.findall(text) for line in block.splitlines()]
     lines += re.findall(r"`(skerry [^`]+)`", text)
-    commands = [part for line in lines for part in re.findall(r"skerry (?:[^#&|`)]+)", line)]
+    commands = [part for line in lines for part in COMMAND.findall(line)]
     assert [text for command in commands for text in unknown_parts(command)] == []
     assert page != "README.md" or len(commands) >= 8
 
@@ -121,7 +125,8 @@ def unknown_parts(command: str) -> list[str]:
     found = []
     for word in command.split()[1:]:
         if word.startswith("-"):
-            options = {name for parameter in place.params for name in parameter.opts}
+            given = [[*each.opts, *each.secondary_opts] for each in place.params]
+            options = {name for names in given for name in names}
             if word not in options | {"-h", "--help"}:
                 found.append(f"{command}: no option {word!r}")
         elif isinstance(place, TyperGroup):
