@@ -11,14 +11,7 @@ from typing import Annotated
 
 import typer
 
-from skerry.node.cli import (
-    inspect_commands,
-    node_commands,
-    owner_commands,
-    plan_commands,
-    read_commands,
-    run_commands,
-)
+from skerry.node.cli import inspect_commands, node_commands, read_commands, run_commands
 from skerry.node.cli.output import print_error
 from skerry.protocol.errors import SkerryError
 
@@ -89,11 +82,9 @@ def _root(
 
 
 run_commands.register(app)
-owner_commands.register(app)
 read_commands.register(app)
 node_commands.register(app)
 inspect_commands.register(app)
-plan_commands.register(app)
 
 if __name__ == "__main__":
     main()
