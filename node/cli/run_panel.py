@@ -102,7 +102,7 @@ def _position_text(moment: Moment) -> str:
 
 def _trained_text(moment: Moment) -> str:
     run = moment.status.run
-    pace = "" if run.finished else pace_text(run, moment.figures)
+    pace = pace_text(run, moment.figures)
     return " · ".join(filter(None, (f"{count(run.text_tokens)} text tokens", pace)))
 
 

@@ -67,8 +67,11 @@ def other_bytes_text(run: pb.RunStatus) -> str:
 def pace_text(run: pb.RunStatus, figures: Figures) -> str:
     """Return how fast the run goes: committed text tokens per second, and the goodput.
 
-    Before two rounds are done, what the peers say they make; empty before they do.
+    Before two rounds are done, what the peers say they make; empty before they do, and when the
+    run is finished.
     """
+    if run.finished:
+        return ""
     alone = sum(peer.tokens_per_second for peer in run.peers if peer.alive and peer.in_roster)
     committed = figures.text_tokens_per_s
     if committed is None:

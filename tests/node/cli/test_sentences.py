@@ -69,6 +69,8 @@ def test_pace_is_committed_text_tokens_and_their_share() -> None:
     assert pace_text(run, figures) == "100 text tokens/s"
     run.peers[0].tokens_per_second = 0.0
     assert pace_text(run, Figures()) == ""
+    run.finished = True
+    assert pace_text(run, figures) == ""
 
 
 def test_ending_is_told_while_there_is_one_to_come() -> None:
