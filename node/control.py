@@ -14,6 +14,7 @@ import grpc.aio
 from skerry.node.environment import environment_errors
 from skerry.node.participation import Participation
 from skerry.node.run.journal import Journal
+from skerry.node.run.orders import Sender
 from skerry.node.run.status import run_status
 from skerry.proto import control_pb2 as pb
 from skerry.proto.control_pb2_grpc import ControlServicer, add_ControlServicer_to_server
@@ -77,6 +78,14 @@ class ControlService(ControlServicer):
         """Train again."""
         await _coded(grpc, self._daemon.part.pause(False))
         return pb.Empty()
+
+    async def Order(self, request: pb.OrderRequest, grpc: Grpc) -> pb.OrderReply:
+        """Change the run by this node's key; answers when the others are being told."""
+        return await _coded(grpc, self._daemon.part.order(request, Sender("command")))
+
+    async def Invite(self, request: pb.InviteRequest, grpc: Grpc) -> pb.RunReply:
+        """Return a fresh token for others to join with."""
+        return await _coded(grpc, self._daemon.part.invite(request.lifetime_seconds))
 
     async def Stop(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
         """End the daemon; the answer comes before the end."""

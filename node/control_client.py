@@ -92,6 +92,19 @@ class ControlClient:
         with self._translated():
             self._stub.Resume(pb.Empty(), timeout=COMMAND_SECONDS)
 
+    def order(self, request: pb.OrderRequest) -> pb.OrderReply:
+        """Change the run by the node's key, if it is an owner's."""
+        with self._translated():
+            reply: pb.OrderReply = self._stub.Order(request, timeout=COMMAND_SECONDS)
+            return reply
+
+    def invite(self, lifetime_s: float) -> pb.RunReply:
+        """Return a fresh token of the run; 0 s: as the run file says."""
+        request = pb.InviteRequest(lifetime_seconds=lifetime_s)
+        with self._translated():
+            reply: pb.RunReply = self._stub.Invite(request, timeout=COMMAND_SECONDS)
+            return reply
+
     def stop(self) -> None:
         """Begin to end the daemon; it goes on with its run when it is started again."""
         with self._translated():

@@ -9,7 +9,16 @@ from typing import Any
 
 from skerry.node.config import NodeConfig
 from skerry.node.ending import Ending
-from skerry.node.run.opening import CURRENT_FILE, NodeParts, Opened, begin, go_on, join
+from skerry.node.run.opening import (
+    CURRENT_FILE,
+    NodeParts,
+    Opened,
+    begin,
+    go_on,
+    join,
+    new_token,
+)
+from skerry.node.run.orders import Sender, change_of, note_order
 from skerry.node.run.peers import Peers
 from skerry.node.run.session import Session
 from skerry.proto import control_pb2 as pb
@@ -77,6 +86,24 @@ class Participation:
         """Stop training but follow the run, or train again. Raises: SkerryError."""
         async with self._changing:
             await self._in_run().session.pause(paused)
+
+    async def order(self, request: pb.OrderRequest, sender: Sender) -> pb.OrderReply:
+        """Give an order by this node's key, if it is an owner's. Raises: SkerryError."""
+        async with self._changing:
+            session = self._in_run().session
+            order = await session.order(change_of(session.context, request))
+            note = note_order(self._parts.journal, order, sender)
+            return pb.OrderReply(sequence=order.message.sequence, peer=note.peer)
+
+    async def invite(self, lifetime_s: float) -> pb.RunReply:
+        """Return a fresh token made by this node's key; 0 s: as the run file says.
+
+        Raises: DaemonError("SK-DMN-004"), OrderError("SK-OWN-001").
+        """
+        async with self._changing:
+            run = self._in_run().session.context
+            token = new_token(self._parts, run, lifetime_s)
+            return pb.RunReply(run_id=run.run_id, name=run.manifest.name, token=token)
 
     async def leave(self) -> None:
         """Leave the run for good. Raises: DaemonError("SK-DMN-004"), StateError."""

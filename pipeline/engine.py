@@ -165,9 +165,12 @@ class Engine:
         """
         theta = self._parameters.theta
         sound, rejected = admit(self._manifest, self._payloads, request.contributions)
+        lr = request.outer_lr
+        if lr is None:
+            lr = self._manifest.outer.lr_at(request.round)
         self._work = None
         self._parameters.replace(
-            updated_shards(self._manifest, self._payloads, theta, sound, request.round)
+            updated_shards(self._manifest, self._payloads, theta, sound, lr)
         )
         return Applied(
             request=request.request,

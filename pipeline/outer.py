@@ -34,32 +34,32 @@ def updated_shards(
     payloads: Payloads,
     theta: Sequence[Tensor],
     sound: Sequence[Contribution],
-    round_number: int,
+    lr: float,
 ) -> Iterator[Tensor]:
     """Yield each shard's new parameters, flat [numel] f32, one shard in memory at a time.
 
     Args:
         theta: the round's start parameters per shard in layout order; not changed.
         sound: contributions that passed ``admit``, in the order of the commit.
+        lr: alpha of the round.
     """
-    lr = manifest.outer.lr_at(round_number)
     for position, start in enumerate(theta):
         weighted = [(one.shards[position], one.round_tokens) for one in sound]
         if weighted:
-            gradient = payloads.aggregate(position, weighted, manifest.outer.divisor)
-            yield descend(start, gradient, lr)
+            # Under no name here, so that it is gone when the next shard's is made.
+            yield descend(start, payloads.aggregate(position, weighted, manifest.outer.divisor), lr)
         else:
             yield start.clone()
 
 
 def descend(theta: Tensor, gradient: Tensor, lr: float) -> Tensor:
-    """Return theta - lr gradient, all flat [numel] f32.
+    """Turn ``gradient`` into theta - lr gradient and return it; all flat [numel] f32.
 
     The product is rounded to fp32 before the subtraction: a fused multiply-add would round
     once and give other bits on machines that have it.
     """
-    product = torch.mul(gradient, torch.tensor(lr, dtype=torch.float32, device=gradient.device))
-    return torch.sub(theta, product)
+    gradient.mul_(torch.tensor(lr, dtype=torch.float32, device=gradient.device))
+    return torch.sub(theta, gradient, out=gradient)
 
 
 def _flaw(manifest: Manifest, payloads: Payloads, contribution: Contribution) -> str:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1askerry/proto/control.proto\x12\x11skerry.control.v1\"\x07\n\x05\x45mpty\"$\n\x0bInitRequest\x12\x15\n\rmanifest_toml\x18\x01 \x01(\t\"\x1c\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\"7\n\x08RunReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\"\xe3\x01\n\nPeerStatus\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0c\n\x04self\x18\x02 \x01(\x08\x12\r\n\x05\x61live\x18\x03 \x01(\x08\x12\x11\n\tin_roster\x18\x04 \x01(\x08\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x12\n\nhead_round\x18\x06 \x01(\x04\x12\x0c\n\x04step\x18\x07 \x01(\r\x12\r\n\x05steps\x18\x08 \x01(\r\x12\x19\n\x11tokens_per_second\x18\t \x01(\x01\x12\x0c\n\x04loss\x18\n \x01(\x01\x12\x18\n\x10seen_seconds_ago\x18\x0b \x01(\x01\x12\x11\n\taddresses\x18\x0c \x03(\t\"\xa2\x01\n\x0bRoundStatus\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0e\n\x06rounds\x18\x02 \x01(\x04\x12\x0c\n\x04view\x18\x03 \x01(\r\x12\r\n\x05phase\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\r\x12\r\n\x05steps\x18\x06 \x01(\r\x12\x13\n\x0bwaiting_for\x18\x07 \x03(\t\x12\x0e\n\x06leader\x18\x08 \x01(\t\x12\x15\n\rphase_seconds\x18\t \x01(\x01\"\x82\x06\n\tRunStatus\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cstate_digest\x18\x03 \x01(\t\x12\x0c\n\x04head\x18\x04 \x01(\t\x12\x13\n\x0btext_tokens\x18\x05 \x01(\x04\x12\x0c\n\x04loss\x18\x06 \x01(\x01\x12\x10\n\x08val_loss\x18\x07 \x01(\x01\x12\x16\n\x0eval_loss_start\x18\x08 \x01(\x01\x12\x17\n\x0funigram_entropy\x18\t \x01(\x01\x12\x0e\n\x06params\x18\n \x01(\x04\x12\x1a\n\x12payload_bytes_sent\x18\x0b \x01(\x04\x12\x13\n\x0b\x64\x65nse_bytes\x18\x0c \x01(\x04\x12\x0f\n\x07refused\x18\r \x01(\x04\x12-\n\x05round\x18\x0e \x01(\x0b\x32\x1e.skerry.control.v1.RoundStatus\x12,\n\x05peers\x18\x0f \x03(\x0b\x32\x1d.skerry.control.v1.PeerStatus\x12L\n\x11refused_by_reason\x18\x10 \x03(\x0b\x32\x31.skerry.control.v1.RunStatus.RefusedByReasonEntry\x12\x10\n\x08\x66inished\x18\x11 \x01(\x08\x12?\n\nsent_bytes\x18\x12 \x03(\x0b\x32+.skerry.control.v1.RunStatus.SentBytesEntry\x12G\n\x0ereceived_bytes\x18\x13 \x03(\x0b\x32/.skerry.control.v1.RunStatus.ReceivedBytesEntry\x12\x14\n\x0c\x64igest_round\x18\x14 \x01(\r\x1a\x36\n\x14RefusedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0eSentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x34\n\x12ReceivedBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xd4\x01\n\x0bStatusReply\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x16\n\x0euptime_seconds\x18\x04 \x01(\x01\x12\x11\n\taddresses\x18\x05 \x03(\t\x12\x0c\n\x04home\x18\x06 \x01(\t\x12)\n\x03run\x18\x07 \x01(\x0b\x32\x1c.skerry.control.v1.RunStatus\x12\x0f\n\x07\x63ompute\x18\x08 \x01(\t\x12\x0f\n\x07warning\x18\t \x01(\t\x12\x10\n\x08page_url\x18\n \x01(\t\"\"\n\rExportRequest\x12\x11\n\tdirectory\x18\x01 \x01(\t\"6\n\x0b\x45xportReply\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x14\n\x0cstate_digest\x18\x02 \x01(\t\"W\n\rSampleRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x13\n\x0btext_tokens\x18\x02 \x01(\r\x12\x13\n\x0btemperature\x18\x03 \x01(\x01\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"\x1b\n\x0bSampleReply\x12\x0c\n\x04text\x18\x01 \x01(\t\"+\n\x0bLogsRequest\x12\x0e\n\x06\x66ollow\x18\x01 \x01(\x08\x12\x0c\n\x04last\x18\x02 \x01(\r\"\x17\n\x07LogLine\x12\x0c\n\x04json\x18\x01 \x01(\t2\xa9\x05\n\x07\x43ontrol\x12\x42\n\x06Status\x12\x18.skerry.control.v1.Empty\x1a\x1e.skerry.control.v1.StatusReply\x12\x43\n\x04Init\x12\x1e.skerry.control.v1.InitRequest\x1a\x1b.skerry.control.v1.RunReply\x12\x43\n\x04Join\x12\x1e.skerry.control.v1.JoinRequest\x1a\x1b.skerry.control.v1.RunReply\x12;\n\x05Leave\x12\x18.skerry.control.v1.Empty\x1a\x18.skerry.control.v1.Empty\x12;\n\x05Pause\x12\x18.skerry.control.v1.Empty\x1a\x18.skerry.control.v1.Empty\x12<\n\x06Resume\x12\x18.skerry.control.v1.Empty\x1a\x18.skerry.control.v1.Empty\x12:\n\x04Stop\x12\x18.skerry.control.v1.Empty\x1a\x18.skerry.control.v1.Empty\x12J\n\x06\x45xport\x12 .skerry.control.v1.ExportRequest\x1a\x1e.skerry.control.v1.ExportReply\x12J\n\x06Sample\x12 .skerry.control.v1.SampleRequest\x1a\x1e.skerry.control.v1.SampleReply\x12\x44\n\x04Logs\x12\x1e.skerry.control.v1.LogsRequest\x1a\x1a.skerry.control.v1.LogLine0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1askerry/proto/control.proto\x12\x11skerry.control.v1\"\x07\n\x05\x45mpty\"$\n\x0bInitRequest\x12\x15\n\rmanifest_toml\x18\x01 \x01(\t\"\x1c\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\"7\n\x08RunReply\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05token\x18\x03 \x01(\t\"\x8c\x02\n\nPeerStatus\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0c\n\x04self\x18\x02 \x01(\x08\x12\r\n\x05\x61live\x18\x03 \x01(\x08\x12\x11\n\tin_roster\x18\x04 \x01(\x08\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x12\n\nhead_round\x18\x06 \x01(\x04\x12\x0c\n\x04step\x18\x07 \x01(\r\x12\r\n\x05steps\x18\x08 \x01(\r\x12\x19\n\x11tokens_per_second\x18\t \x01(\x01\x12\x0c\n\x04loss\x18\n \x01(\x01\x12\x18\n\x10seen_seconds_ago\x18\x0b \x01(\x01\x12\x11\n\taddresses\x18\x0c \x03(\t\x12\x0f\n\x07removed\x18\r \x01(\x08\x12\x16\n\x0eremoved_reason\x18\x0e \x01(\t\"\xa2\x01\n\x0bRoundStatus\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0e\n\x06rounds\x18\x02 \x01(\x04\x12\x0c\n\x04view\x18\x03 \x01(\r\x12\r\n\x05phase\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\r\x12\r\n\x05steps\x18\x06 \x01(\r\x12\x13\n\x0bwaiting_for\x18\x07 \x03(\t\x12\x0e\n\x06leader\x18\x08 \x01(\t\x12\x15\n\rphase_seconds\x18\t \x01(\x01\"\xbf\x06\n\tRunStatus\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cstate_digest\x18\x03 \x01(\t\x12\x0c\n\x04head\x18\x04 \x01(\t\x12\x13\n\x0btext_tokens\x18\x05 \x01(\x04\x12\x0c\n\x04loss\x18\x06 \x01(\x01\x12\x10\n\x08val_loss\x18\x07 \x01(\x01\x12\x16\n\x0eval_loss_start\x18\x08 \x01(\x01\x12\x17\n\x0funigram_entropy\x18\t \x01(\x01\x12\x0e\n\x06params\x18\n \x01(\x04\x12\x1a\n\x12payload_bytes_sent\x18\x0b \x01(\x04\x12\x13\n\x0b\x64\x65nse_bytes\x18\x0c \x01(\x04\x12\x0f\n\x07refused\x18\r \x01(\x04\x12-\n\x05round\x18\x0e \x01(\x0b\x32\x1e.skerry.control.v1.RoundStatus\x12,\n\x05peers\x18\x0f \x03(\x0b\x32\x1d.skerry.control.v1.PeerStatus\x12L\n\x11refused_by_reason\x18\x10 \x03(\x0b\x32\x31.skerry.control.v1.RunStatus.RefusedByReasonEntry\x12\x10\n\x08\x66inished\x18\x11 \x01(\x08\x12?\n\nsent_bytes\x18\x12 \x03(\x0b\x32+.skerry.control.v1.RunStatus.SentBytesEntry\x12G\n\x0ereceived_bytes\x18\x13 \x03(\x0b\x32/.skerry.control.v1.RunStatus.ReceivedBytesEntry\x12\x14\n\x0c\x64igest_round\x18\x14 \x01(\r\x12\x10\n\x08outer_lr\x18\x15 \x01(\x01\x12\x11\n\tmay_order\x18\x16 \x01(\x08\x12\x16\n\x0epending_orders\x18\x17 \x01(\r\x1a\x36\n\x14RefusedByReasonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0eSentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x34\n\x12ReceivedBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xd4\x01\n\x0bStatusReply\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x03\x12\x16\n\x0euptime_seconds\x18\x04 \x01(\x01\x12\x11\n\taddresses\x18\x05 \x03(\t\x12\x0c\n\x04home\x18\x06 \x01(\t\x12)\n\x03run\x18\x07 \x01(\x0b\x32\x1c.skerry.control.v1.RunStatus\x12\x0f\n\x07\x63ompute\x18\x08 \x01(\t\x12\x0f\n\x07warning\x18\t \x01(\t\x12\x10\n\x08page_url\x18\n \x01(\t\"-\n\rRemoveRequest\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"s\n\x0cOrderRequest\x12\x32\n\x06remove\x18\x01 \x01(\x0b\x32 .skerry.control.v1.RemoveRequestH\x00\x12\x11\n\x07readmit\x18\x02 \x01(\tH\x00\x12\x12\n\x08outer_lr\x18\x03 \x01(\x01H\x00\x42\x08\n\x06\x63hange\",\n\nOrderReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04peer\x18\x02 \x01(\t\")\n\rInviteRequest\x12\x18\n\x10lifetime_seconds\x18\x01 \x01(\x01\"\"\n\rExportRequest\x12\x11\n\tdirectory\x18\x01 \x01(\t\"6\n\x0b\x45xportReply\x12\x11\n\tdirectory\x18\x01 \x01(\t\x12\x14\n\x0cstate_digest\x18\x02 \x01(\t\"W\n\rSampleRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x13\n\x0btext_tokens\x18\x02 \x01(\r\x12\x13\n\x0btemperature\x18\x03 \x01(\x01\x12\x0c\n\x04seed\x18\x04 \x01(\x04\"\x1b\n\x0bSampleReply\x12\x0c\n\x04text\x18\x01 \x01(\t\"+\n\x0bLogsRequest\x12\x0e\n\x06\x66ollow\x18\x01 \x01(\x08\x12\x0c\n\x04last\x18\x02 \x01(\r\"\x17\n\x07LogLine\x12\x0c\n\x04json\x18\x01 \x01(\t2\xbb\x06\n\x07\x43ontrol\x12\x42\n\x06Status\x12\x18.skerry.control.v1.Empty\x1a\x1e.skerry.control.v1.StatusReply\x12\x43\n\x04Init\x12\x1e.skerry.control.v1.InitRequest\x1a\x1b.skerry.control.v1.RunReply\x12\x43\n\x04Join\x12\x1e.skerry.control.v1.JoinRequest\x1a\x1b.skerry.control.v1.RunReply\x12;\n\x05Leave\x12\x18.skerry.control.v1.Empty\x1a\x18.skerry.control.v1.Empty\x12;\n\x05Pause\x12\x18.skerry.control.v1.Empty\x1a\x18.skerry.control.v1.Empty\x12<\n\x06Resume\x12\x18.skerry.control.v1.Empty\x1a\x18.skerry.control.v1.Empty\x12G\n\x05Order\x12\x1f.skerry.control.v1.OrderRequest\x1a\x1d.skerry.control.v1.OrderReply\x12G\n\x06Invite\x12 .skerry.control.v1.InviteRequest\x1a\x1b.skerry.control.v1.RunReply\x12:\n\x04Stop\x12\x18.skerry.control.v1.Empty\x1a\x18.skerry.control.v1.Empty\x12J\n\x06\x45xport\x12 .skerry.control.v1.ExportRequest\x1a\x1e.skerry.control.v1.ExportReply\x12J\n\x06Sample\x12 .skerry.control.v1.SampleRequest\x1a\x1e.skerry.control.v1.SampleReply\x12\x44\n\x04Logs\x12\x1e.skerry.control.v1.LogsRequest\x1a\x1a.skerry.control.v1.LogLine0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,31 +46,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNREPLY']._serialized_start=126
   _globals['_RUNREPLY']._serialized_end=181
   _globals['_PEERSTATUS']._serialized_start=184
-  _globals['_PEERSTATUS']._serialized_end=411
-  _globals['_ROUNDSTATUS']._serialized_start=414
-  _globals['_ROUNDSTATUS']._serialized_end=576
-  _globals['_RUNSTATUS']._serialized_start=579
-  _globals['_RUNSTATUS']._serialized_end=1349
-  _globals['_RUNSTATUS_REFUSEDBYREASONENTRY']._serialized_start=1191
-  _globals['_RUNSTATUS_REFUSEDBYREASONENTRY']._serialized_end=1245
-  _globals['_RUNSTATUS_SENTBYTESENTRY']._serialized_start=1247
-  _globals['_RUNSTATUS_SENTBYTESENTRY']._serialized_end=1295
-  _globals['_RUNSTATUS_RECEIVEDBYTESENTRY']._serialized_start=1297
-  _globals['_RUNSTATUS_RECEIVEDBYTESENTRY']._serialized_end=1349
-  _globals['_STATUSREPLY']._serialized_start=1352
-  _globals['_STATUSREPLY']._serialized_end=1564
-  _globals['_EXPORTREQUEST']._serialized_start=1566
-  _globals['_EXPORTREQUEST']._serialized_end=1600
-  _globals['_EXPORTREPLY']._serialized_start=1602
-  _globals['_EXPORTREPLY']._serialized_end=1656
-  _globals['_SAMPLEREQUEST']._serialized_start=1658
-  _globals['_SAMPLEREQUEST']._serialized_end=1745
-  _globals['_SAMPLEREPLY']._serialized_start=1747
-  _globals['_SAMPLEREPLY']._serialized_end=1774
-  _globals['_LOGSREQUEST']._serialized_start=1776
-  _globals['_LOGSREQUEST']._serialized_end=1819
-  _globals['_LOGLINE']._serialized_start=1821
-  _globals['_LOGLINE']._serialized_end=1844
-  _globals['_CONTROL']._serialized_start=1847
-  _globals['_CONTROL']._serialized_end=2528
+  _globals['_PEERSTATUS']._serialized_end=452
+  _globals['_ROUNDSTATUS']._serialized_start=455
+  _globals['_ROUNDSTATUS']._serialized_end=617
+  _globals['_RUNSTATUS']._serialized_start=620
+  _globals['_RUNSTATUS']._serialized_end=1451
+  _globals['_RUNSTATUS_REFUSEDBYREASONENTRY']._serialized_start=1293
+  _globals['_RUNSTATUS_REFUSEDBYREASONENTRY']._serialized_end=1347
+  _globals['_RUNSTATUS_SENTBYTESENTRY']._serialized_start=1349
+  _globals['_RUNSTATUS_SENTBYTESENTRY']._serialized_end=1397
+  _globals['_RUNSTATUS_RECEIVEDBYTESENTRY']._serialized_start=1399
+  _globals['_RUNSTATUS_RECEIVEDBYTESENTRY']._serialized_end=1451
+  _globals['_STATUSREPLY']._serialized_start=1454
+  _globals['_STATUSREPLY']._serialized_end=1666
+  _globals['_REMOVEREQUEST']._serialized_start=1668
+  _globals['_REMOVEREQUEST']._serialized_end=1713
+  _globals['_ORDERREQUEST']._serialized_start=1715
+  _globals['_ORDERREQUEST']._serialized_end=1830
+  _globals['_ORDERREPLY']._serialized_start=1832
+  _globals['_ORDERREPLY']._serialized_end=1876
+  _globals['_INVITEREQUEST']._serialized_start=1878
+  _globals['_INVITEREQUEST']._serialized_end=1919
+  _globals['_EXPORTREQUEST']._serialized_start=1921
+  _globals['_EXPORTREQUEST']._serialized_end=1955
+  _globals['_EXPORTREPLY']._serialized_start=1957
+  _globals['_EXPORTREPLY']._serialized_end=2011
+  _globals['_SAMPLEREQUEST']._serialized_start=2013
+  _globals['_SAMPLEREQUEST']._serialized_end=2100
+  _globals['_SAMPLEREPLY']._serialized_start=2102
+  _globals['_SAMPLEREPLY']._serialized_end=2129
+  _globals['_LOGSREQUEST']._serialized_start=2131
+  _globals['_LOGSREQUEST']._serialized_end=2174
+  _globals['_LOGLINE']._serialized_start=2176
+  _globals['_LOGLINE']._serialized_end=2199
+  _globals['_CONTROL']._serialized_start=2202
+  _globals['_CONTROL']._serialized_end=3029
 # @@protoc_insertion_point(module_scope)

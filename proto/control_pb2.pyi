@@ -33,7 +33,7 @@ class RunReply(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses")
+    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,8 @@ class PeerStatus(_message.Message):
     LOSS_FIELD_NUMBER: _ClassVar[int]
     SEEN_SECONDS_AGO_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_REASON_FIELD_NUMBER: _ClassVar[int]
     peer_id: str
     self: bool
     alive: bool
@@ -58,7 +60,9 @@ class PeerStatus(_message.Message):
     loss: float
     seen_seconds_ago: float
     addresses: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+    removed: bool
+    removed_reason: str
+    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ...) -> None: ...
 
 class RoundStatus(_message.Message):
     __slots__ = ("round", "rounds", "view", "phase", "step", "steps", "waiting_for", "leader", "phase_seconds")
@@ -83,7 +87,7 @@ class RoundStatus(_message.Message):
     def __init__(self, round: _Optional[int] = ..., rounds: _Optional[int] = ..., view: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., waiting_for: _Optional[_Iterable[str]] = ..., leader: _Optional[str] = ..., phase_seconds: _Optional[float] = ...) -> None: ...
 
 class RunStatus(_message.Message):
-    __slots__ = ("run_id", "name", "state_digest", "head", "text_tokens", "loss", "val_loss", "val_loss_start", "unigram_entropy", "params", "payload_bytes_sent", "dense_bytes", "refused", "round", "peers", "refused_by_reason", "finished", "sent_bytes", "received_bytes", "digest_round")
+    __slots__ = ("run_id", "name", "state_digest", "head", "text_tokens", "loss", "val_loss", "val_loss_start", "unigram_entropy", "params", "payload_bytes_sent", "dense_bytes", "refused", "round", "peers", "refused_by_reason", "finished", "sent_bytes", "received_bytes", "digest_round", "outer_lr", "may_order", "pending_orders")
     class RefusedByReasonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +129,9 @@ class RunStatus(_message.Message):
     SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     DIGEST_ROUND_FIELD_NUMBER: _ClassVar[int]
+    OUTER_LR_FIELD_NUMBER: _ClassVar[int]
+    MAY_ORDER_FIELD_NUMBER: _ClassVar[int]
+    PENDING_ORDERS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     name: str
     state_digest: str
@@ -145,7 +152,10 @@ class RunStatus(_message.Message):
     sent_bytes: _containers.ScalarMap[str, int]
     received_bytes: _containers.ScalarMap[str, int]
     digest_round: int
-    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., state_digest: _Optional[str] = ..., head: _Optional[str] = ..., text_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., val_loss: _Optional[float] = ..., val_loss_start: _Optional[float] = ..., unigram_entropy: _Optional[float] = ..., params: _Optional[int] = ..., payload_bytes_sent: _Optional[int] = ..., dense_bytes: _Optional[int] = ..., refused: _Optional[int] = ..., round: _Optional[_Union[RoundStatus, _Mapping]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., finished: bool = ..., sent_bytes: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[_Mapping[str, int]] = ..., digest_round: _Optional[int] = ...) -> None: ...
+    outer_lr: float
+    may_order: bool
+    pending_orders: int
+    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., state_digest: _Optional[str] = ..., head: _Optional[str] = ..., text_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., val_loss: _Optional[float] = ..., val_loss_start: _Optional[float] = ..., unigram_entropy: _Optional[float] = ..., params: _Optional[int] = ..., payload_bytes_sent: _Optional[int] = ..., dense_bytes: _Optional[int] = ..., refused: _Optional[int] = ..., round: _Optional[_Union[RoundStatus, _Mapping]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., finished: bool = ..., sent_bytes: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[_Mapping[str, int]] = ..., digest_round: _Optional[int] = ..., outer_lr: _Optional[float] = ..., may_order: bool = ..., pending_orders: _Optional[int] = ...) -> None: ...
 
 class StatusReply(_message.Message):
     __slots__ = ("peer_id", "version", "pid", "uptime_seconds", "addresses", "home", "run", "compute", "warning", "page_url")
@@ -170,6 +180,38 @@ class StatusReply(_message.Message):
     warning: str
     page_url: str
     def __init__(self, peer_id: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., home: _Optional[str] = ..., run: _Optional[_Union[RunStatus, _Mapping]] = ..., compute: _Optional[str] = ..., warning: _Optional[str] = ..., page_url: _Optional[str] = ...) -> None: ...
+
+class RemoveRequest(_message.Message):
+    __slots__ = ("peer", "reason")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    reason: str
+    def __init__(self, peer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class OrderRequest(_message.Message):
+    __slots__ = ("remove", "readmit", "outer_lr")
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    READMIT_FIELD_NUMBER: _ClassVar[int]
+    OUTER_LR_FIELD_NUMBER: _ClassVar[int]
+    remove: RemoveRequest
+    readmit: str
+    outer_lr: float
+    def __init__(self, remove: _Optional[_Union[RemoveRequest, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ...) -> None: ...
+
+class OrderReply(_message.Message):
+    __slots__ = ("sequence", "peer")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    peer: str
+    def __init__(self, sequence: _Optional[int] = ..., peer: _Optional[str] = ...) -> None: ...
+
+class InviteRequest(_message.Message):
+    __slots__ = ("lifetime_seconds",)
+    LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    lifetime_seconds: float
+    def __init__(self, lifetime_seconds: _Optional[float] = ...) -> None: ...
 
 class ExportRequest(_message.Message):
     __slots__ = ("directory",)

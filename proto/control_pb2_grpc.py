@@ -64,6 +64,16 @@ class ControlStub(object):
                 request_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
                 response_deserializer=skerry_dot_proto_dot_control__pb2.Empty.FromString,
                 _registered_method=True)
+        self.Order = channel.unary_unary(
+                '/skerry.control.v1.Control/Order',
+                request_serializer=skerry_dot_proto_dot_control__pb2.OrderRequest.SerializeToString,
+                response_deserializer=skerry_dot_proto_dot_control__pb2.OrderReply.FromString,
+                _registered_method=True)
+        self.Invite = channel.unary_unary(
+                '/skerry.control.v1.Control/Invite',
+                request_serializer=skerry_dot_proto_dot_control__pb2.InviteRequest.SerializeToString,
+                response_deserializer=skerry_dot_proto_dot_control__pb2.RunReply.FromString,
+                _registered_method=True)
         self.Stop = channel.unary_unary(
                 '/skerry.control.v1.Control/Stop',
                 request_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
@@ -126,6 +136,20 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Order(self, request, context):
+        """needs an owner key of the run
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Invite(self, request, context):
+        """a fresh token; needs an owner key too
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Stop(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -182,6 +206,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Resume,
                     request_deserializer=skerry_dot_proto_dot_control__pb2.Empty.FromString,
                     response_serializer=skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
+            ),
+            'Order': grpc.unary_unary_rpc_method_handler(
+                    servicer.Order,
+                    request_deserializer=skerry_dot_proto_dot_control__pb2.OrderRequest.FromString,
+                    response_serializer=skerry_dot_proto_dot_control__pb2.OrderReply.SerializeToString,
+            ),
+            'Invite': grpc.unary_unary_rpc_method_handler(
+                    servicer.Invite,
+                    request_deserializer=skerry_dot_proto_dot_control__pb2.InviteRequest.FromString,
+                    response_serializer=skerry_dot_proto_dot_control__pb2.RunReply.SerializeToString,
             ),
             'Stop': grpc.unary_unary_rpc_method_handler(
                     servicer.Stop,
@@ -366,6 +400,60 @@ class Control(object):
             '/skerry.control.v1.Control/Resume',
             skerry_dot_proto_dot_control__pb2.Empty.SerializeToString,
             skerry_dot_proto_dot_control__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Order(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/skerry.control.v1.Control/Order',
+            skerry_dot_proto_dot_control__pb2.OrderRequest.SerializeToString,
+            skerry_dot_proto_dot_control__pb2.OrderReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Invite(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/skerry.control.v1.Control/Invite',
+            skerry_dot_proto_dot_control__pb2.InviteRequest.SerializeToString,
+            skerry_dot_proto_dot_control__pb2.RunReply.FromString,
             options,
             channel_credentials,
             insecure,

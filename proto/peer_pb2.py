@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17skerry/proto/peer.proto\x12\x0eskerry.peer.v1\"\xd5\x01\n\x08\x45nvelope\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.skerry.peer.v1.Envelope.Kind\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x0e\n\x06signer\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"k\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06MEMBER\x10\x01\x12\r\n\tHEARTBEAT\x10\x02\x12\x0c\n\x08\x41NNOUNCE\x10\x03\x12\n\n\x06\x43OMMIT\x10\x04\x12\x0c\n\x08MANIFEST\x10\x05\x12\n\n\x06INVITE\x10\x06\";\n\x06Invite\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x12\n\nexpires_at\x18\x02 \x01(\x04\x12\r\n\x05nonce\x18\x03 \x01(\x0c\"~\n\x0cMemberRecord\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x11\n\taddresses\x18\x02 \x03(\t\x12(\n\x06invite\x18\x03 \x01(\x0b\x32\x18.skerry.peer.v1.Envelope\x12\x12\n\nexpires_at\x18\x04 \x01(\x04\x12\r\n\x05\x61gent\x18\x05 \x01(\t\"<\n\x0cShardPayload\x12\r\n\x05shard\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\"\xb6\x01\n\x08\x41nnounce\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0e\n\x06parent\x18\x03 \x01(\x0c\x12\x14\n\x0cstate_digest\x18\x04 \x01(\x0c\x12\x13\n\x0btext_tokens\x18\x05 \x01(\x04\x12\x14\n\x0cround_tokens\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x02\x12,\n\x06shards\x18\x08 \x03(\x0b\x32\x1c.skerry.peer.v1.ShardPayload\"\xe6\x01\n\x06\x43ommit\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0c\n\x04view\x18\x03 \x01(\r\x12\x0e\n\x06parent\x18\x04 \x01(\x0c\x12\x14\n\x0cstate_digest\x18\x05 \x01(\x0c\x12+\n\tannounces\x18\x06 \x03(\x0b\x32\x18.skerry.peer.v1.Envelope\x12\x0e\n\x06roster\x18\x07 \x03(\t\x12,\n\nadmissions\x18\x08 \x03(\x0b\x32\x18.skerry.peer.v1.Envelope\x12\x0e\n\x06\x63ursor\x18\t \x01(\x04\x12\x0e\n\x06weight\x18\n \x01(\x04\"\xa2\x01\n\tHeartbeat\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\x12\n\nhead_round\x18\x03 \x01(\x04\x12\x0e\n\x06weight\x18\x04 \x01(\x04\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x0c\n\x04step\x18\x06 \x01(\r\x12\r\n\x05steps\x18\x07 \x01(\r\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x02\x12\x0c\n\x04loss\x18\t \x01(\x02\"Z\n\x0cHelloRequest\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06run_id\x18\x02 \x01(\x0c\x12(\n\x06member\x18\x03 \x01(\x0b\x32\x18.skerry.peer.v1.Envelope\"u\n\nHelloReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12*\n\x08manifest\x18\x02 \x01(\x0b\x32\x18.skerry.peer.v1.Envelope\x12)\n\x07members\x18\x03 \x03(\x0b\x32\x18.skerry.peer.v1.Envelope\"\x1f\n\x0c\x44\x65liverReply\x12\x0f\n\x07refused\x18\x01 \x01(\t\"A\n\x0c\x43hainRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x12\n\nfrom_round\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\".\n\x0cStateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\":\n\nStateReply\x12,\n\x06shards\x18\x01 \x03(\x0b\x32\x1c.skerry.peer.v1.ShardPayload\">\n\x0b\x42lobRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\'\n\tBlobChunk\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xd4\x02\n\x04Peer\x12\x41\n\x05Hello\x12\x1c.skerry.peer.v1.HelloRequest\x1a\x1a.skerry.peer.v1.HelloReply\x12\x41\n\x07\x44\x65liver\x12\x18.skerry.peer.v1.Envelope\x1a\x1c.skerry.peer.v1.DeliverReply\x12\x41\n\x05\x43hain\x12\x1c.skerry.peer.v1.ChainRequest\x1a\x18.skerry.peer.v1.Envelope0\x01\x12\x41\n\x05State\x12\x1c.skerry.peer.v1.StateRequest\x1a\x1a.skerry.peer.v1.StateReply\x12@\n\x04\x42lob\x12\x1b.skerry.peer.v1.BlobRequest\x1a\x19.skerry.peer.v1.BlobChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17skerry/proto/peer.proto\x12\x0eskerry.peer.v1\"\xe0\x01\n\x08\x45nvelope\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.skerry.peer.v1.Envelope.Kind\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x0e\n\x06signer\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"v\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\n\n\x06MEMBER\x10\x01\x12\r\n\tHEARTBEAT\x10\x02\x12\x0c\n\x08\x41NNOUNCE\x10\x03\x12\n\n\x06\x43OMMIT\x10\x04\x12\x0c\n\x08MANIFEST\x10\x05\x12\n\n\x06INVITE\x10\x06\x12\t\n\x05ORDER\x10\x07\";\n\x06Invite\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x12\n\nexpires_at\x18\x02 \x01(\x04\x12\r\n\x05nonce\x18\x03 \x01(\x0c\"~\n\x0cMemberRecord\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x11\n\taddresses\x18\x02 \x03(\t\x12(\n\x06invite\x18\x03 \x01(\x0b\x32\x18.skerry.peer.v1.Envelope\x12\x12\n\nexpires_at\x18\x04 \x01(\x04\x12\r\n\x05\x61gent\x18\x05 \x01(\t\"<\n\x0cShardPayload\x12\r\n\x05shard\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\"\xb6\x01\n\x08\x41nnounce\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0e\n\x06parent\x18\x03 \x01(\x0c\x12\x14\n\x0cstate_digest\x18\x04 \x01(\x0c\x12\x13\n\x0btext_tokens\x18\x05 \x01(\x04\x12\x14\n\x0cround_tokens\x18\x06 \x01(\x04\x12\x0c\n\x04loss\x18\x07 \x01(\x02\x12,\n\x06shards\x18\x08 \x03(\x0b\x32\x1c.skerry.peer.v1.ShardPayload\"\x90\x02\n\x06\x43ommit\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0c\n\x04view\x18\x03 \x01(\r\x12\x0e\n\x06parent\x18\x04 \x01(\x0c\x12\x14\n\x0cstate_digest\x18\x05 \x01(\x0c\x12+\n\tannounces\x18\x06 \x03(\x0b\x32\x18.skerry.peer.v1.Envelope\x12\x0e\n\x06roster\x18\x07 \x03(\t\x12,\n\nadmissions\x18\x08 \x03(\x0b\x32\x18.skerry.peer.v1.Envelope\x12\x0e\n\x06\x63ursor\x18\t \x01(\x04\x12\x0e\n\x06weight\x18\n \x01(\x04\x12(\n\x06orders\x18\x0b \x03(\x0b\x32\x18.skerry.peer.v1.Envelope\"\x88\x01\n\x05Order\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12,\n\x06remove\x18\x03 \x01(\x0b\x32\x1a.skerry.peer.v1.RemovePeerH\x00\x12\x11\n\x07readmit\x18\x04 \x01(\tH\x00\x12\x12\n\x08outer_lr\x18\x05 \x01(\x01H\x00\x42\x08\n\x06\x63hange\"*\n\nRemovePeer\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xa2\x01\n\tHeartbeat\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\x12\n\nhead_round\x18\x03 \x01(\x04\x12\x0e\n\x06weight\x18\x04 \x01(\x04\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x0c\n\x04step\x18\x06 \x01(\r\x12\r\n\x05steps\x18\x07 \x01(\r\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x02\x12\x0c\n\x04loss\x18\t \x01(\x02\"Z\n\x0cHelloRequest\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06run_id\x18\x02 \x01(\x0c\x12(\n\x06member\x18\x03 \x01(\x0b\x32\x18.skerry.peer.v1.Envelope\"u\n\nHelloReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12*\n\x08manifest\x18\x02 \x01(\x0b\x32\x18.skerry.peer.v1.Envelope\x12)\n\x07members\x18\x03 \x03(\x0b\x32\x18.skerry.peer.v1.Envelope\"\x1f\n\x0c\x44\x65liverReply\x12\x0f\n\x07refused\x18\x01 \x01(\t\"A\n\x0c\x43hainRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x12\n\nfrom_round\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\".\n\x0cStateRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\":\n\nStateReply\x12,\n\x06shards\x18\x01 \x03(\x0b\x32\x1c.skerry.peer.v1.ShardPayload\">\n\x0b\x42lobRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"\'\n\tBlobChunk\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xd4\x02\n\x04Peer\x12\x41\n\x05Hello\x12\x1c.skerry.peer.v1.HelloRequest\x1a\x1a.skerry.peer.v1.HelloReply\x12\x41\n\x07\x44\x65liver\x12\x18.skerry.peer.v1.Envelope\x1a\x1c.skerry.peer.v1.DeliverReply\x12\x41\n\x05\x43hain\x12\x1c.skerry.peer.v1.ChainRequest\x1a\x18.skerry.peer.v1.Envelope0\x01\x12\x41\n\x05State\x12\x1c.skerry.peer.v1.StateRequest\x1a\x1a.skerry.peer.v1.StateReply\x12@\n\x04\x42lob\x12\x1b.skerry.peer.v1.BlobRequest\x1a\x19.skerry.peer.v1.BlobChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,37 +32,41 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'skerry.proto.peer_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENVELOPE']._serialized_start=44
-  _globals['_ENVELOPE']._serialized_end=257
+  _globals['_ENVELOPE']._serialized_end=268
   _globals['_ENVELOPE_KIND']._serialized_start=150
-  _globals['_ENVELOPE_KIND']._serialized_end=257
-  _globals['_INVITE']._serialized_start=259
-  _globals['_INVITE']._serialized_end=318
-  _globals['_MEMBERRECORD']._serialized_start=320
-  _globals['_MEMBERRECORD']._serialized_end=446
-  _globals['_SHARDPAYLOAD']._serialized_start=448
-  _globals['_SHARDPAYLOAD']._serialized_end=508
-  _globals['_ANNOUNCE']._serialized_start=511
-  _globals['_ANNOUNCE']._serialized_end=693
-  _globals['_COMMIT']._serialized_start=696
-  _globals['_COMMIT']._serialized_end=926
-  _globals['_HEARTBEAT']._serialized_start=929
-  _globals['_HEARTBEAT']._serialized_end=1091
-  _globals['_HELLOREQUEST']._serialized_start=1093
-  _globals['_HELLOREQUEST']._serialized_end=1183
-  _globals['_HELLOREPLY']._serialized_start=1185
-  _globals['_HELLOREPLY']._serialized_end=1302
-  _globals['_DELIVERREPLY']._serialized_start=1304
-  _globals['_DELIVERREPLY']._serialized_end=1335
-  _globals['_CHAINREQUEST']._serialized_start=1337
-  _globals['_CHAINREQUEST']._serialized_end=1402
-  _globals['_STATEREQUEST']._serialized_start=1404
-  _globals['_STATEREQUEST']._serialized_end=1450
-  _globals['_STATEREPLY']._serialized_start=1452
-  _globals['_STATEREPLY']._serialized_end=1510
-  _globals['_BLOBREQUEST']._serialized_start=1512
-  _globals['_BLOBREQUEST']._serialized_end=1574
-  _globals['_BLOBCHUNK']._serialized_start=1576
-  _globals['_BLOBCHUNK']._serialized_end=1615
-  _globals['_PEER']._serialized_start=1618
-  _globals['_PEER']._serialized_end=1958
+  _globals['_ENVELOPE_KIND']._serialized_end=268
+  _globals['_INVITE']._serialized_start=270
+  _globals['_INVITE']._serialized_end=329
+  _globals['_MEMBERRECORD']._serialized_start=331
+  _globals['_MEMBERRECORD']._serialized_end=457
+  _globals['_SHARDPAYLOAD']._serialized_start=459
+  _globals['_SHARDPAYLOAD']._serialized_end=519
+  _globals['_ANNOUNCE']._serialized_start=522
+  _globals['_ANNOUNCE']._serialized_end=704
+  _globals['_COMMIT']._serialized_start=707
+  _globals['_COMMIT']._serialized_end=979
+  _globals['_ORDER']._serialized_start=982
+  _globals['_ORDER']._serialized_end=1118
+  _globals['_REMOVEPEER']._serialized_start=1120
+  _globals['_REMOVEPEER']._serialized_end=1162
+  _globals['_HEARTBEAT']._serialized_start=1165
+  _globals['_HEARTBEAT']._serialized_end=1327
+  _globals['_HELLOREQUEST']._serialized_start=1329
+  _globals['_HELLOREQUEST']._serialized_end=1419
+  _globals['_HELLOREPLY']._serialized_start=1421
+  _globals['_HELLOREPLY']._serialized_end=1538
+  _globals['_DELIVERREPLY']._serialized_start=1540
+  _globals['_DELIVERREPLY']._serialized_end=1571
+  _globals['_CHAINREQUEST']._serialized_start=1573
+  _globals['_CHAINREQUEST']._serialized_end=1638
+  _globals['_STATEREQUEST']._serialized_start=1640
+  _globals['_STATEREQUEST']._serialized_end=1686
+  _globals['_STATEREPLY']._serialized_start=1688
+  _globals['_STATEREPLY']._serialized_end=1746
+  _globals['_BLOBREQUEST']._serialized_start=1748
+  _globals['_BLOBREQUEST']._serialized_end=1810
+  _globals['_BLOBCHUNK']._serialized_start=1812
+  _globals['_BLOBCHUNK']._serialized_end=1851
+  _globals['_PEER']._serialized_start=1854
+  _globals['_PEER']._serialized_end=2194
 # @@protoc_insertion_point(module_scope)

@@ -18,6 +18,7 @@ class Envelope(_message.Message):
         COMMIT: _ClassVar[Envelope.Kind]
         MANIFEST: _ClassVar[Envelope.Kind]
         INVITE: _ClassVar[Envelope.Kind]
+        ORDER: _ClassVar[Envelope.Kind]
     KIND_UNSPECIFIED: Envelope.Kind
     MEMBER: Envelope.Kind
     HEARTBEAT: Envelope.Kind
@@ -25,6 +26,7 @@ class Envelope(_message.Message):
     COMMIT: Envelope.Kind
     MANIFEST: Envelope.Kind
     INVITE: Envelope.Kind
+    ORDER: Envelope.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     SIGNER_FIELD_NUMBER: _ClassVar[int]
@@ -90,7 +92,7 @@ class Announce(_message.Message):
     def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., text_tokens: _Optional[int] = ..., round_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("run_id", "round", "view", "parent", "state_digest", "announces", "roster", "admissions", "cursor", "weight")
+    __slots__ = ("run_id", "round", "view", "parent", "state_digest", "announces", "roster", "admissions", "cursor", "weight", "orders")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +103,7 @@ class Commit(_message.Message):
     ADMISSIONS_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     round: int
     view: int
@@ -111,7 +114,30 @@ class Commit(_message.Message):
     admissions: _containers.RepeatedCompositeFieldContainer[Envelope]
     cursor: int
     weight: int
-    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., view: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., announces: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., roster: _Optional[_Iterable[str]] = ..., admissions: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., cursor: _Optional[int] = ..., weight: _Optional[int] = ...) -> None: ...
+    orders: _containers.RepeatedCompositeFieldContainer[Envelope]
+    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., view: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., announces: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., roster: _Optional[_Iterable[str]] = ..., admissions: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., cursor: _Optional[int] = ..., weight: _Optional[int] = ..., orders: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
+
+class Order(_message.Message):
+    __slots__ = ("run_id", "sequence", "remove", "readmit", "outer_lr")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    READMIT_FIELD_NUMBER: _ClassVar[int]
+    OUTER_LR_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    sequence: int
+    remove: RemovePeer
+    readmit: str
+    outer_lr: float
+    def __init__(self, run_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., remove: _Optional[_Union[RemovePeer, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ...) -> None: ...
+
+class RemovePeer(_message.Message):
+    __slots__ = ("peer", "reason")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    reason: str
+    def __init__(self, peer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("run_id", "head", "head_round", "weight", "phase", "step", "steps", "tokens_per_second", "loss")

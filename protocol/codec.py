@@ -15,7 +15,9 @@ from skerry.proto import peer_pb2 as pb
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import HASH_BYTES, Address, CommitHash, Digest, PeerId, RunId
 from skerry.protocol.messages import (
+    MAX_OUTER_LR,
     Announce,
+    Change,
     Commit,
     Envelope,
     Heartbeat,
@@ -23,11 +25,16 @@ from skerry.protocol.messages import (
     Kind,
     MemberRecord,
     Message,
+    Order,
+    ReadmitPeer,
+    RemovePeer,
+    SetOuterLr,
     ShardPayload,
     Signed,
     SignedAnnounce,
     SignedCommit,
     SignedMember,
+    SignedOrder,
 )
 from skerry.protocol.signing import Signer, public_key_of, verify
 
@@ -36,6 +43,9 @@ MAX_SHARDS = 1024
 MAX_ADDRESSES = 16
 MAX_ADDRESS_CHARS = 256
 MAX_NAME_CHARS = 64
+MAX_ORDERS = 16
+"""In one commit."""
+MAX_REASON_CHARS = 200
 MAX_COUNT = 2**62
 SIGNATURE_BYTES = 64
 # Generous upper bounds by kind, checked before anything is parsed.
@@ -46,6 +56,7 @@ MAX_BODY_BYTES = {
     Kind.COMMIT: 4 * 1024 * 1024,
     Kind.MANIFEST: 64 * 1024,
     Kind.INVITE: 256,
+    Kind.ORDER: 1024,
 }
 
 T = TypeVar("T", bound=Protobuf)
@@ -84,6 +95,8 @@ def encode(message: Message) -> tuple[Kind, bytes]:
             return Kind.COMMIT, _serialized(_commit_pb(message))
         case Invite():
             return Kind.INVITE, encode_invite(message)
+        case Order():
+            return Kind.ORDER, _serialized(_order_pb(message))
 
 
 def envelope_to_pb(envelope: Envelope) -> pb.Envelope:
@@ -250,18 +263,20 @@ def _commit_pb(commit: Commit) -> pb.Commit:
         admissions=[envelope_to_pb(member.envelope) for member in commit.admissions],
         cursor=commit.cursor,
         weight=commit.weight,
+        orders=[envelope_to_pb(order.envelope) for order in commit.orders],
     )
 
 
 def _decode_commit(body: bytes) -> Commit:
     message = _parsed(pb.Commit, body)
-    for what, items in (
-        ("announces", message.announces),
-        ("roster", message.roster),
-        ("admissions", message.admissions),
+    for what, items, limit in (
+        ("announces", message.announces, MAX_PEERS),
+        ("roster", message.roster, MAX_PEERS),
+        ("admissions", message.admissions, MAX_PEERS),
+        ("orders", message.orders, MAX_ORDERS),
     ):
-        if len(items) > MAX_PEERS:
-            raise ProtocolError("size", f"{len(items)} {what}, limit {MAX_PEERS}")
+        if len(items) > limit:
+            raise ProtocolError("size", f"{len(items)} {what}, limit {limit}")
     return Commit(
         run_id=RunId(_hash(message.run_id)),
         round=_count(message.round),
@@ -273,6 +288,7 @@ def _decode_commit(body: bytes) -> Commit:
         admissions=tuple(_nested_member(e) for e in message.admissions),
         cursor=_count(message.cursor),
         weight=_count(message.weight),
+        orders=tuple(_nested_order(e) for e in message.orders),
     )
 
 
@@ -290,12 +306,57 @@ def _nested_member(message: pb.Envelope) -> SignedMember:
     return Signed(opened.message, opened.envelope)
 
 
+def _nested_order(message: pb.Envelope) -> SignedOrder:
+    opened = open_envelope(envelope_from_pb(message))
+    if not isinstance(opened.message, Order):
+        raise ProtocolError("kind", "a commit orders something else than an order")
+    return Signed(opened.message, opened.envelope)
+
+
+def _order_pb(order: Order) -> pb.Order:
+    message = pb.Order(run_id=bytes.fromhex(order.run_id), sequence=order.sequence)
+    match order.change:
+        case RemovePeer(peer, reason):
+            message.remove.peer, message.remove.reason = peer, reason
+        case ReadmitPeer(peer):
+            message.readmit = peer
+        case SetOuterLr(lr):
+            message.outer_lr = lr or 0.0
+    return message
+
+
+def _decode_order(body: bytes) -> Order:
+    message = _parsed(pb.Order, body)
+    return Order(
+        run_id=RunId(_hash(message.run_id)),
+        sequence=_count(message.sequence),
+        change=_change(message),
+    )
+
+
+def _change(message: pb.Order) -> Change:
+    match message.WhichOneof("change"):
+        case "remove":
+            reason = _text(message.remove.reason, MAX_REASON_CHARS)
+            return RemovePeer(_peer(message.remove.peer), reason)
+        case "readmit":
+            return ReadmitPeer(_peer(message.readmit))
+        case "outer_lr":
+            lr = _finite(message.outer_lr)
+            if not 0 <= lr <= MAX_OUTER_LR:
+                raise ProtocolError("range", f"outer learning rate {lr}, limit {MAX_OUTER_LR}")
+            return SetOuterLr(lr or None)
+        case _:
+            raise ProtocolError("malformed", "an order that changes nothing")
+
+
 _DECODERS: dict[Kind, Callable[[bytes], Message]] = {
     Kind.MEMBER: decode_member,
     Kind.HEARTBEAT: _decode_heartbeat,
     Kind.ANNOUNCE: _decode_announce,
     Kind.COMMIT: _decode_commit,
     Kind.INVITE: decode_invite,
+    Kind.ORDER: _decode_order,
 }
 
 

@@ -99,6 +99,8 @@ class Apply:
     request: int
     round: int
     contributions: tuple[Contribution, ...]
+    outer_lr: float | None = None
+    """Alpha; None: as the manifest says for the round."""
 
 
 @dataclass(frozen=True, slots=True)

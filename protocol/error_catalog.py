@@ -28,6 +28,7 @@ FAMILY_TITLES: dict[str, str] = {
     "PLN": "Planning",
     "CMP": "Compute process",
     "DMN": "Daemon",
+    "OWN": "Orders of the owner",
     "DEMO": "Demo",
 }
 """What the middle part of a code stands for, in the order of the documentation."""
@@ -105,6 +106,10 @@ CATALOG: dict[str, Entry] = {
         "A peer sent something malformed, oversized, stale or forged.",
         "Nothing to do: it was refused and counted; look at the reason if it repeats.",
     ),
+    "SK-PRO-005": Entry(
+        "The run's owner has removed this peer from the run; the message says why.",
+        "Ask the owner, who can let it in again with skerry readmit; until then it trains nothing.",
+    ),
     "SK-DSK-001": Entry(
         "The disk is full.",
         "Free space or choose another --home; the daemon continues where it was.",
@@ -180,6 +185,14 @@ CATALOG: dict[str, Entry] = {
     "SK-DMN-009": Entry(
         "The daemon serves no status page.",
         "Set page.enabled, or see in skerry logs why it could not be served; then restart it.",
+    ),
+    "SK-OWN-001": Entry(
+        "This node holds no owner key of the run, so it can give no orders and invite nobody.",
+        "Do it on the owner's machine, or on one whose key the run file names as standby.",
+    ),
+    "SK-OWN-002": Entry(
+        "The order could have no effect; the message says why.",
+        "Look at skerry peers for who is there, and correct the order.",
     ),
     "SK-DEMO-001": Entry(
         "The demo ended without showing what it must show.",

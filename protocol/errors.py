@@ -8,7 +8,8 @@ SkerryError
 ├── ProtocolError        a peer broke the rules                               exit 5
 ├── StateError           parameters, checkpoints or disk                      exit 6
 ├── ComputeError         the compute process failed                          exit 7
-└── DaemonError          the local daemon is missing, busy or of another run  exit 8
+├── DaemonError          the local daemon is missing, busy or of another run  exit 8
+└── OrderError           an order of the run's owner cannot be given          exit 9
 
 Each carries a code of the CATALOG, which gives its cause and its fix. docs/errors.md is generated
 from the catalog and from this tree: the first sentence of a class stands beside its exit code.
@@ -90,6 +91,12 @@ class DaemonError(SkerryError):
     exit_code = 8
 
 
+class OrderError(SkerryError):
+    """An order of the run's owner cannot be given."""
+
+    exit_code = 9
+
+
 FAMILIES: dict[str, type[SkerryError]] = {
     "CFG": ConfigError,
     "KEY": ConfigError,
@@ -103,6 +110,7 @@ FAMILIES: dict[str, type[SkerryError]] = {
     "MEM": ComputeError,
     "CMP": ComputeError,
     "DMN": DaemonError,
+    "OWN": OrderError,
     "DEMO": SkerryError,
 }
 """The middle part of a code, and the class that carries it."""

@@ -11,11 +11,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from skerry.protocol.errors import ConfigError
+from skerry.protocol.errors import ConfigError, ProtocolError
 from skerry.protocol.ids import PeerId, RunId, content_hash
+from skerry.protocol.messages import MAX_OUTER_LR
+from skerry.protocol.signing import public_key_of
 from skerry.protocol.units import Seconds
 
 MAX_MANIFEST_BYTES = 64 * 1024
+MAX_STANDBY = 8
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -128,8 +131,8 @@ class InnerSection(Section):
 class OuterSection(Section):
     """The outer update: plain SGD with a step schedule, applied once (DESIGN 7.7)."""
 
-    lr: Annotated[float, Field(gt=0, le=10)] = 1.0
-    final_lr: Annotated[float, Field(gt=0, le=10)] = 1.0
+    lr: Annotated[float, Field(gt=0, le=MAX_OUTER_LR)] = 1.0
+    final_lr: Annotated[float, Field(gt=0, le=MAX_OUTER_LR)] = 1.0
     decay_from_round: Annotated[int, Field(ge=0)] = 0
     """First round that uses final_lr; 0 keeps lr throughout (Covenant-72B: 1.0, later 0.65)."""
     divisor: Literal["contributors", "replicas"] = "contributors"
@@ -221,6 +224,8 @@ class RunFile(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     rounds: Annotated[int, Field(ge=0)] = 0
     """Outer rounds to train; 0 means until stopped."""
+    standby: Annotated[tuple[PeerId, ...], Field(max_length=MAX_STANDBY)] = ()
+    """Peer ids, which are public keys: whoever holds one may do what the owner may."""
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     inner: InnerSection = InnerSection()
@@ -232,6 +237,18 @@ class RunFile(Section):
     admission: AdmissionSection = AdmissionSection()
 
     @model_validator(mode="after")
+    def _standby_keys(self) -> "RunFile":
+        if len(set(self.standby)) < len(self.standby):
+            raise ValueError("standby names a key twice")
+        for peer in self.standby:
+            try:
+                public_key_of(peer)
+            except ProtocolError as error:
+                hint = "skerry keys prints a node's"
+                raise ValueError(f"standby: {error.detail}; {hint}") from None
+        return self
+
+    @model_validator(mode="after")
     def _halves_pair_up(self) -> "RunFile":
         if self.ring.activations == "int4" and self.model.subspace.dim % 2:
             raise ValueError("ring.activations int4 needs an even model.subspace.dim")
@@ -239,10 +256,21 @@ class RunFile(Section):
 
 
 class Manifest(RunFile):
-    """The user's file together with the owner, who alone may sign it and invite peers."""
+    """The user's file together with the owner, who alone may sign it and start the run."""
 
     version: Literal[1] = 1
     owner: PeerId
+
+    @model_validator(mode="after")
+    def _owner_apart(self) -> "Manifest":
+        if self.owner in self.standby:
+            raise ValueError("standby must not name the owner itself")
+        return self
+
+    @property
+    def owner_keys(self) -> frozenset[PeerId]:
+        """Who may give orders and invite peers: the owner and the standby owners."""
+        return frozenset((self.owner, *self.standby))
 
     def canonical(self) -> bytes:
         """Return the one byte string that is hashed and signed: sorted keys, no spaces."""

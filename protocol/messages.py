@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, RunId, content_hash
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+MAX_OUTER_LR = 10.0
 
 
 class Kind(IntEnum):
@@ -22,6 +23,7 @@ class Kind(IntEnum):
     COMMIT = 4
     MANIFEST = 5
     INVITE = 6
+    ORDER = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,42 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class RemovePeer:
+    """Keep a peer out of the run."""
+
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadmitPeer:
+    """Let a removed peer take part again."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class SetOuterLr:
+    """Change alpha, the outer learning rate."""
+
+    lr: float | None
+    """None: as the run file says."""
+
+
+Change = RemovePeer | ReadmitPeer | SetOuterLr
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the run's owner, or a standby owner, changes while the run goes on."""
+
+    run_id: RunId
+    sequence: int
+    """Counts the signer's orders from 1 on; they take effect in this order, each once."""
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """The list of contributions that make up a round, and who trains the next one."""
 
@@ -133,6 +171,8 @@ class Commit:
     """First global batch of the next round."""
     weight: int
     """Text tokens committed on this chain so far."""
+    orders: tuple[Signed[Order], ...] = ()
+    """Of the run's owner; in force from the next round on, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +191,10 @@ class Heartbeat:
     loss: float
 
 
-Message = MemberRecord | Heartbeat | Announce | Commit | Invite
+Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order
 
 SignedAnnounce = Signed[Announce]
 SignedCommit = Signed[Commit]
+SignedOrder = Signed[Order]
 SignedMember = Signed[MemberRecord]
 SignedHeartbeat = Signed[Heartbeat]

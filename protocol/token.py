@@ -9,7 +9,8 @@ A token is ``skerry1`` followed by unpadded base64url of these bytes (integers b
           each: u8 1 if the address ends in /p2p/<owner>, which is then left out, else 0;
           u16 length; that many bytes of ASCII
     u8    length of the invite's body; 0 if there is no invite (an open run)
-          the body, then 64 B Ed25519 signature by the owner
+          the body, then u8 0 if the owner invites, 1 if a standby owner does: then its 32 B
+          Ed25519 public key; then 64 B signature by who invites
     8 B   BLAKE2b-64 of everything before
 
 About 300 characters with one address and an invite.
@@ -17,6 +18,7 @@ About 300 characters with one address and an invite.
 
 import base64
 import binascii
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -52,7 +54,7 @@ class JoinToken:
     run_id: RunId
     owner: PeerId
     invite: Envelope | None
-    """Signed by the owner; None where the run is open."""
+    """Signed by the owner or by a standby owner; None where the run is open."""
 
 
 def encode_token(token: JoinToken) -> str:
@@ -64,7 +66,7 @@ def encode_token(token: JoinToken) -> str:
     body = bytes.fromhex(token.run_id) + public_key_of(token.owner)
     body += bytes([len(token.bootstrap)])
     body += b"".join(_pack_address(address, token.owner) for address in token.bootstrap)
-    body += _pack_invite(token.invite)
+    body += _pack_invite(token.invite, token.owner)
     data = (len(body) + _CHECKSUM_BYTES).to_bytes(_LENGTH_BYTES, "big") + body
     return PREFIX + _to_text(data + _checksum(data))
 
@@ -73,7 +75,8 @@ def decode_token(text: str) -> JoinToken:
     """Read a token; spaces and line breaks that a terminal put into it do not matter.
 
     Raises: TokenError("SK-TOK-001") if it is malformed or cut short, TokenError("SK-TOK-002")
-    if its checksum or the owner's signature on the invite does not hold.
+    if its checksum or the signature on the invite does not hold. Whether its signer may invite
+    is for the manifest to say.
     """
     reader = _Reader(_checked_body(_from_text(text)))
     run_id = RunId(reader.take(HASH_BYTES).hex())
@@ -86,7 +89,7 @@ def decode_token(text: str) -> JoinToken:
     token = JoinToken(bootstrap, run_id, owner, invite)
     if invite is not None:
         try:
-            open_invite(invite, run_id, owner)
+            open_invite(invite, run_id, (invite.signer,))
         except ProtocolError as error:
             raise TokenError("SK-TOK-002", f"the invite does not hold: {error.detail}") from error
     return token
@@ -118,14 +121,14 @@ def make_invite(signer: Signer, run_id: RunId, expires_at: int, nonce: bytes) ->
     return signer.sign(Kind.INVITE, encode_invite(Invite(run_id, expires_at, nonce)))
 
 
-def open_invite(envelope: Envelope, run_id: RunId, owner: PeerId) -> Invite:
-    """Return the invite in an envelope, if the owner signed it for this run.
+def open_invite(envelope: Envelope, run_id: RunId, inviters: Collection[PeerId]) -> Invite:
+    """Return the invite in an envelope, if one of ``inviters`` signed it for this run.
 
     Raises: ProtocolError with code SK-PRO-003; says nothing about expiry.
     """
     try:
-        if envelope.kind is not Kind.INVITE or envelope.signer != owner:
-            raise ProtocolError("invite-forged", f"not an invite by {owner}")
+        if envelope.kind is not Kind.INVITE or envelope.signer not in inviters:
+            raise ProtocolError("invite-forged", "not an invite by an owner of the run")
         verify(envelope)
         invite = decode_invite(envelope.body)
     except ProtocolError as error:
@@ -138,11 +141,11 @@ def open_invite(envelope: Envelope, run_id: RunId, owner: PeerId) -> Invite:
 def check_member(
     member: SignedMember,
     run_id: RunId,
-    owner: PeerId,
+    owner_keys: Collection[PeerId],
     mode: Literal["open", "invite"],
     now: float,
 ) -> None:
-    """Decide whether a peer may take part: the owner, anyone in an open run, or the invited.
+    """Decide whether a peer may take part: owners, anyone in an open run, or the invited.
 
     The record's own signature is checked where it is opened, its expiry by who keeps it.
 
@@ -154,11 +157,11 @@ def check_member(
     if record.run_id != run_id:
         detail = f"{member.signer} is in run {short(record.run_id)}, this is {short(run_id)}"
         raise ProtocolError("other-run", detail, "SK-PRO-002")
-    if mode == "open" or member.signer == owner:
+    if mode == "open" or member.signer in owner_keys:
         return
     if record.invite is None:
         raise _refused("invite-missing", f"{member.signer} has no invite")
-    invite = open_invite(record.invite, run_id, owner)
+    invite = open_invite(record.invite, run_id, owner_keys)
     if invite.expires_at <= now:
         late = int(now) - invite.expires_at
         raise _refused("invite-expired", f"the invite of {member.signer} expired {late} s ago")
@@ -247,19 +250,29 @@ def _unpack_address(reader: _Reader, owner: PeerId) -> str:
     return rest + f"/p2p/{owner}" if flag else rest
 
 
-def _pack_invite(invite: Envelope | None) -> bytes:
+def _pack_invite(invite: Envelope | None, owner: PeerId) -> bytes:
     if invite is None:
         return b"\0"
     if not 1 <= len(invite.body) < MAX_BODY_BYTES[Kind.INVITE]:
         raise _malformed(f"invite of {len(invite.body)} bytes")
-    return bytes([len(invite.body)]) + invite.body + invite.signature
+    inviter = b"\0" if invite.signer == owner else b"\1" + public_key_of(invite.signer)
+    return bytes([len(invite.body)]) + invite.body + inviter + invite.signature
 
 
 def _unpack_invite(reader: _Reader, owner: PeerId) -> Envelope | None:
     size = reader.integer(1)
     if not size:
         return None
-    return Envelope(Kind.INVITE, reader.take(size), owner, reader.take(SIGNATURE_BYTES))
+    body = reader.take(size)
+    signer = peer_id_of(reader.take(32)) if _flag(reader) else owner
+    return Envelope(Kind.INVITE, body, signer, reader.take(SIGNATURE_BYTES))
+
+
+def _flag(reader: _Reader) -> bool:
+    value = reader.integer(1)
+    if value > 1:
+        raise _malformed(f"a flag is {value}")
+    return bool(value)
 
 
 def _malformed(detail: str) -> TokenError:

@@ -11,7 +11,13 @@ from typing import Annotated
 
 import typer
 
-from skerry.node.cli import inspect_commands, node_commands, read_commands, run_commands
+from skerry.node.cli import (
+    inspect_commands,
+    node_commands,
+    owner_commands,
+    read_commands,
+    run_commands,
+)
 from skerry.node.cli.output import print_error
 from skerry.protocol.errors import SkerryError
 
@@ -82,6 +88,7 @@ def _root(
 
 
 run_commands.register(app)
+owner_commands.register(app)
 read_commands.register(app)
 node_commands.register(app)
 inspect_commands.register(app)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from skerry.node.net.rpc import RpcClient
 from skerry.node.run.facts import Facts, Seen
 from skerry.node.run.journal import Journal
-from skerry.node.run.quota import QUOTA, BadMessages
+from skerry.node.run.quota import QUOTA, REMOVED, BadMessages
 from skerry.node.run.state import NodeEvent, NodeState
 from skerry.node.run.store import RunStore
 from skerry.protocol.blobs import BlobStore
+from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, PeerId, RunId, short
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import Envelope, Heartbeat, ShardPayload, SignedMember
@@ -64,13 +65,28 @@ class RunContext:
 
     def check_membership(self, member: SignedMember) -> None:
         """Check a member's right to take part at any time. Raises: ProtocolError."""
-        manifest = self.manifest
-        check_member(member, self.run_id, manifest.owner, manifest.admission.mode, now=0)
+        self._check(member, 0)
 
     def check_admission(self, member: SignedMember) -> None:
         """Check a member's right to take part, now. Raises: ProtocolError."""
+        self._check(member, int(time.time()))
+
+    def check_not_removed(self, peer: PeerId) -> None:
+        """Raises: ProtocolError("removed") for a peer that the owner keeps out."""
+        removal = self.state.rounds.settings.removed.get(peer)
+        if removal is not None:
+            why = removal.reason or "no reason given"
+            detail = f"{short(removal.by)} has removed this peer from the run: {why}"
+            raise ProtocolError(REMOVED, detail, "SK-PRO-005")
+
+    def _check(self, member: SignedMember, now: int) -> None:
+        """Check that a member may take part at ``now``, unix seconds. Raises: ProtocolError."""
         manifest = self.manifest
-        check_member(member, self.run_id, manifest.owner, manifest.admission.mode, int(time.time()))
+        check_member(member, self.run_id, manifest.owner_keys, manifest.admission.mode, now)
+        if not self.state.rounds.settings.admits(member):
+            self.check_not_removed(member.signer)
+            detail = f"{short(member.signer)} was invited by a standby that was removed"
+            raise ProtocolError("invite-revoked", detail, "SK-PRO-003")
 
     def saw(self, peer: PeerId, heartbeat: Heartbeat) -> None:
         """Note a peer's newest heartbeat for the status."""
@@ -82,7 +98,7 @@ class RunContext:
         self.facts.refused[reason if known else OTHER_REASON] += 1
         if peer in self.state.rounds.members:
             self.facts.traffic[peer].refused += 1
-        if reason != QUOTA:  # dropped by the thousand: counted, not written down
+        if reason not in (QUOTA, REMOVED):  # said again and again: counted, not written down
             self.journal.write("refused", peer=peer, reason=reason, detail=detail)
         if self.bad_messages.charge(peer, reason, time.monotonic()):
             text = f"{short(peer)} sent too much that was refused; it is not heard for a while"

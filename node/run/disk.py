@@ -16,6 +16,9 @@ from skerry.protocol.errors import StateError
 from skerry.protocol.messages import SignedAnnounce
 from skerry.protocol.rounds import actions as act
 
+Kept = act.StoreCommits | act.StoreOrders | act.StoreStates | act.Retain
+"""Decisions about what is on disk."""
+
 
 class DiskWriter:
     """One thread that does one thing after another."""
@@ -25,12 +28,14 @@ class DiskWriter:
         self._context, self._group = context, group
         self._thread = ThreadPoolExecutor(1, "disk")
 
-    def write(self, action: act.StoreCommits | act.StoreStates | act.Retain) -> None:
+    def write(self, action: Kept) -> None:
         """Begin to write or tidy; what a full disk prevents is had again from the others."""
         store = self._context.store
         match action:
             case act.StoreCommits():
                 done = self._begin(lambda: store.append_commits(action.commits))
+            case act.StoreOrders():
+                done = self._begin(lambda: store.orders.append(action.orders))
             case act.StoreStates():
                 done = self._begin(lambda: store.save_states(action.states))
             case act.Retain():

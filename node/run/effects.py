@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from skerry.node.net.fetch import Fetcher
 from skerry.node.run.compute import ComputeProcess
 from skerry.node.run.context import RunContext
-from skerry.node.run.disk import DiskWriter
+from skerry.node.run.disk import DiskWriter, Kept
 from skerry.node.run.payloads import UNAVAILABLE, Payloads
 from skerry.node.run.peers import Peers
 from skerry.node.run.state import Unreachable
@@ -63,7 +63,7 @@ class Effects:
                 self._spawn(self._check(action.announce))
             case act.Gather():
                 self._spawn(self._gather(action))
-            case act.StoreCommits() | act.StoreStates() | act.Retain():
+            case act.StoreCommits() | act.StoreOrders() | act.StoreStates() | act.Retain():
                 self._keep(action)
             case act.Refuse():
                 self._context.refuse(action.peer, action.reason)
@@ -102,7 +102,10 @@ class Effects:
                 self._context.facts.compute = "applying"
                 self._ask(
                     lambda n: cp.Apply(
-                        request=n, round=action.round, contributions=action.contributions
+                        request=n,
+                        round=action.round,
+                        contributions=action.contributions,
+                        outer_lr=action.outer_lr,
                     ),
                     lambda reply: self._on_applied(action, reply),
                 )
@@ -320,7 +323,7 @@ class Effects:
 
     # -- the disk and the user -------------------------------------------------------------
 
-    def _keep(self, action: act.StoreCommits | act.StoreStates | act.Retain) -> None:
+    def _keep(self, action: Kept) -> None:
         context = self._context
         self.disk.write(action)
         if isinstance(action, act.StoreStates):

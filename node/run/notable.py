@@ -17,6 +17,7 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.chain import Chain
+from skerry.protocol.rounds.settings import Settings
 from skerry.protocol.rounds.state import Phase, RoundState
 
 MAX_COMMITS = 8
@@ -38,6 +39,7 @@ class _Standing:
     alive: frozenset[PeerId]
     announced: frozenset[PeerId]
     checked: frozenset[PeerId]
+    settings: Settings
 
 
 class Notables:
@@ -56,6 +58,8 @@ class Notables:
         yield from _peer_lines(event, before, now)
         yield from _compute_lines(event)
         yield from _commit_lines(rounds, actions)
+        if now.settings is not before.settings:
+            yield from _settings_lines(rounds, before.settings, now.settings)
         yield from _divergence(rounds, before, actions)
         if now.round_at != before.round_at:
             yield _began(rounds, self._facts) if not rounds.finished else _ended(self._facts)
@@ -107,6 +111,7 @@ def _standing(s: RoundState) -> _Standing:
         alive=frozenset(s.alive),
         announced=frozenset(s.announces),
         checked=frozenset(s.sound | s.unsound),
+        settings=s.settings,
     )
 
 
@@ -138,6 +143,20 @@ def _commit_lines(s: RoundState, actions: list[Action]) -> Iterator[Line]:
         if isinstance(action, act.StoreCommits):
             for signed in action.commits[-MAX_COMMITS:]:
                 yield "committed", committed(s.chain, signed)
+
+
+def _settings_lines(s: RoundState, before: Settings, now: Settings) -> Iterator[Line]:
+    """Tell what the owner's orders have changed, or what a change of branch has undone."""
+    for peer, removal in sorted(now.removed.items()):
+        if peer not in before.removed:
+            yield (
+                "removed",
+                {"round": s.round, "peer": peer, "by": removal.by, "reason": removal.reason},
+            )
+    for peer in sorted(before.removed.keys() - now.removed.keys()):
+        yield "readmitted", {"round": s.round, "peer": peer}
+    if now.outer_lr != before.outer_lr:
+        yield "outer-lr", {"round": s.round, "outer_lr": now.outer_lr}
 
 
 def _divergence(s: RoundState, before: _Standing, actions: list[Action]) -> Iterator[Line]:

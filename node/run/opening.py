@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from skerry.node.net.rpc import RpcClient
 from skerry.node.run.context import RunContext
 from skerry.node.run.discovery import keep_directory
 from skerry.node.run.journal import Journal
+from skerry.node.run.orders import check_owner
 from skerry.node.run.peers import hello, member_record
 from skerry.node.run.record import Recorder, initial_state, start_of
 from skerry.node.run.session import Session
@@ -22,17 +24,31 @@ from skerry.node.run.store import RunStore
 from skerry.pipeline.capacity import available_bytes, check_memory
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.blobs import BlobStore, write_atomic
-from skerry.protocol.codec import envelope_from_pb, open_member
+from skerry.protocol.codec import MAX_ADDRESSES, envelope_from_pb, open_member
 from skerry.protocol.compute import Launch
-from skerry.protocol.errors import ConfigError, NetworkError, ProtocolError, TokenError
+from skerry.protocol.errors import (
+    ConfigError,
+    NetworkError,
+    OrderError,
+    ProtocolError,
+    TokenError,
+)
 from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.manifest import Manifest, parse_canonical, parse_run_file
 from skerry.protocol.messages import Envelope, Kind, SignedMember
 from skerry.protocol.signing import Signer, verify
-from skerry.protocol.token import JoinToken, check_invite, decode_token, encode_token, make_invite
+from skerry.protocol.token import (
+    NONCE_BYTES,
+    JoinToken,
+    check_invite,
+    decode_token,
+    encode_token,
+    make_invite,
+)
 
 JOIN_SECONDS = 25.0
 """For all bootstrap peers together: whoever types the command is waiting."""
+MAX_INVITE_SECONDS = 10 * 365 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +122,33 @@ async def _open(
         session.context.store.save_manifest(envelope, text)
         write_atomic(parts.home.path / CURRENT_FILE, token.run_id.encode())
         undo.pop_all()
+    if parts.signer.peer_id in manifest.standby:  # the first owner's machine may be gone
+        text = new_token(parts, session.context, 0.0)
     return Opened(session, members, text)
+
+
+def new_token(parts: NodeParts, context: RunContext, lifetime_s: float) -> str:
+    """Return a token that this node, which owns the run or stands by, gives to others.
+
+    It names this node first, and then whoever its own token named.
+
+    Args:
+        lifetime_s: of the invite in it; 0: as the manifest says.
+    Raises: OrderError.
+    """
+    check_owner(context)
+    manifest = context.manifest
+    invite: Envelope | None = None
+    if not 0 <= lifetime_s <= MAX_INVITE_SECONDS:
+        detail = f"an invite lasts up to {MAX_INVITE_SECONDS // 86400} days, not {lifetime_s} s"
+        raise OrderError("SK-OWN-002", detail)
+    if manifest.admission.mode == "invite":
+        expires_at = int(time.time() + (lifetime_s or manifest.admission.invite_lifetime))
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        invite = make_invite(parts.signer, manifest.run_id, expires_at, nonce)
+    addresses = dict.fromkeys((*_full_addresses(parts), *context.bootstrap))
+    bootstrap = tuple(addresses)[:MAX_ADDRESSES]
+    return encode_token(JoinToken(bootstrap, manifest.run_id, manifest.owner, invite))
 
 
 CURRENT_FILE = "current"
@@ -114,7 +156,10 @@ CURRENT_FILE = "current"
 
 
 def check_manifest(envelope: Envelope, token: JoinToken) -> Manifest:
-    """Check that a manifest is the one the token names. Raises: TokenError("SK-MAN-001")."""
+    """Check that a manifest is the one the token names, and the token one of its owners'.
+
+    Raises: TokenError("SK-MAN-001") or TokenError("SK-TOK-002").
+    """
     try:
         if envelope.kind is not Kind.MANIFEST or envelope.signer != token.owner:
             raise ProtocolError("signature", "it is not signed by the run's owner")
@@ -124,6 +169,8 @@ def check_manifest(envelope: Envelope, token: JoinToken) -> Manifest:
         raise TokenError("SK-MAN-001", f"the manifest is not valid: {error.detail}") from None
     if manifest.run_id != token.run_id or manifest.owner != token.owner:
         raise TokenError("SK-MAN-001", f"it is the manifest of run {manifest.run_id[:8]}")
+    if token.invite is not None and token.invite.signer not in manifest.owner_keys:
+        raise TokenError("SK-TOK-002", f"{token.invite.signer} may not invite to this run")
     return manifest
 
 
@@ -137,7 +184,7 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         signer=parts.signer,
         manifest=manifest,
         manifest_envelope=envelope,
-        invite=token.invite if me != manifest.owner else None,
+        invite=token.invite if me not in manifest.owner_keys else None,
         transport=parts.transport,
         client=parts.client,
         store=store,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from skerry.node.net.rpc import RpcClient
 from skerry.node.net.rpc_errors import translate
 from skerry.node.run.context import RunContext
+from skerry.node.run.quota import REMOVED
 from skerry.node.run.state import LEAVING, Unreachable
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.codec import (
@@ -33,7 +34,7 @@ from skerry.protocol.messages import (
     SignedCommit,
     SignedMember,
 )
-from skerry.protocol.rounds.events import MemberLearned
+from skerry.protocol.rounds.events import CommitsReceived, MemberLearned
 from skerry.protocol.signing import Signer
 from skerry.protocol.transport import BULK_PROTOCOL, CONTROL_PROTOCOL
 
@@ -46,6 +47,8 @@ CALL_SECONDS = 10.0
 MAX_COMMITS = 256
 """Commits taken from one answer; a longer chain is asked for in parts."""
 NOT_ADMITTED = "not-admitted"
+_KNOCKING_GAPS = 10
+"""Heartbeats between two questions of a removed peer whether it may come back."""
 
 
 class Peers:
@@ -58,8 +61,8 @@ class Peers:
 
     @property
     def greeted(self) -> frozenset[PeerId]:
-        """Members that have taken in our record."""
-        return frozenset(self._greeted)
+        """Members that have taken in our record, and take part."""
+        return frozenset(self._greeted - self._context.state.rounds.settings.removed.keys())
 
     def own_record(self) -> SignedMember:
         """Return this node's member record, signed now."""
@@ -88,17 +91,16 @@ class Peers:
         """Greet every member that has not been, again and again."""
         delays: dict[PeerId, float] = {}
         while True:
-            now = time.monotonic()
-            members = self._context.state.rounds.members
+            now, rounds = time.monotonic(), self._context.state.rounds
+            passed_over = {self._context.me, *self._greeted, *rounds.settings.removed}
             due = [
                 member
-                for peer, member in sorted(members.items())
-                if peer != self._context.me
-                and peer not in self._greeted
-                and delays.get(peer, 0.0) <= now
+                for peer, member in sorted(rounds.members.items())
+                if delays.get(peer, 0.0) <= now and peer not in passed_over
             ]
+            gaps = _KNOCKING_GAPS if rounds.removal else 2
             for member in due:
-                delays[member.signer] = now + 2 * self._context.heartbeat_s
+                delays[member.signer] = now + gaps * self._context.heartbeat_s
             async with asyncio.TaskGroup() as group:
                 for member in due:
                     group.create_task(self._try_greeting(member))
@@ -109,7 +111,7 @@ class Peers:
         async with asyncio.TaskGroup() as group:
             while True:
                 envelope = self.heartbeat()
-                for peer in tuple(self._greeted):
+                for peer in self.greeted:
                     group.create_task(self.deliver(peer, envelope, 3 * self._context.heartbeat_s))
                 await asyncio.sleep(self._context.heartbeat_s)
 
@@ -155,7 +157,7 @@ class Peers:
         self._context.facts.traffic[peer].sent += message.ByteSize()
         if envelope.kind is Kind.HEARTBEAT:
             self._context.facts.answered(peer, time.monotonic() - began)
-        if reply.refused == NOT_ADMITTED:
+        if reply.refused in (NOT_ADMITTED, REMOVED):
             self.forget_greeting(peer)
         elif reply.refused:
             text = f"{short(peer)} refused our {envelope.kind.name.lower()}: {reply.refused[:80]}"
@@ -211,8 +213,21 @@ class Peers:
         try:
             await self.greet(member)
         except (PeerUnavailable, ProtocolError) as error:
+            if error.code == "SK-PRO-005":
+                await self._learn_removal(member.signer)
             # Not a fault of its own: a peer that is still joining is in no run yet.
             _LOG.info("member %s cannot be greeted: %s", short(member.signer), error)
+
+    async def _learn_removal(self, peer: PeerId) -> None:
+        """A peer says that we were removed: only the chain itself can convince us of that."""
+        rounds = self._context.state.rounds
+        newest = rounds.chain.round_of(rounds.goal or rounds.at)
+        try:
+            commits = await self.chain(peer, max(0, newest - rounds.rules.replay))
+        except (PeerUnavailable, ProtocolError) as error:
+            _LOG.info("the chain of %s, which refuses us: %s", short(peer), error)
+        else:
+            self._context.post(CommitsReceived(commits, peer))
 
 
 async def hello(

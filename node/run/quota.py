@@ -17,7 +17,9 @@ MAX_PEERS = 1024
 """Peers remembered; ids cost nothing to make, so the memory for them must be bounded."""
 QUOTA = "quota"
 """Reason under which a dropped message is counted."""
-HARMLESS = frozenset({QUOTA, "stale-round", "state-digest", "unavailable"})
+REMOVED = "removed"
+"""Reason under which messages of a peer are counted that the run's owner keeps out."""
+HARMLESS = frozenset({QUOTA, REMOVED, "stale-round", "state-digest", "unavailable"})
 """Refused, but no fault: what a slow, diverged or unreachable honest peer meets."""
 
 

@@ -118,11 +118,11 @@ def initial_state(start: Json) -> NodeState:
     """Return the state that a recording, or a node, starts from. Raises: ConfigError."""
     manifest = parse_canonical(start["manifest"].encode())
     limits = tuple((str(name), int(limit)) for name, limit in start["limits"])
-    run_id, owner, mode = manifest.run_id, manifest.owner, manifest.admission.mode
+    run_id, keys, mode = manifest.run_id, manifest.owner_keys, manifest.admission.mode
 
     def admission(member: SignedMember) -> None:
         # Expiry counts when a peer first says hello; a commit stays valid for ever.
-        check_member(member, run_id, owner, mode, now=0)
+        check_member(member, run_id, keys, mode, now=0)
 
     rounds = new_state(start["me"], rules_of(manifest, limits), admission, start["now"])
     gap = start["heartbeat_s"]

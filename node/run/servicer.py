@@ -30,6 +30,7 @@ from skerry.protocol.messages import (
     Commit,
     Heartbeat,
     Message,
+    Order,
     Signed,
 )
 from skerry.protocol.rounds.events import (
@@ -37,6 +38,7 @@ from skerry.protocol.rounds.events import (
     CommitsReceived,
     HeartbeatReceived,
     MemberLearned,
+    OrderReceived,
 )
 
 Grpc = Any
@@ -56,6 +58,7 @@ class RunServicer(PeerServicer):
         """Take in a member record; give the manifest and the members."""
         try:
             context = self._context(request.run_id)
+            context.check_not_removed(self._peer)
             self._check_quota(context)
             self._admit(context, request)
         except SkerryError as error:
@@ -84,8 +87,11 @@ class RunServicer(PeerServicer):
         return pb.DeliverReply()
 
     async def Chain(self, request: pb.ChainRequest, grpc: Grpc) -> AsyncIterator[pb.Envelope]:
-        """Give the own chain from a round on, oldest first."""
-        context = await self._member_context(request.run_id, grpc)
+        """Give the own chain from a round on, oldest first.
+
+        A removed peer may ask, too: it learns from the chain why, and when it may come back.
+        """
+        context = await self._member_context(request.run_id, grpc, or_removed=True)
         rounds = context.state.rounds
         wanted = [c for c in rounds.chain.path(rounds.at)]
         wanted = [c for c in reversed(wanted) if rounds.chain.round_of(c) >= request.from_round]
@@ -116,11 +122,16 @@ class RunServicer(PeerServicer):
             raise ProtocolError("run", detail, "SK-PRO-002")
         return context
 
-    async def _member_context(self, run_id: bytes, grpc: Grpc) -> RunContext:
+    async def _member_context(
+        self, run_id: bytes, grpc: Grpc, or_removed: bool = False
+    ) -> RunContext:
         """Return the run for a peer that has been admitted; anyone else is refused."""
         try:
             context = self._context(run_id)
-            self._check_known(context)
+            if or_removed and self._peer in context.state.rounds.settings.removed:
+                self._check_quota(context)
+            else:
+                self._check_known(context)
         except ProtocolError as error:
             await self._refuse(error, grpc)
         return context
@@ -130,7 +141,8 @@ class RunServicer(PeerServicer):
             raise ProtocolError(QUOTA, "too much of what this peer sent was refused")
 
     def _check_known(self, context: RunContext) -> None:
-        """Raises: ProtocolError for a peer that is shut out or has not been admitted."""
+        """Raises: ProtocolError for a peer that is removed, shut out, or was never admitted."""
+        context.check_not_removed(self._peer)
         self._check_quota(context)
         if self._peer not in context.state.rounds.members:
             raise ProtocolError(NOT_ADMITTED, "say hello first", "SK-PRO-003")
@@ -153,15 +165,17 @@ class RunServicer(PeerServicer):
 
     def _take(self, context: RunContext, signed: Signed[Message]) -> None:
         message, envelope = signed.message, signed.envelope
-        if not isinstance(message, Commit) and envelope.signer != self._peer:
+        if not isinstance(message, Commit | Order) and envelope.signer != self._peer:
             raise ProtocolError("signature", "signed by another peer than the one that sent it")
         match message:
-            case Announce() | Commit() | Heartbeat() if message.run_id != context.run_id:
+            case Announce() | Commit() | Heartbeat() | Order() if message.run_id != context.run_id:
                 raise ProtocolError("run", "of another run")
             case Announce():
                 context.post(AnnounceReceived(Signed(message, envelope)))
             case Commit():
                 context.post(CommitsReceived((Signed(message, envelope),), self._peer))
+            case Order():
+                context.post(OrderReceived(Signed(message, envelope), self._peer))
             case Heartbeat():
                 context.saw(self._peer, message)
                 context.post(HeartbeatReceived(Signed(message, envelope)))

@@ -15,6 +15,7 @@ from skerry.node.run.compute import ComputeProcess
 from skerry.node.run.context import RunContext
 from skerry.node.run.effects import Effects
 from skerry.node.run.notable import Notables
+from skerry.node.run.orders import new_order
 from skerry.node.run.peers import Peers
 from skerry.node.run.record import Recorder
 from skerry.node.run.state import Network, NodeEvent, apply, next_deadline
@@ -22,7 +23,7 @@ from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, SkerryError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.layout import layout_of
-from skerry.protocol.messages import SignedMember
+from skerry.protocol.messages import Change, SignedMember, SignedOrder
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
 
@@ -115,6 +116,18 @@ class Session:
         self.context.journal.write("paused" if paused else "resumed")
         await self.context.events.join()
 
+    async def order(self, change: Change) -> SignedOrder:
+        """Give an order by this node's key; returns when the others are being told.
+
+        Raises: OrderError if it cannot have an effect, StateError if it cannot be kept.
+        """
+        context = self.context
+        order = new_order(context, change)
+        await asyncio.to_thread(context.store.orders.append, (order,), durably=True)
+        context.post(ev.OrderReceived(order, context.me))
+        await context.events.join()
+        return order
+
     def reconfigure(self, heartbeat_s: float, announced: tuple[str, ...]) -> None:
         """Take over settings of the node that changed while the run goes on."""
         self.context.heartbeat_s = heartbeat_s
@@ -168,7 +181,9 @@ class Session:
     def _restore(self) -> tuple[ev.Restored, tuple[SignedMember, ...]]:
         """Read what was kept of the run; a long chain takes a while, so not on the event loop."""
         store = self.context.store
-        stored = ev.Restored(store.load_commits(), store.load_own(), self._whole_states())
+        stored = ev.Restored(
+            store.load_commits(), store.load_own(), self._whole_states(), store.orders.load()
+        )
         return stored, store.load_members()
 
     def _whole_states(self) -> tuple[ev.LocalState, ...]:

@@ -3,8 +3,10 @@
 import time
 
 from skerry.node.run.context import RunContext
+from skerry.node.run.orders import may_order, outer_lr
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.ids import PeerId
+from skerry.protocol.rounds.ordering import pending
 from skerry.protocol.rounds.state import RoundState
 from skerry.protocol.rounds.waiting import waiting_for
 
@@ -33,6 +35,9 @@ def run_status(context: RunContext, now: float) -> pb.RunStatus:
         finished=rounds.finished and facts.validated_round >= rounds.chain.round_of(rounds.at),
         sent_bytes=dict(facts.sent_bytes),
         received_bytes=dict(facts.received_bytes),
+        outer_lr=outer_lr(context),
+        may_order=may_order(context),
+        pending_orders=len(pending(rounds)),
     )
 
 
@@ -53,8 +58,13 @@ def _round_status(context: RunContext, now: float) -> pb.RoundStatus:
 
 def _known_peers(rounds: RoundState) -> list[PeerId]:
     """Return this peer first, then everyone else by id."""
-    others = {*rounds.members, *rounds.roster, *rounds.alive} - {rounds.me}
-    return [rounds.me, *sorted(others)]
+    named = {*rounds.members, *rounds.roster, *rounds.alive, *rounds.settings.removed}
+    return [rounds.me, *sorted(named - {rounds.me})]
+
+
+def _reason(rounds: RoundState, peer: PeerId) -> str:
+    removal = rounds.settings.removed.get(peer)
+    return removal.reason if removal else ""
 
 
 def _peer_status(context: RunContext, peer: PeerId) -> pb.PeerStatus:
@@ -72,6 +82,8 @@ def _peer_status(context: RunContext, peer: PeerId) -> pb.PeerStatus:
             tokens_per_second=0.0 if rounds.paused else facts.tokens_per_second,
             loss=facts.loss,
             addresses=context.transport.addresses,
+            removed=peer in rounds.settings.removed,
+            removed_reason=_reason(rounds, peer),
         )
     member, seen = rounds.members.get(peer), facts.seen.get(peer)
     status = pb.PeerStatus(
@@ -80,6 +92,8 @@ def _peer_status(context: RunContext, peer: PeerId) -> pb.PeerStatus:
         in_roster=peer in rounds.roster,
         addresses=member.message.addresses if member else (),
         seen_seconds_ago=time.monotonic() - seen.at if seen else 0.0,
+        removed=peer in rounds.settings.removed,
+        removed_reason=_reason(rounds, peer),
     )
     if seen is not None:
         beat = seen.heartbeat

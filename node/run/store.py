@@ -21,10 +21,12 @@ from skerry.protocol.messages import (
     Announce,
     Envelope,
     MemberRecord,
+    Order,
     Signed,
     SignedAnnounce,
     SignedCommit,
     SignedMember,
+    SignedOrder,
 )
 from skerry.protocol.rounds.events import LocalState
 
@@ -33,7 +35,31 @@ _LOG = logging.getLogger(__name__)
 _LENGTH_BYTES = 4
 MAX_OWN = 128
 """Own announcements kept; older ones cannot change their fate any more."""
+MAX_KEPT_ORDERS = 256
+"""Orders kept; older ones are in the chain."""
 _STATES: TypeAdapter[tuple[LocalState, ...]] = TypeAdapter(tuple[LocalState, ...])
+
+
+class OrderFile:
+    """Orders of the run's owner, kept until a commit holds them."""
+
+    def __init__(self, path: Path) -> None:
+        """Use the file at ``path``, which need not exist."""
+        self._path = path
+
+    def append(self, orders: Iterable[SignedOrder], durably: bool = False) -> None:
+        """Add orders. Raises: StateError."""
+        data = b"".join(_framed(encode_envelope(order.envelope)) for order in orders)
+        _append(self._path, data, durably)
+
+    def load(self) -> tuple[SignedOrder, ...]:
+        """Return the newest orders and forget the others."""
+        opened = _read_frames(self._path, open_envelope)
+        if len(opened) > MAX_KEPT_ORDERS:
+            opened = opened[-MAX_KEPT_ORDERS:]
+            data = b"".join(_framed(encode_envelope(o.envelope)) for o in opened)
+            write_atomic(self._path, data)
+        return tuple(Signed(o.message, o.envelope) for o in opened if isinstance(o.message, Order))
 
 
 class RunStore:
@@ -45,6 +71,7 @@ class RunStore:
         with disk_errors():
             for folder in (home.folder, home.blobs, home.compute):
                 folder.mkdir(parents=True, exist_ok=True)
+        self.orders = OrderFile(home.folder / "orders.bin")
 
     def save_manifest(self, manifest: Envelope, token: str) -> None:
         """Keep the signed manifest and the token by which this node takes part."""

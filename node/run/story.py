@@ -7,7 +7,15 @@ from skerry.node.run.replay import Situation
 from skerry.node.run.state import Network, NodeEvent, Unreachable
 from skerry.protocol.compute import Contribution, Verdict
 from skerry.protocol.ids import PeerId, short
-from skerry.protocol.messages import Announce, Commit, SignedCommit
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    ReadmitPeer,
+    RemovePeer,
+    SetOuterLr,
+    SignedCommit,
+    SignedOrder,
+)
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
@@ -76,6 +84,7 @@ def _state_words(event: ev.StateLoaded | ev.StateFailed) -> str:
 _PeerEvent = (
     ev.AnnounceReceived
     | ev.CommitsReceived
+    | ev.OrderReceived
     | ev.MemberLearned
     | ev.HeartbeatReceived
     | ev.PeerUp
@@ -92,6 +101,8 @@ def _peer_words(event: _PeerEvent) -> str:
             return f"announcement {by}: {_announced(event.announce.message)}"
         case ev.CommitsReceived():
             return f"from {short(event.source)}: {_commits(event.commits)}"
+        case ev.OrderReceived():
+            return f"from {short(event.source)}: {_ordered(event.order)}"
         case ev.MemberLearned():
             return f"record of member {short(event.member.signer)}"
         case ev.HeartbeatReceived():
@@ -131,21 +142,27 @@ def action_words(action: Action) -> str:
             return f"gather the payloads of {_contributions(action.contributions, action.commit)}"
         case act.Apply():
             count = _contributions(action.contributions, action.commit)
-            return f"apply round {action.round}: {count}"
+            alpha = "" if action.outer_lr is None else f", alpha {action.outer_lr:g}"
+            return f"apply round {action.round}: {count}{alpha}"
         case act.Settle():
             return f"settle {', '.join(map(_verdict, action.verdicts))}"
         case act.Evaluate():
             return f"measure the validation loss after round {action.round}"
         case act.Note():
             return f"{'warn' if action.warning else 'note'}: {action.text}"
-        case act.StoreCommits() | act.StoreStates() | act.Retain():
+        case act.StoreCommits() | act.StoreOrders() | act.StoreStates() | act.Retain():
             return _disk_words(action)
         case _:
             return _talk_words(action)
 
 
-def _disk_words(action: act.StoreCommits | act.StoreStates | act.Retain) -> str:
+_Disk = act.StoreCommits | act.StoreOrders | act.StoreStates | act.Retain
+
+
+def _disk_words(action: _Disk) -> str:
     match action:
+        case act.StoreOrders():
+            return f"store {_count(action.orders, 'order')}"
         case act.StoreCommits():
             return f"store {_count(action.commits, 'commit')}"
         case act.StoreStates():
@@ -218,7 +235,19 @@ def _committed(commit: Commit) -> str:
     authors = [announce.signer for announce in commit.announces]
     new = [member.signer for member in commit.admissions]
     text = f"round {commit.round} view {commit.view} with {_peers(authors)}"
-    return f"{text}, taking in {_peers(new)}" if new else text
+    text = f"{text}, taking in {_peers(new)}" if new else text
+    return "; ".join([text, *map(_ordered, commit.orders)])
+
+
+def _ordered(order: SignedOrder) -> str:
+    number = f"order {order.message.sequence} of {short(order.signer)}"
+    match order.message.change:
+        case RemovePeer(peer, reason):
+            return f"{number}: remove {short(peer)} ({reason or 'no reason given'})"
+        case ReadmitPeer(peer):
+            return f"{number}: let {short(peer)} in again"
+        case SetOuterLr(lr):
+            return f"{number}: alpha {'as the run file says' if lr is None else f'{lr:g}'}"
 
 
 def _contributions(contributions: tuple[Contribution, ...], commit: str) -> str:

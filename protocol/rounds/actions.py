@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from skerry.protocol.compute import Contribution, Verdict
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId
-from skerry.protocol.messages import Announce, Commit, Envelope, SignedAnnounce, SignedCommit
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    Envelope,
+    SignedAnnounce,
+    SignedCommit,
+    SignedOrder,
+)
 from skerry.protocol.rounds.events import LocalState
 
 
@@ -88,6 +95,8 @@ class Apply:
     commit: CommitHash
     round: int
     contributions: tuple[Contribution, ...]
+    outer_lr: float | None = None
+    """Alpha by order of the owner; None: as the manifest says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,13 @@ class StoreCommits:
     """Write commits that became part of the own chain to disk."""
 
     commits: tuple[SignedCommit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOrders:
+    """Write orders to disk that were heard of: this peer may be the last that knows them."""
+
+    orders: tuple[SignedOrder, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +180,7 @@ Action = (
     | Evaluate
     | AskChain
     | StoreCommits
+    | StoreOrders
     | StoreStates
     | Retain
     | Refuse

@@ -11,6 +11,7 @@ from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import CommitHash, PeerId, RunId
 from skerry.protocol.messages import Announce, Commit, SignedCommit, SignedMember
 from skerry.protocol.rounds.leader import MAX_VIEW, leader_of
+from skerry.protocol.rounds.settings import INITIAL_SETTINGS, OwnerKeys, Settings, ordered
 
 AdmissionCheck = Callable[[SignedMember], None]
 """Raises ProtocolError when a member may not take part."""
@@ -29,11 +30,18 @@ class ChainRules:
     max_round_tokens: int
     payload_limits: tuple[tuple[str, int], ...]
     """Shards in layout order with the largest possible payload, bytes."""
+    standby: tuple[PeerId, ...] = ()
+    """Keys that may give orders as the owner's may."""
 
     @property
     def root(self) -> CommitHash:
         """Parent of the first commit."""
         return CommitHash(self.run_id)
+
+    @property
+    def keys(self) -> OwnerKeys:
+        """Whose orders count."""
+        return OwnerKeys(self.run_id, self.owner, self.standby)
 
 
 class Chain:
@@ -44,6 +52,7 @@ class Chain:
         self._rules = rules
         self._admission = admission
         self._commits: dict[CommitHash, SignedCommit] = {}
+        self._settings: dict[CommitHash, Settings] = {}
         self._best = rules.root
 
     def __contains__(self, commit: CommitHash) -> bool:
@@ -63,14 +72,16 @@ class Chain:
         commit = signed.message
         if commit.run_id != self._rules.run_id:
             raise ProtocolError("run", "the commit is of another run")
+        if commit.parent not in self:
+            raise ProtocolError("unknown-parent", "the commit's parent is unknown")
+        settings = ordered(self.settings(commit.parent), commit.orders, self._rules.keys)
         if commit.parent == self._rules.root:
             self._check_genesis(signed)
-        elif commit.parent in self._commits:
-            self._check_child(signed, self._commits[commit.parent].message)
         else:
-            raise ProtocolError("unknown-parent", "the commit's parent is unknown")
+            self._check_child(signed, self._commits[commit.parent].message)
+        self._check_removed(commit, settings)
         name = CommitHash(signed.hash)
-        self._commits[name] = signed
+        self._commits[name], self._settings[name] = signed, settings
         self._best = max(self._best, name, key=self.rank)
 
     def round_of(self, commit: CommitHash) -> int:
@@ -80,6 +91,10 @@ class Chain:
     def weight_of(self, commit: CommitHash) -> int:
         """Return the text tokens committed up to a commit."""
         return self._commits[commit].message.weight if commit in self._commits else 0
+
+    def settings(self, commit: CommitHash) -> Settings:
+        """Return what is in force in the round after a commit."""
+        return self._settings.get(commit, INITIAL_SETTINGS)
 
     def rank(self, commit: CommitHash) -> tuple[int, int, int]:
         """Return the fork choice: more text tokens, then longer, then the lower hash."""
@@ -113,6 +128,7 @@ class Chain:
         _require(signed.signer == self._rules.owner, "leader", "only the owner starts a run")
         _require(commit.round == 0 and commit.view == 0, "round", "the first round is 0")
         _require(not commit.announces, "announces", "the first commit includes nothing")
+        _require(not commit.orders, "order-sequence", "orders come after the first commit")
         _require(commit.cursor == 0 and commit.weight == 0, "weight", "a run starts at zero")
         self._check_roster(commit, (self._rules.owner,))
 
@@ -152,6 +168,12 @@ class Chain:
         _require(admitted == new, "admission", "new peers without their member records")
         for member in commit.admissions:
             self._admission(member)
+
+    def _check_removed(self, commit: Commit, settings: Settings) -> None:
+        gone = settings.removed.keys() & set(commit.roster)
+        _require(not gone, "removed", "the roster holds peers that the owner has removed")
+        welcome = all(settings.admits(member) for member in commit.admissions)
+        _require(welcome, "removed", "a new peer was invited by a standby that was removed")
 
 
 def _check_takeover(signed: SignedCommit, parent: Commit) -> None:

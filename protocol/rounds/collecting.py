@@ -8,6 +8,7 @@ from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.chain import check_announce, most_text_tokens
 from skerry.protocol.rounds.events import Checked, Encoded, Trained
 from skerry.protocol.rounds.following import encode_trained, enter, forget_settled, settle
+from skerry.protocol.rounds.ordering import orders_for, remind
 from skerry.protocol.rounds.state import Phase, RoundState, majority
 
 MAX_EARLY_PARENTS = 16
@@ -58,6 +59,8 @@ def on_announce(s: RoundState, announce: SignedAnnounce, now: float) -> list[Act
     if announce.signer == s.me:
         s.history[parent] = announce
         s.unsent.pop(parent, None)
+    if s.phase is Phase.REMOVED:
+        return []
     if parent == s.at and s.head is not None:
         return _take(s, announce, now)
     if parent in s.chain and s.chain.round_of(parent) < s.chain.round_of(s.at):
@@ -131,7 +134,8 @@ def resend(s: RoundState, now: float) -> list[Action]:
     if s.phase is not Phase.COLLECTING or s.own is None or now < s.resent_at + s.rules.grace:
         return []
     s.resent_at = now
-    return [act.Broadcast(s.own.envelope, s.others)] if s.others else []
+    again = [act.Broadcast(s.own.envelope, s.others)] if s.others else []
+    return [*again, *remind(s)]
 
 
 def start_run(s: RoundState) -> list[Action]:
@@ -209,10 +213,14 @@ def _publish(s: RoundState) -> list[Action]:
     agreed = majority(s.announces[p].message.state_digest for p in s.sound)
     assert agreed is not None
     chosen = [s.announces[p] for p in sorted(s.sound)]
-    included = tuple(a for a in chosen if a.message.state_digest == agreed)
-    refused = [act.Refuse(a.signer, "state-digest") for a in chosen if a not in included]
-    newcomers = _newcomers(s)
-    staying = set(s.live_roster) | {a.signer for a in included} - s.resting
+    agreeing = [a for a in chosen if a.message.state_digest == agreed]
+    refused = [act.Refuse(a.signer, "state-digest") for a in chosen if a not in agreeing]
+    staying = set(s.live_roster) | {a.signer for a in agreeing} - s.resting
+    orders, settings = orders_for(s, frozenset(staying))
+    # What a peer sent that leaves now is not wanted either; without any other it must do.
+    included = tuple(a for a in agreeing if a.signer not in settings.removed) or tuple(agreeing)
+    newcomers = tuple(member for member in _newcomers(s) if settings.admits(member))
+    roster = (staying | {m.signer for m in newcomers}) - settings.removed.keys()
     commit = Commit(
         run_id=s.rules.chain.run_id,
         round=s.round,
@@ -220,10 +228,11 @@ def _publish(s: RoundState) -> list[Action]:
         parent=s.at,
         state_digest=agreed,
         announces=included,
-        roster=tuple(sorted(staying | {m.signer for m in newcomers})),
+        roster=tuple(sorted(roster)),
         admissions=newcomers,
         cursor=s.head.cursor + s.rules.chain.steps * len(s.roster),
         weight=s.head.weight + sum(a.message.text_tokens for a in included),
+        orders=orders,
     )
     return [*refused, act.PublishCommit(commit)]
 

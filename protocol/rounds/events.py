@@ -13,6 +13,7 @@ from skerry.protocol.messages import (
     SignedCommit,
     SignedHeartbeat,
     SignedMember,
+    SignedOrder,
 )
 
 
@@ -33,6 +34,8 @@ class Restored:
     own: tuple[SignedAnnounce, ...]
     """At least those of the last 2 x replay rounds: their payloads are kept until settled."""
     states: tuple[LocalState, ...]
+    orders: tuple[SignedOrder, ...] = ()
+    """Those given here or heard of that may be in no commit yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,14 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderReceived:
+    """The owner of the run changes something; given here, or passed on by a peer."""
+
+    order: SignedOrder
+    source: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class MemberLearned:
     """A member's record was checked and admitted."""
 
@@ -178,6 +189,7 @@ Event = (
     | CommitsReceived
     | Gathered
     | Applied
+    | OrderReceived
     | MemberLearned
     | HeartbeatReceived
     | PeerUp

@@ -11,6 +11,7 @@ from skerry.protocol.messages import Commit
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.events import Applied, Gathered, LocalState, StateFailed, StateLoaded
+from skerry.protocol.rounds.ordering import remind
 from skerry.protocol.rounds.state import (
     KEPT_STATES,
     Phase,
@@ -44,7 +45,8 @@ def consider(s: RoundState, now: float) -> list[Action]:
         return []
     if _passes_over_us(s, best):
         return []
-    if s.goal is not None and s.chain.is_ancestor(s.goal, best):
+    straight_on = s.phase is not Phase.REMOVED and not _removed_at(s, best)
+    if s.goal is not None and straight_on and s.chain.is_ancestor(s.goal, best):
         s.queue += _between(s, s.goal, best)
         s.goal = best
         return []
@@ -72,6 +74,8 @@ def plan(s: RoundState, now: float) -> list[Action]:
     """Find the way from the newest usable state to the goal and take its first step."""
     s.goal = s.goal or s.chain.best(s.banned)
     s.retry_at, s.queue, child = None, [], None
+    if _removed_at(s, s.goal):
+        return _stop(s, now)
     # A replay that fails again and again (the agreed state differs from ours and nobody keeps
     # it any more) gives way to the newest state, and that in turn if nobody has it.
     replayable = s.rules.replay if s.failures % 4 < 2 else 0
@@ -88,6 +92,22 @@ def plan(s: RoundState, now: float) -> list[Action]:
         child = s.chain[commit].message
     root = s.rules.chain.root
     return notes + _start_from(s, root, _digest_after(s, root, child), now)
+
+
+def _removed_at(s: RoundState, commit: CommitHash) -> bool:
+    return s.me in s.chain.settings(commit).removed
+
+
+def _stop(s: RoundState, now: float) -> list[Action]:
+    """Take no further part, since the owner wants it so; a later order may let us in again."""
+    left = _leave_round(s)
+    told = s.phase is Phase.REMOVED
+    enter(s, Phase.REMOVED, now)
+    if told or s.removal is None:
+        return left
+    reason = s.removal.reason or "no reason given"
+    text = f"{short(s.removal.by)}, who owns the run, has removed this peer from it: {reason}"
+    return [*left, act.Note(True, text)]
 
 
 def on_loaded(s: RoundState, event: StateLoaded, now: float) -> list[Action]:
@@ -121,7 +141,8 @@ def on_gathered(s: RoundState, event: Gathered, now: float) -> list[Action]:
         return _unavailable(s, event.commit, now)
     enter(s, Phase.APPLYING, now)
     commit = s.chain[event.commit].message
-    apply = act.Apply(event.commit, commit.round, contributions_of(commit))
+    outer_lr = s.chain.settings(commit.parent).outer_lr
+    apply = act.Apply(event.commit, commit.round, contributions_of(commit), outer_lr)
     return [*_leave_round(s), apply]
 
 
@@ -259,7 +280,7 @@ def _holders(s: RoundState, commit: CommitHash) -> tuple[PeerId, ...]:
         there = position is not None and position.round >= s.chain.round_of(commit)
         return not there, peer not in authors, peer
 
-    return tuple(sorted(s.alive - {s.me}, key=preference))
+    return tuple(sorted(s.others, key=preference))
 
 
 def _unavailable(s: RoundState, commit: CommitHash, now: float) -> list[Action]:
@@ -328,7 +349,7 @@ def _arrive(s: RoundState, now: float) -> list[Action]:
     actions += _evaluate(s)
     if s.round_at != s.at:
         _reset_round(s, now)
-    return actions + begin_round(s, now)
+    return actions + begin_round(s, now) + remind(s)
 
 
 def begin_round(s: RoundState, now: float) -> list[Action]:

@@ -36,6 +36,7 @@ from skerry.protocol.rounds.following import (
     plan,
     unban,
 )
+from skerry.protocol.rounds.ordering import keep_orders, learn_orders, on_order, tell
 from skerry.protocol.rounds.pausing import note_rest, on_paused, on_resumed
 from skerry.protocol.rounds.state import Phase, Position, RoundState
 from skerry.protocol.rounds.takeover import take_over, takeover_due
@@ -101,6 +102,8 @@ def _dispatch(s: RoundState, event: Event, now: float) -> list[Action]:
             return on_gathered(s, event, now)
         case ev.Applied():
             return on_applied(s, event, now)
+        case ev.OrderReceived():
+            return on_order(s, event.order, event.source)
         case ev.MemberLearned():
             _learn_member(s, event.member)
             return start_run(s)
@@ -124,6 +127,8 @@ def _on_restored(s: RoundState, event: ev.Restored) -> list[Action]:
     for commit in event.commits:
         s.chain.add(commit)
         _learn_members(s, commit)
+        learn_orders(s, commit)
+    keep_orders(s, event.orders)
     s.states = {state.digest: state for state in event.states}
     s.history = {announce.message.parent: announce for announce in event.own}
     return []
@@ -151,6 +156,7 @@ def _on_commits(s: RoundState, event: ev.CommitsReceived, now: float) -> list[Ac
                 actions.append(act.Refuse(event.source, error.reason))
             break
         _learn_members(s, commit)
+        learn_orders(s, commit)
         new.append(commit)
     if new:
         actions.append(act.StoreCommits(tuple(new)))
@@ -188,7 +194,7 @@ def _ask_chain(s: RoundState, peer: PeerId, head: CommitHash, now: float) -> lis
     if now < last_time + s.rules.grace / 2:
         return []
     s.asked[peer] = (head, now)
-    recent = max(0, s.chain.round_of(s.at) - s.rules.replay)
+    recent = max(0, s.chain.round_of(s.goal or s.at) - s.rules.replay)
     return [act.AskChain(peer, 0 if last_head == head else recent)]
 
 
@@ -201,7 +207,7 @@ def _on_peer_up(s: RoundState, peer: PeerId, now: float) -> list[Action]:
     again: list[Action] = []
     if s.own is not None and s.phase is Phase.COLLECTING:
         again = [act.Broadcast(s.own.envelope, (peer,))]
-    return again + start_run(s) + progress(s, now)
+    return again + tell(s, peer) + start_run(s) + progress(s, now)
 
 
 def _on_peer_down(s: RoundState, peer: PeerId, now: float) -> list[Action]:

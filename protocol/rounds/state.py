@@ -7,11 +7,18 @@ from enum import StrEnum
 from skerry.protocol.compute import Contribution
 from skerry.protocol.ids import CommitHash, Digest, PeerId
 from skerry.protocol.manifest import Manifest
-from skerry.protocol.messages import Announce, Commit, SignedAnnounce, SignedMember
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    SignedAnnounce,
+    SignedMember,
+    SignedOrder,
+)
 from skerry.protocol.rounds.chain import AdmissionCheck, Chain, ChainRules
 from skerry.protocol.rounds.deadline import RoundDeadline
 from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.rounds.leader import leader_of
+from skerry.protocol.rounds.settings import Removal, Settings
 
 KEPT_STATES = 3
 """Parameter states that stay in the blob store: for joiners, and to step back after a fork."""
@@ -38,6 +45,8 @@ class Phase(StrEnum):
     """All rounds of the manifest are trained."""
     PAUSED = "paused"
     """In step, and told by its user not to train (pausing.py)."""
+    REMOVED = "removed"
+    """Kept out of the run by its owner (settings.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,7 @@ def rules_of(manifest: Manifest, payload_limits: tuple[tuple[str, int], ...]) ->
         steps=manifest.inner.steps,
         max_round_tokens=manifest.max_round_tokens,
         payload_limits=payload_limits,
+        standby=manifest.standby,
     )
     return Rules(
         chain=chain,
@@ -166,6 +176,9 @@ class RoundState:
     verdicts: dict[CommitHash, bool] = field(default_factory=dict)
     """What the error feedback was last told."""
 
+    orders: dict[PeerId, dict[int, SignedOrder]] = field(default_factory=dict)
+    """All orders that are known, by issuer and number; in the chain or still to come."""
+
     members: dict[PeerId, SignedMember] = field(default_factory=dict)
     alive: set[PeerId] = field(default_factory=set)
     lost: set[PeerId] = field(default_factory=set)
@@ -219,18 +232,33 @@ class RoundState:
 
     @property
     def active(self) -> set[PeerId]:
-        """Live peers that are not paused."""
-        return self.alive - self.resting
+        """Live peers that are not paused, and may take part."""
+        return self.alive - self.resting - self.settings.removed.keys()
+
+    @property
+    def settings(self) -> Settings:
+        """What the owner has changed, as of the round being worked on.
+
+        A removed peer stays where it was; for it, what keeps it out is in force.
+        """
+        ahead = self.goal if self.phase is Phase.REMOVED else None
+        return self.chain.settings(ahead or self.at)
+
+    @property
+    def removal(self) -> Removal | None:
+        """Why this peer is kept out; None while it takes part."""
+        return self.settings.removed.get(self.me)
 
     @property
     def told_phase(self) -> Phase:
         """What others are told: a paused peer stays so while it follows the others' commits."""
-        return Phase.PAUSED if self.paused and self.phase is not Phase.DONE else self.phase
+        final = self.phase in (Phase.DONE, Phase.REMOVED)
+        return Phase.PAUSED if self.paused and not final else self.phase
 
     @property
     def others(self) -> tuple[PeerId, ...]:
-        """All live peers but this one."""
-        return tuple(sorted(self.alive - {self.me}))
+        """All live peers that may take part, but this one."""
+        return tuple(sorted(self.alive - self.settings.removed.keys() - {self.me}))
 
     @property
     def finished(self) -> bool:

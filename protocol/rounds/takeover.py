@@ -21,7 +21,7 @@ _VIEWS = 3
 def takeover_due(s: RoundState) -> float | None:
     """Return when this peer takes over; None while it is not its place."""
     observing = s.phase is Phase.OBSERVING and s.published_view is None
-    if not observing or s.me not in s.members or s.active.intersection(s.roster):
+    if not observing or s.me not in _welcome(s) or s.active.intersection(s.roster):
         return None
     place = succession(s.rules.chain.run_id, s.round, _in_step(s)).index(s.me)
     return collect_deadline(s) + s.rules.grace * (_VIEWS + place)
@@ -53,5 +53,11 @@ def take_over(s: RoundState, now: float) -> list[Action]:
 
 def _in_step(s: RoundState) -> tuple[PeerId, ...]:
     """Return this peer and the others in step, sorted."""
-    known = [p for p in in_step(s) if p in s.members and p not in s.roster]
+    welcome = _welcome(s)
+    known = [p for p in in_step(s) if p in welcome and p not in s.roster]
     return tuple(sorted([s.me, *known[: s.rules.chain.max_peers - 1]]))
+
+
+def _welcome(s: RoundState) -> set[PeerId]:
+    """Return the members that a commit may take in."""
+    return {peer for peer, member in s.members.items() if s.settings.admits(member)}

@@ -16,6 +16,8 @@ def waiting_for(s: RoundState) -> tuple[PeerId | str, ...]:
             return _members(s)
         case Phase.OBSERVING:
             return _leader(s) if s.roster else ()
+        case Phase.REMOVED:
+            return ("the owner to let this peer in again",)
         case Phase.COLLECTING:
             late = [peer for peer in missing(s) if peer != s.me]
             return tuple(late) or _leader(s)

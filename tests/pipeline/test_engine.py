@@ -28,7 +28,7 @@ from skerry.protocol.compute import (
 from skerry.protocol.errors import ComputeError, ProtocolError, StateError
 from skerry.protocol.ids import CommitHash, PeerId, content_hash
 from skerry.protocol.layout import layout_of, state_digest
-from skerry.protocol.manifest import Manifest
+from skerry.protocol.manifest import Manifest, OuterSection
 from skerry.protocol.messages import ShardPayload
 
 ALICE, BOB = PeerId("12D3KooWalice"), PeerId("12D3KooWbob")
@@ -82,6 +82,26 @@ def contribute(engine: Engine, author: PeerId, round_number: int, slot: int) -> 
 
 def apply(engine: Engine, round_number: int, *contributions: Contribution) -> Applied:
     return engine.apply(Apply(request=9, round=round_number, contributions=contributions))
+
+
+def test_alpha_is_the_manifest_s_for_the_round_or_the_owner_s(manifest, store, tmp_path):
+    outer = OuterSection(lr=1.0, final_lr=0.5, decay_from_round=3)
+    changed = manifest.model_copy(update={"outer": outer})
+
+    def step(name: str, number: int, lr: float | None) -> torch.Tensor:
+        folder = tmp_path / name
+        folder.mkdir()
+        engine = Engine(changed, store, folder, PeerId(f"12D3KooW{name}"))
+        engine.begin(Begin(request=1, shards=None))
+        before = theta(engine).clone()
+        mine = contribute(engine, PeerId("alice"), 0, 0)
+        engine.apply(Apply(request=2, round=number, contributions=(mine,), outer_lr=lr))
+        return before - theta(engine)
+
+    full = step("a", 2, None)
+    assert full.count_nonzero() > 0
+    assert torch.equal(step("b", 3, None), step("c", 2, 0.5))
+    assert torch.equal(step("d", 3, 1.0), full)
 
 
 def theta(engine: Engine) -> torch.Tensor:

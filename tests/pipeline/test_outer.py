@@ -9,7 +9,6 @@ from skerry.pipeline.outer import admit, descend, updated_shards
 from skerry.pipeline.payloads import Payloads
 from skerry.protocol.compute import Contribution, Rejection
 from skerry.protocol.ids import PeerId
-from skerry.protocol.manifest import OuterSection
 
 
 def contribution(payloads: Payloads, name: str, round_tokens: int) -> Contribution:
@@ -25,8 +24,8 @@ def hash_of(name: str) -> int:
     return int.from_bytes(name.encode(), "big") % 2**31
 
 
-def update(manifest, payloads, theta, sound, round_number=0) -> torch.Tensor:
-    return torch.cat(list(updated_shards(manifest, payloads, theta, sound, round_number)))
+def update(manifest, payloads, theta, sound, lr=1.0) -> torch.Tensor:
+    return torch.cat(list(updated_shards(manifest, payloads, theta, sound, lr)))
 
 
 def start(payloads: Payloads) -> list[torch.Tensor]:
@@ -70,13 +69,11 @@ def test_weights_are_the_round_s_text_tokens(manifest, store):
     assert not torch.equal(update(manifest, payloads, theta, [one, heavier]), even)
 
 
-def test_the_learning_rate_is_that_of_the_round(manifest, store):
-    outer = OuterSection(lr=1.0, final_lr=0.5, decay_from_round=3)
-    manifest = manifest.model_copy(update={"outer": outer})
+def test_the_learning_rate_scales_the_step(manifest, store):
     payloads = Payloads(manifest, store)
     theta = start(payloads)
     sound = [contribution(payloads, "a", 10)]
-    full = torch.cat(theta) - update(manifest, payloads, theta, sound, 2)
-    half = torch.cat(theta) - update(manifest, payloads, theta, sound, 3)
+    full = torch.cat(theta) - update(manifest, payloads, theta, sound, 1.0)
+    half = torch.cat(theta) - update(manifest, payloads, theta, sound, 0.5)
     torch.testing.assert_close(half, full / 2, rtol=1e-4, atol=1e-6)
     assert full.count_nonzero() > 0

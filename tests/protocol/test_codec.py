@@ -13,6 +13,7 @@ from skerry.protocol import codec
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, CommitHash, Digest, RunId
 from skerry.protocol.messages import (
+    MAX_OUTER_LR,
     Announce,
     Commit,
     Envelope,
@@ -20,6 +21,10 @@ from skerry.protocol.messages import (
     Invite,
     Kind,
     MemberRecord,
+    Order,
+    ReadmitPeer,
+    RemovePeer,
+    SetOuterLr,
     ShardPayload,
     Signed,
 )
@@ -82,6 +87,21 @@ commits = st.builds(
     cursor=counts,
     weight=counts,
 )
+orders = st.builds(
+    Order,
+    run_id=hashes.map(RunId),
+    sequence=counts,
+    change=st.one_of(
+        st.builds(RemovePeer, peer=peers, reason=st.text(printable, max_size=60)),
+        st.builds(ReadmitPeer, peer=peers),
+        st.builds(SetOuterLr, lr=st.none() | st.floats(1e-9, MAX_OUTER_LR)),
+    ),
+)
+commits = st.builds(
+    lambda commit, orders: replace(commit, orders=orders),
+    commits,
+    st.lists(signed(orders), max_size=2).map(tuple),
+)
 heartbeats = st.builds(
     Heartbeat,
     run_id=hashes.map(RunId),
@@ -94,7 +114,7 @@ heartbeats = st.builds(
     tokens_per_second=floats,
     loss=floats,
 )
-messages = st.one_of(invites, members, announces, commits, heartbeats)
+messages = st.one_of(invites, members, announces, commits, heartbeats, orders)
 
 
 def a_shard(**changes) -> ShardPayload:
@@ -130,6 +150,10 @@ def a_beat(**changes) -> Heartbeat:
 
 def a_member(**changes) -> MemberRecord:
     return replace(MemberRecord(RUN, ("/ip4/1.2.3.4/tcp/1",), None, 99, "skerry/0.1.0"), **changes)
+
+
+def an_order(change) -> Order:
+    return Order(RUN, 1, change)
 
 
 def travelled(message) -> Signed:
@@ -239,6 +263,9 @@ def test_a_stored_envelope_beyond_the_largest_is_refused():
     assert caught.value.reason == "size"
 
 
+AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -261,11 +288,26 @@ def test_a_stored_envelope_beyond_the_largest_is_refused():
         (a_commit(weight=codec.MAX_COUNT + 1), "range"),
         (a_commit(announces=(codec.sign_message(SIGNERS[0], a_beat()),)), "kind"),
         (a_commit(admissions=(codec.sign_message(SIGNERS[0], an_announce()),)), "kind"),
+        (a_commit(orders=(codec.sign_message(SIGNERS[0], a_beat()),)), "kind"),
+        (a_commit(orders=(AN_ORDER,) * (codec.MAX_ORDERS + 1)), "size"),
+        (an_order(SetOuterLr(-0.1)), "range"),
+        (an_order(SetOuterLr(MAX_OUTER_LR + 0.1)), "range"),
+        (an_order(SetOuterLr(math.nan)), "non-finite"),
+        (an_order(ReadmitPeer("nobody")), "peer-id"),
+        (an_order(RemovePeer("nobody", "")), "peer-id"),
+        (an_order(RemovePeer(SIGNERS[0].peer_id, "x" * 201)), "malformed"),
+        (an_order(RemovePeer(SIGNERS[0].peer_id, "a\nb")), "malformed"),
+        (an_order(None), "malformed"),
         (Invite(RUN, 1, bytes(15)), "nonce"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused_by_name(message, reason):
     assert refused(message) == reason
+
+
+def test_a_commit_with_a_forged_order_is_refused():
+    forged = replace(AN_ORDER, envelope=replace(AN_ORDER.envelope, signer=SIGNERS[1].peer_id))
+    assert refused(a_commit(orders=(forged,))) == "signature"
 
 
 def test_a_commit_with_a_forged_announcement_is_refused():

@@ -28,9 +28,10 @@ from skerry.protocol.token import (
     split_bootstrap,
 )
 
-OWNER, FRIEND, STRANGER = (
-    Signer(Ed25519PrivateKey.from_private_bytes(bytes([seed] * 32))) for seed in (1, 2, 3)
+OWNER, FRIEND, STRANGER, STANDBY = (
+    Signer(Ed25519PrivateKey.from_private_bytes(bytes([seed] * 32))) for seed in (1, 2, 3, 4)
 )
+KEYS = (OWNER.peer_id, STANDBY.peer_id)
 RUN, OTHER_RUN = RunId(content_hash(b"run")), RunId(content_hash(b"other"))
 NOW = 1_800_000_000
 NONCE = b"0123456789abcdef"
@@ -58,6 +59,7 @@ def sealed(body: bytes) -> str:
     [
         TOKEN,
         replace(TOKEN, invite=None),
+        replace(TOKEN, invite=make_invite(STANDBY, RUN, NOW + 60, NONCE)),
         replace(TOKEN, bootstrap=(f"/ip4/192.0.2.1/tcp/1/p2p/{FRIEND.peer_id}", ADDRESS)),
         replace(TOKEN, bootstrap=(f"/dns4/{'x' * 240}/tcp/1/p2p/{OWNER.peer_id}",) * 16),
     ],
@@ -128,8 +130,8 @@ def test_checksum_names_a_changed_token() -> None:
 @pytest.mark.parametrize(
     "invite",
     [
-        make_invite(STRANGER, RUN, NOW + 60, NONCE),
         make_invite(OWNER, OTHER_RUN, NOW + 60, NONCE),
+        replace(INVITE, signer=STANDBY.peer_id),
         OWNER.sign(Kind.HEARTBEAT, INVITE.body),
         OWNER.sign(Kind.INVITE, b"not an invite"),
         replace(INVITE, signature=bytes(64)),
@@ -143,6 +145,13 @@ def test_owner_cannot_be_exchanged() -> None:
     body = bytearray(_from_text(TEXT)[2:-8])
     body[32:64] = public_key_of(STRANGER.peer_id)
     assert refusal(sealed(bytes(body))) == "SK-TOK-002"
+
+
+def test_who_invites_is_the_owner_or_named_by_its_key() -> None:
+    body = bytearray(_from_text(TEXT)[2:-8])
+    assert body[-65] == 0
+    body[-65] = 2
+    assert refusal(sealed(bytes(body))) == "SK-TOK-001"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +195,8 @@ def member(signer: Signer, invite: Envelope | None, run_id: RunId = RUN) -> Sign
     [
         (OWNER, None, "invite"),
         (FRIEND, INVITE, "invite"),
+        (STANDBY, None, "invite"),
+        (FRIEND, make_invite(STANDBY, RUN, NOW + 60, NONCE), "invite"),
         (STRANGER, None, "open"),
         (STRANGER, make_invite(STRANGER, RUN, NOW, NONCE), "open"),
     ],
@@ -193,7 +204,7 @@ def member(signer: Signer, invite: Envelope | None, run_id: RunId = RUN) -> Sign
 def test_member_is_admitted(
     signer: Signer, invite: Envelope | None, mode: Literal["open", "invite"]
 ) -> None:
-    check_member(member(signer, invite), RUN, OWNER.peer_id, mode, NOW)
+    check_member(member(signer, invite), RUN, KEYS, mode, NOW)
 
 
 @pytest.mark.parametrize(
@@ -210,10 +221,10 @@ def test_member_is_admitted(
 )
 def test_member_is_refused(invite: Envelope | None, reason: str) -> None:
     with pytest.raises(ProtocolError) as caught:
-        check_member(member(STRANGER, invite), RUN, OWNER.peer_id, "invite", NOW)
+        check_member(member(STRANGER, invite), RUN, KEYS, "invite", NOW)
     assert (caught.value.code, caught.value.reason) == ("SK-PRO-003", reason)
 
 
 def test_member_of_another_run_is_refused_even_if_open() -> None:
     with pytest.raises(ProtocolError, match="SK-PRO-002"):
-        check_member(member(OWNER, None, OTHER_RUN), RUN, OWNER.peer_id, "open", NOW)
+        check_member(member(OWNER, None, OTHER_RUN), RUN, KEYS, "open", NOW)

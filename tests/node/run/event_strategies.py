@@ -17,6 +17,10 @@ from skerry.protocol.messages import (
     Heartbeat,
     Kind,
     MemberRecord,
+    Order,
+    ReadmitPeer,
+    RemovePeer,
+    SetOuterLr,
     ShardPayload,
     Signed,
 )
@@ -43,6 +47,11 @@ def _messages(kind: type) -> list:
             return [member, dataclasses.replace(member, addresses=())]
         case _ if kind is Heartbeat:
             return [Heartbeat(RUN, parent, 2, 64, "training", 1, 30, 12.5, 3.25)]
+        case _ if kind is Order:
+            about = SIGNERS[2].peer_id
+            changes = (RemovePeer(about, "slow"), ReadmitPeer(about), SetOuterLr(0.7))
+            found = [Order(RUN, number, change) for number, change in enumerate(changes, 1)]
+            return [*found, Order(RUN, 4, SetOuterLr(None))]
         case _ if kind is Commit:
             owner, other = sorted(SIGNERS[:2], key=lambda signer: signer.peer_id)
             roster = (owner.peer_id, other.peer_id)
@@ -50,7 +59,9 @@ def _messages(kind: type) -> list:
                 RUN, 0, 0, parent, digest, (), roster, (sign_message(other, member),), 0, 0
             )
             included = (sign_message(owner, announce),)
-            return [first, dataclasses.replace(first, round=1, announces=included, weight=64)]
+            orders = tuple(sign_message(owner, order) for order in _messages(Order))
+            second = dataclasses.replace(first, round=1, announces=included, weight=64)
+            return [first, second, dataclasses.replace(second, orders=orders)]
     raise AssertionError(kind)
 
 

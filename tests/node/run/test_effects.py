@@ -139,7 +139,7 @@ class TestCompute:
             act.LoadState(DIGEST, ev.LocalState(DIGEST, SHARDS), ()),
             act.Train(3, PARENT, 40, 1, 2),
             act.Encode(PARENT, send=True),
-            act.Apply(CommitHash("4" * 64), 3, contributions),
+            act.Apply(CommitHash("4" * 64), 3, contributions, 0.7),
             act.Settle(verdicts),
             act.Evaluate(3),
         )
@@ -151,7 +151,7 @@ class TestCompute:
                 request=3, round=3, parent=PARENT, cursor=40, slot=1, num_slots=2, steps=steps
             ),
             cp.Encode(request=4, parent=PARENT, send=True),
-            cp.Apply(request=5, round=3, contributions=contributions),
+            cp.Apply(request=5, round=3, contributions=contributions, outer_lr=0.7),
             cp.Settle(request=6, verdicts=verdicts),
             cp.Evaluate(request=7),
         ]

@@ -14,6 +14,7 @@ from skerry.protocol.codec import sign_message
 from skerry.protocol.messages import Heartbeat, Signed
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds.settings import Removal, Settings
 
 WRITTEN = {
     "peer-up",
@@ -29,6 +30,9 @@ WRITTEN = {
     "announced",
     "checked",
     "phase",
+    "removed",
+    "readmitted",
+    "outer-lr",
 }
 
 
@@ -122,6 +126,23 @@ def test_leaving_is_told_from_falling_silent(told) -> None:
     assert feed(goodbye(state, LEAVING)) == {"peer-left": {"peer": other}}
     assert feed(goodbye(state, "done"))["peer-up"] == {"peer": other}
     assert feed(ev.Tick(), after=1000.0)["peer-down"] == {"peer": other}
+
+
+def test_what_the_owner_changes_is_told_and_what_a_branch_takes_back(told) -> None:
+    state, _ = told
+    rounds, other = state.rounds, run_world.signer_of(2).peer_id
+    notables, before = Notables(state, Facts()), rounds.settings
+    removed = {other: Removal(run_world.OWNER.peer_id, "slow")}
+    rounds.chain._settings[rounds.at] = Settings(outer_lr=0.5, removed=removed)
+    lines = dict(notables.after(ev.Tick(), []))
+    by = run_world.OWNER.peer_id
+    assert lines["removed"] == {"round": rounds.round, "peer": other, "by": by, "reason": "slow"}
+    assert lines["outer-lr"] == {"round": rounds.round, "outer_lr": 0.5}
+    assert dict(notables.after(ev.Tick(), [])) == {}
+    rounds.chain._settings[rounds.at] = before
+    lines = dict(notables.after(ev.Tick(), []))
+    assert lines["readmitted"] == {"round": rounds.round, "peer": other}
+    assert lines["outer-lr"]["outer_lr"] is None
 
 
 def test_end_of_the_compute_process_is_told(told) -> None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import grpc
+import ordered_chain
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -23,10 +24,18 @@ from skerry.node.run.store import RunStore
 from skerry.pipeline.codecs import payload_limits
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.blobs import BlobStore
-from skerry.protocol.codec import envelope_to_pb, sign_message
+from skerry.protocol.codec import envelope_from_pb, envelope_to_pb, open_commit, sign_message
 from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import parse_run_file
-from skerry.protocol.messages import PROTOCOL_VERSION, Heartbeat, Kind, ShardPayload
+from skerry.protocol.messages import (
+    PROTOCOL_VERSION,
+    Heartbeat,
+    Kind,
+    Order,
+    RemovePeer,
+    SetOuterLr,
+    ShardPayload,
+)
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import make_invite
@@ -123,6 +132,77 @@ def door(tmp_path) -> Door:
     return Door(tmp_path)
 
 
+class TestRemoved:
+    """A peer that the owner keeps out: told why everywhere, and let read the chain."""
+
+    @pytest.fixture
+    async def removed(self, door) -> Door:
+        await door.hello()
+        ordered_chain.obey(door.context, door.owner, RemovePeer(door.peer.peer_id, "too slow"))
+        return door
+
+    async def test_hello_is_refused_with_the_reason(self, removed) -> None:
+        call = FakeCall()
+        request = pb.HelloRequest(
+            protocol=PROTOCOL_VERSION,
+            run_id=removed.run_id,
+            member=envelope_to_pb(removed.record().envelope),
+        )
+        with pytest.raises(Refused, match="removed"):
+            await removed.servicer.Hello(request, call)
+        assert call.details.startswith("SK-PRO-005: ") and call.details.endswith("too slow")
+
+    async def test_messages_are_refused_and_counted_but_fill_no_log(self, removed) -> None:
+        for _ in range(BAD_MESSAGES + 5):
+            assert await removed.deliver(removed.heartbeat()) == "removed"
+        assert removed.refused == {"removed": BAD_MESSAGES + 5}
+        lines = [json.loads(line) for line in removed.context.journal.last(500)]
+        assert not [line for line in lines if line["event"] in ("refused", "warning")]
+        assert removed.context.events.empty()
+
+    async def test_blobs_and_states_are_refused_the_chain_is_given(self, removed) -> None:
+        run_id = removed.run_id
+        with pytest.raises(Refused, match="removed"):
+            await removed.servicer.State(pb.StateRequest(run_id=run_id), FakeCall())
+        with pytest.raises(Refused, match="removed"):
+            async for _ in removed.servicer.Blob(pb.BlobRequest(run_id=run_id), FakeCall()):
+                pass
+        asked = pb.ChainRequest(run_id=run_id, from_round=0, limit=9)
+        given = [e async for e in removed.servicer.Chain(asked, FakeCall())]
+        assert [len(open_commit(envelope_from_pb(e)).message.orders) for e in given] == [0, 1]
+
+    async def test_whom_a_removed_standby_invited_is_not_admitted(self, door) -> None:
+        standby = Signer(Ed25519PrivateKey.generate())
+        door.context.manifest = door.manifest.model_copy(update={"standby": (standby.peer_id,)})
+        run_id = door.manifest.run_id
+        invite = make_invite(standby, run_id, int(time.time()) + 60, b"n" * 16)
+        await door.hello(door.record(invite=invite))
+        door.context.state.rounds.members.clear()
+        ordered_chain.obey(door.context, door.owner, RemovePeer(standby.peer_id, ""))
+        with pytest.raises(Refused, match="invite-revoked"):
+            await door.hello(door.record(invite=invite))
+
+
+class TestOrders:
+    async def test_anyone_may_pass_on_an_order(self, door) -> None:
+        await door.hello()
+        order = sign_message(door.owner, Order(door.manifest.run_id, 1, SetOuterLr(0.5)))
+        assert await door.deliver(order.envelope) == ""
+        received = door.context.events.get_nowait()
+        assert received == ev.OrderReceived(order, door.peer.peer_id)
+
+    async def test_an_order_of_another_run_is_refused(self, door) -> None:
+        await door.hello()
+        order = sign_message(door.owner, Order("cd" * 32, 1, SetOuterLr(0.5)))
+        assert await door.deliver(order.envelope) == "run"
+
+    async def test_a_forged_order_is_refused(self, door) -> None:
+        await door.hello()
+        order = sign_message(door.peer, Order(door.manifest.run_id, 1, SetOuterLr(0.5)))
+        forged = replace(order.envelope, signer=door.owner.peer_id)
+        assert await door.deliver(forged) == "signature"
+
+
 class TestHello:
     async def test_invited_peer_gets_manifest_and_members(self, door) -> None:
         reply = await door.hello()
@@ -154,7 +234,7 @@ class TestHello:
 
     @pytest.mark.parametrize(
         ("changes", "reason"),
-        [({"protocol": 2}, "version"), ({"run_id": b"r" * 32}, "run"), ({"run_id": b""}, "run")],
+        [({"protocol": 99}, "version"), ({"run_id": b"r" * 32}, "run"), ({"run_id": b""}, "run")],
     )
     async def test_other_version_or_run(self, door, changes, reason) -> None:
         with pytest.raises(Refused, match=reason):

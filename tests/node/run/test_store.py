@@ -16,12 +16,21 @@ from skerry.node.run.measured import to_json
 from skerry.node.run.store import MAX_OWN, RunStore
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ProtocolError, StateError
-from skerry.protocol.messages import Announce, Commit, Envelope, Kind, MemberRecord, ShardPayload
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    Envelope,
+    Kind,
+    MemberRecord,
+    Order,
+    ShardPayload,
+)
 from skerry.protocol.rounds.events import LocalState
 
 COMMITS = tuple(event_strategies.signed(Commit))
 OWN = tuple(event_strategies.signed(Announce))
 MEMBERS = tuple(event_strategies.signed(MemberRecord))
+ORDERS = tuple(event_strategies.signed(Order))
 
 
 @pytest.fixture
@@ -44,6 +53,16 @@ def ends(data: bytes) -> list[int]:
 
 
 class TestWhole:
+    def test_orders_come_back_the_newest_only(self, store, monkeypatch) -> None:
+        assert store.orders.load() == ()
+        store.orders.append(ORDERS[:1], durably=True)
+        store.orders.append(ORDERS[1:])
+        assert store.orders.load() == ORDERS
+        monkeypatch.setattr(store_module, "MAX_KEPT_ORDERS", 2)
+        assert store.orders.load() == ORDERS[-2:]
+        monkeypatch.setattr(store_module, "MAX_KEPT_ORDERS", 9)
+        assert store.orders.load() == ORDERS[-2:]
+
     def test_new_run_holds_nothing(self, store, home) -> None:
         assert (store.load_commits(), store.load_own()) == ((), ())
         assert (store.load_members(), store.load_states()) == ((), ())

@@ -52,6 +52,17 @@ def test_events_name_whom_and_what() -> None:
         f"{short(second.message.announces[0].signer)}, "
         f"taking in {short(second.message.admissions[0].signer)}"
     )
+    third = event_strategies.signed(Commit)[2]
+    about = short(event_strategies.SIGNERS[2].peer_id)
+    issuer = short(third.message.orders[0].signer)
+    assert event_words(ev.CommitsReceived((third,), OTHER)).split("; ")[1:] == [
+        f"order 1 of {issuer}: remove {about} (slow)",
+        f"order 2 of {issuer}: let {about} in again",
+        f"order 3 of {issuer}: alpha 0.7",
+        f"order 4 of {issuer}: alpha as the run file says",
+    ]
+    heard = ev.OrderReceived(third.message.orders[2], OTHER)
+    assert event_words(heard) == f"from {short(OTHER)}: order 3 of {issuer}: alpha 0.7"
     both = event_words(ev.CommitsReceived((first, second), OTHER))
     assert both.startswith(f"from {short(OTHER)}: 2 commits, at last commit {short(second.hash)}")
     rejected = ev.Applied(HASH, ev.LocalState("d" * 64, ()), ((OTHER, "indices"),))
@@ -65,6 +76,7 @@ def test_actions_name_whom_and_what() -> None:
     assert action_words(act.Apply(HASH, 7, contributions)) == (
         f"apply round 7: {short(ONE)}, {short(OTHER)} of commit c0ffee00"
     )
+    assert action_words(act.Apply(HASH, 7, contributions, 0.5)).endswith("c0ffee00, alpha 0.5")
     assert action_words(act.Train(7, HASH, 0, 1, 3)) == "train round 7 upon c0ffee00, slot 2 of 3"
     settle = act.Settle((Verdict(HASH, True), Verdict("a" * 64, False)))
     assert action_words(settle) == "settle c0ffee00 included, aaaaaaaa left out"

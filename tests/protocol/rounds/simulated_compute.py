@@ -8,7 +8,6 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skerry.protocol.compute import Contribution
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, content_hash
 from skerry.protocol.messages import ShardPayload
 from skerry.protocol.rounds import actions as act
@@ -75,9 +74,11 @@ def payload_address(payload: Payload) -> Address:
     return Address(content_hash(repr(payload).encode()))
 
 
-def outcome(digest: Digest, contributions: tuple[Contribution, ...], wrong: bool) -> Digest:
-    used = [(c.author, c.round_tokens, [s.address for s in c.shards]) for c in contributions]
-    return Digest(content_hash(repr((digest, used, wrong)).encode()))
+def outcome(digest: Digest, request: act.Apply, wrong: bool) -> Digest:
+    used = [
+        (c.author, c.round_tokens, [s.address for s in c.shards]) for c in request.contributions
+    ]
+    return Digest(content_hash(repr((digest, used, request.outer_lr, wrong)).encode()))
 
 
 class Compute:
@@ -277,7 +278,7 @@ class Compute:
         wrong = self.node.take_divergence(request.commit)
         sound = tuple(c for c in request.contributions if c.author not in bad)
         self._need(self.work is None, "an update drops progress")
-        self.digest = outcome(self.digest, sound, wrong)
+        self.digest = outcome(self.digest, replace(request, contributions=sound), wrong)
         state = state_of(self.digest)
         blobs[state.shards[0].address] = self.digest
         self.world.applied(self.node.name, request.commit, self.digest, wrong)

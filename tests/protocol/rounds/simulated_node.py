@@ -13,19 +13,23 @@ from skerry.protocol import codec
 from skerry.protocol.compute import Contribution
 from skerry.protocol.ids import Address, CommitHash, PeerId
 from skerry.protocol.messages import (
+    Change,
     Envelope,
     Heartbeat,
     Kind,
     MemberRecord,
     Message,
+    Order,
     Signed,
     SignedAnnounce,
     SignedCommit,
+    SignedOrder,
 )
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds import machine
 from skerry.protocol.rounds.events import LocalState
+from skerry.protocol.rounds.ordering import next_sequence
 from skerry.protocol.rounds.state import Phase, RoundState, new_state
 
 HEARTBEAT_S = 1.0
@@ -41,6 +45,7 @@ class Disk:
     commits: list[SignedCommit] = field(default_factory=list)
     own: dict[CommitHash, SignedAnnounce] = field(default_factory=dict)
     states: tuple[LocalState, ...] = ()
+    orders: list[SignedOrder] = field(default_factory=list)
     blobs: dict[Address, Any] = field(default_factory=dict)
     feedback: Feedback = field(default_factory=Feedback)
     rests: bool = False
@@ -83,7 +88,8 @@ class Node:
         self.s = new_state(self.name, self.world.rules, lambda member: None, self.world.now)
         self.world.log(self.name, "starts")
         disk = self.disk
-        self.handle(ev.Restored(tuple(disk.commits), tuple(disk.own.values()), disk.states))
+        kept = (tuple(disk.commits), tuple(disk.own.values()), disk.states, tuple(disk.orders))
+        self.handle(ev.Restored(*kept))
         if disk.rests:
             self.handle(ev.Paused())
         self.handle(ev.MemberLearned(self.member))
@@ -127,6 +133,15 @@ class Node:
             self.disk.rests = wanted
             self.handle(ev.Paused() if wanted else ev.Resumed())
 
+    def order(self, change: Change) -> SignedOrder:
+        """Give an order by this node's key; it is on disk before anyone hears of it."""
+        number = next_sequence(self.s, self.name)
+        order = sign(Order(self.world.rules.chain.run_id, number, change), self.name)
+        self.world.log(self.name, f"ORDERS {number}: {change}")
+        self.disk.orders.append(order)
+        self.handle(ev.OrderReceived(order, self.name))
+        return order
+
     def post(self, event: ev.Event, source: Compute | None) -> None:
         """Queue an event; one of a compute process counts only while that one lives."""
 
@@ -155,14 +170,23 @@ class Node:
         self._arm()
 
     def receive(self, envelope_of: Signed[Any], source: PeerId) -> None:
-        """Take in a message of another peer."""
-        if isinstance(envelope_of.message, Heartbeat):
+        """Take in a message of another peer, unless it was removed: then it is told so."""
+        if source in self.s.settings.removed:
+            self.world.nodes[source].knock(self.name)
+        elif isinstance(envelope_of.message, Heartbeat):
             self._hear(source)
             self.handle(ev.HeartbeatReceived(envelope_of))
         elif envelope_of.envelope.kind is Kind.ANNOUNCE:
             self.handle(ev.AnnounceReceived(envelope_of))
+        elif envelope_of.envelope.kind is Kind.ORDER:
+            self.handle(ev.OrderReceived(envelope_of, source))
         else:
             self.handle(ev.CommitsReceived((envelope_of,), source))
+
+    def knock(self, peer: PeerId) -> None:
+        """Ask a peer that refuses us for its chain: it says why, and when we may come back."""
+        if self.up:
+            self._later(self.world.delay(), partial(self._ask, act.AskChain(peer, 0)))
 
     def say_goodbye(self) -> None:
         """Leave for good."""
@@ -243,7 +267,7 @@ class Node:
         )
         signed = Signed(beat, Envelope(Kind.HEARTBEAT, b"", self.name, b""))
         for other in self.world.started:
-            if other != self.name:
+            if other != self.name and other not in s.settings.removed:
                 self.world.send(self.name, other, signed)
         for peer, last in list(self.heard.items()):
             if self.world.now - last > SILENCE_S:
@@ -288,13 +312,16 @@ class Node:
                 signed = sign(action.commit, self.name)
                 self._publish(signed, ev.CommitsReceived((signed,), self.name))
             case act.Broadcast():
-                own = [a for a in self.disk.own.values() if a.envelope == action.envelope]
+                known = [*self.disk.own.values(), *self._orders]
+                again = next(signed for signed in known if signed.envelope == action.envelope)
                 for peer in action.peers:
-                    self.world.send(self.name, peer, own[0])
+                    self.world.send(self.name, peer, again)
             case act.AskChain():
                 self._later(self.world.delay(), partial(self._ask, action))
             case act.StoreCommits():
                 self.disk.commits.extend(action.commits)
+            case act.StoreOrders():
+                self.disk.orders.extend(action.orders)
             case act.StoreStates():
                 self.disk.states = action.states
             case act.Retain():
@@ -312,6 +339,10 @@ class Node:
                 self._work_on(partial(self._load, action))
             case _:
                 self._ask_compute(action)
+
+    @property
+    def _orders(self) -> list[SignedOrder]:
+        return [order for known in self.s.orders.values() for order in known.values()]
 
     @property
     def _patience(self) -> float:
@@ -404,3 +435,8 @@ class Node:
     @property
     def done(self) -> bool:
         return self.s.phase is Phase.DONE
+
+    @property
+    def kept_out(self) -> bool:
+        """Whether the owner has removed this node, and it knows."""
+        return self.s.phase is Phase.REMOVED

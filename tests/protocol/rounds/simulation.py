@@ -18,9 +18,10 @@ from simulated_compute import SHARD, STEPS, TOKENS_PER_BATCH, Payload
 from simulated_node import SILENCE_S, Node
 
 from skerry.protocol.ids import CommitHash, Digest, PeerId, RunId, content_hash
-from skerry.protocol.messages import Signed
+from skerry.protocol.messages import ReadmitPeer, RemovePeer, SetOuterLr, Signed
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.chain import ChainRules
+from skerry.protocol.rounds.settings import INITIAL_SETTINGS, ordered
 from skerry.protocol.rounds.state import Rules
 
 MAX_EVENTS = 400_000
@@ -53,6 +54,8 @@ class Plan:
     faults_until: float
     num_faults: int
     partitions: bool
+    orders: int = 0
+    """Orders that the owner or a standby gives meanwhile."""
 
 
 class World:
@@ -207,7 +210,9 @@ class Monitor:
     def _can_move(self, top: Node, nodes: list[Node]) -> bool:
         if top.s.finished:
             return False
-        names = {node.name for node in nodes if not node.paused and not node.disk.rests}
+        idle = top.s.settings.removed.keys()
+        names = {n.name for n in nodes if not n.paused and not n.disk.rests and not n.kept_out}
+        names -= idle
         if not top.s.roster:
             return top.s.rules.chain.owner in names and len(names) >= top.s.rules.min_peers
         return len(names) >= 2
@@ -232,6 +237,9 @@ class Faults:
         for _ in range(self.plan.num_faults):
             at = self.rng.uniform(1.0, self.plan.faults_until)
             self.world.after(at, self.rng.choice(kinds))
+        for _ in range(self.plan.orders):
+            at = self.rng.uniform(1.0, self.plan.faults_until)
+            self.world.after(at, self.rng.choice([self.order_lr, self.order_removal]))
         self.world.after(self.plan.faults_until, self.end)
 
     def end(self) -> None:
@@ -314,6 +322,35 @@ class Faults:
             node.say_goodbye()
             self.world.changed_at = self.world.now
 
+    def _issuer(self) -> Node | None:
+        """Return the owner or the standby, whoever can give orders now."""
+        keys = [self.world.nodes[PeerId(name)] for name in ("p00", "p01")]
+        able = [n for n in keys if n.up and not n.paused and n.name not in n.s.settings.removed]
+        return self.rng.choice(able) if able else None
+
+    def order_lr(self) -> None:
+        issuer, lr = self._issuer(), self.rng.choice([None, 0.5, 0.7, 2.0])
+        if issuer is not None:
+            issuer.order(SetOuterLr(lr))
+
+    def order_removal(self) -> None:
+        """Remove a peer; perhaps let it in again later."""
+        issuer, node = self._issuer(), self._anyone()
+        keys = self.world.rules.chain.keys
+        if issuer is None or node.name in keys or self.fatal_left <= 0 or not node.up:
+            return
+        self.fatal_left -= 1
+        self.world.changed_at = self.world.now
+        issuer.order(RemovePeer(node.name, "too slow"))
+        if self.rng.random() < 0.6:
+            seconds = self.rng.uniform(0.0, 15.0)
+            self.world.after(seconds, lambda: self._readmit(node))
+
+    def _readmit(self, node: Node) -> None:
+        issuer = self._issuer()
+        if issuer is not None:
+            issuer.order(ReadmitPeer(node.name))
+
     def diverge(self) -> None:
         self._anyone().diverges = True
 
@@ -340,6 +377,7 @@ def rules_for(plan: Plan, min_peers: int) -> Rules:
         steps=STEPS,
         max_round_tokens=STEPS * TOKENS_PER_BATCH,
         payload_limits=((SHARD, 100),),
+        standby=(PeerId("p01"),),
     )
     return Rules(
         chain=chain,
@@ -368,6 +406,7 @@ def draw_plan(rng: random.Random) -> Plan:
         faults_until=rng.uniform(10.0, 30.0),
         num_faults=rng.choice([0, 1, 2, 3, 4, 6, 8]),
         partitions=partitions,
+        orders=rng.choice([0, 0, 1, 2, 4]),
     )
 
 
@@ -409,7 +448,11 @@ def finish(world: World, monitor: Monitor, plan: Plan) -> None:
     limit = world.now + monitor.bound * (plan.rounds + 4)
 
     def over() -> bool:
-        return all(n.done for n in world.live) and len({n.s.at for n in world.live}) == 1
+        done = [n for n in world.live if n.done]
+        rest = [n for n in world.live if not n.done]
+        removed = done[0].s.settings.removed if done else {}
+        agreed = all(n.kept_out and n.name in removed for n in rest)
+        return agreed and len({n.s.at for n in done}) == 1
 
     if not world.run_until(over, limit):
         raise Violation(
@@ -423,18 +466,32 @@ def finish(world: World, monitor: Monitor, plan: Plan) -> None:
 
 def check_end(world: World) -> None:
     """Check one head, equal digests, no text token twice, nothing lost."""
-    assert len(world.live) >= 2, "the schedule left too few peers to say anything"
-    digests = {(n.s.at, n.s.loaded) for n in world.live}
-    if len(digests) != 1 or any(n.compute.digest != n.s.loaded for n in world.live):
+    there = [n for n in world.live if n.done]
+    assert len(there) >= 2, "the schedule left too few peers to say anything"
+    digests = {(n.s.at, n.s.loaded) for n in there}
+    if len(digests) != 1 or any(n.compute.digest != n.s.loaded for n in there):
         raise Violation(f"the peers do not agree: {digests}")
-    included = check_chain(world)
-    for node in world.live:
+    included = check_chain(world, there[0])
+    check_orders(world, there[0])
+    for node in there:
         check_feedback(node, included)
 
 
-def check_chain(world: World) -> Counter[Any]:
+def check_orders(world: World, node: Node) -> None:
+    """Check that what is in force follows from the chain, and that removed peers train nothing."""
+    settings = INITIAL_SETTINGS
+    for name in reversed(list(node.s.chain.path(node.s.at))):
+        commit = node.s.chain[name].message
+        gone = settings.removed.keys() & {a.signer for a in commit.announces}
+        settings = ordered(settings, commit.orders, world.rules.chain.keys)
+        if gone or settings.removed.keys() & set(commit.roster):
+            raise Violation(f"{gone or commit.roster} of round {commit.round} was removed")
+        if settings != node.s.chain.settings(name):
+            raise Violation(f"round {commit.round} has other settings: {settings}")
+
+
+def check_chain(world: World, node: Node) -> Counter[Any]:
     """Return the inner steps on the final chain; each may be there once."""
-    node = world.live[0]
     path = list(node.s.chain.path(node.s.at))
     payloads = world.payloads
     included: Counter[Any] = Counter()
