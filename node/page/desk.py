@@ -22,8 +22,10 @@ from skerry.node.page.models import (
     PlanAnswer,
     RoundsAnswer,
     RunAnswer,
+    RunHeader,
     TimelineAnswer,
 )
+from skerry.node.page.pace import Average
 from skerry.node.page.rates import Rates
 from skerry.node.page.rosters import Rosters
 from skerry.node.page.round import Round
@@ -94,7 +96,7 @@ class Desk:
         self.url = ""
         self.failure = ""
         """What is wrong with the page itself; empty while nothing is."""
-        self._rates, self._rosters = Rates(), Rosters()
+        self._rates, self._rosters, self._undisturbed = Rates(), Rosters(), Average()
         self._links: dict[PeerId, Link] = {}
         self._linked_at = float("-inf")
 
@@ -112,17 +114,22 @@ class Desk:
 
     def run_answer(self, may_join: bool) -> RunAnswer:
         """Return the header; ``may_join`` says whether the reader may see the join command."""
-        now, context, chronicle = self.now(), self.context, self.chronicle
-        header = None
-        if context is not None and chronicle is not None:
-            warning = self.failure or chronicle.history.failure
-            header = run_header(context, chronicle.waterfall, chronicle.past, now, warning)
-            token = self.daemon.part.join_token
-            if may_join and token:
-                header = header.model_copy(update={"join_command": f"skerry join {token}"})
+        now, header = self.now(), self.header()
+        token = self.daemon.part.join_token
+        if header is not None and may_join and token:
+            header = header.model_copy(update={"join_command": f"skerry join {token}"})
         return RunAnswer(
-            as_of=now.unix, served_from=self._me(), node=self._node(context), run=header
+            as_of=now.unix, served_from=self._me(), node=self._node(self.context), run=header
         )
+
+    def header(self) -> RunHeader | None:
+        """Return the run in one look, without the join command; None without a run."""
+        context, chronicle = self.context, self.chronicle
+        if context is None or chronicle is None:
+            return None
+        warning = self.failure or chronicle.history.failure
+        rows, past = chronicle.waterfall, chronicle.past
+        return run_header(context, rows, past, self.now(), warning, self._undisturbed)
 
     async def peers_answer(self) -> PeersAnswer:
         """Return the table of peers; none without a run."""
@@ -228,7 +235,8 @@ class Desk:
         finally:
             self.chronicle = None
             chronicle.pulse.beat()
-            self._rates, self._rosters, self._links = Rates(), Rosters(), {}
+            self._rates, self._rosters, self._undisturbed = Rates(), Rosters(), Average()
+            self._links = {}
             await chronicle.close()
 
     async def _refresh_links(self) -> None:

@@ -1,9 +1,9 @@
-"""The run in one look: reads the node's state as it is and changes nothing."""
+"""The run in one look: reads the node's state as it is and changes nothing of it."""
 
 from dataclasses import dataclass
 
 from skerry.node.page.models import Bytes, RunHeader
-from skerry.node.page.pace import eta_s, goodput_of, pace_of
+from skerry.node.page.pace import Average, eta_s, goodput_of, pace_of
 from skerry.node.page.waterfall import Waterfall
 from skerry.node.run.context import RunContext
 from skerry.protocol.rounds.state import Phase
@@ -30,13 +30,20 @@ class Moment:
 
 
 def run_header(
-    context: RunContext, rows: Waterfall, past: Past, now: Moment, warning: str
+    context: RunContext,
+    rows: Waterfall,
+    past: Past,
+    now: Moment,
+    warning: str,
+    undisturbed: Average,
 ) -> RunHeader:
-    """Return the header, without the join command."""
+    """Return the header, without the join command; ``undisturbed`` takes in the peers' rates."""
     rounds, facts, manifest = context.state.rounds, context.facts, context.manifest
     done = max(0, rounds.chain.round_of(rounds.at))
     number = done if rounds.phase is Phase.DONE else rounds.round
     pace = pace_of(rows.rows)
+    over_s = pace.seconds if pace else 0.0
+    undisturbed_per_s = undisturbed.sample(now.monotonic, undisturbed_rate(context), over_s)
     row = rows.rows.get(number)
     began = row.started_at if row and row.started_at is not None else now.unix
     measured = facts.validated_round >= 0
@@ -54,7 +61,7 @@ def run_header(
         finished=rounds.finished and facts.validated_round >= done,
         eta_s=eta_s(pace, manifest.rounds - done, max(0.0, now.unix - began)),
         started_at=past.started_at,
-        goodput=goodput_of(pace, undisturbed_rate(context)),
+        goodput=goodput_of(pace, undisturbed_per_s),
         text_tokens=rounds.chain.weight_of(rounds.at),
         loss=facts.loss or None,
         val_loss=facts.val_loss if measured else past.val_loss,

@@ -18,7 +18,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from skerry.node.page.desk import Desk
-from skerry.node.page.header import run_header
 from skerry.node.page.models import PeerState, RunHeader
 from skerry.node.page.round import Round
 from skerry.node.page.swarm import state_of
@@ -47,10 +46,9 @@ class Metrics(Collector):
         """Yield every metric; called by the registry."""
         yield _gauge("process_resident_bytes", "Memory of the node process.", [((), _resident())])
         yield _gauge("up", "Whether the node is healthy.", [((), float(self._healthy()))])
-        context, chronicle = self._desk.context, self._desk.chronicle
-        if context is None or chronicle is None:
+        context, chronicle, header = self._desk.context, self._desk.chronicle, self._desk.header()
+        if context is None or chronicle is None or header is None:
             return
-        header = run_header(context, chronicle.waterfall, chronicle.past, self._desk.now(), "")
         run = header.run_id[:8]
         yield from _progress(run, header)
         yield from _exchange(run, context, header)

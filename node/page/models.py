@@ -46,8 +46,8 @@ that waits to be taken into the roster, for the first time or again, or that was
 
 Role = Literal["replica", "newcomer", "returning", "member"]
 """replica: in the roster, trains a whole model. newcomer: alive and waiting to be taken into the
-roster for the first time. returning: the same, after it was in a roster before. member: known, and
-waiting for nothing: paused, gone, or the run is over."""
+roster for the first time. returning: the same, after it was in a roster before. member: known, but
+not heard yet, paused, gone, or the run is over."""
 
 Link = Literal["direct", "relayed", "unknown"]
 
@@ -88,9 +88,10 @@ class Goodput(Data):
     text_tokens_per_s: Amount
     """Committed text tokens per second over the newest rounds, waits and failures included."""
     undisturbed_per_s: Amount | None
-    """What the peers of the roster make while they train, added up: text tokens per second."""
+    """What the peers of the roster make while they train, added up and averaged over about the same
+    stretch: text tokens per second."""
     ratio: Amount | None
-    """The first over the second; 1.0 is a run that only trains."""
+    """The first over the second, at most 1.0: a run that only trains."""
     over_s: Amount
     """Length of the stretch that was measured, in seconds."""
 

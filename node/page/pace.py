@@ -1,5 +1,6 @@
-"""How fast a run goes: goodput, and the time until its last round. Pure functions of rows."""
+"""How fast a run goes: goodput, and the time until its last round; pure but for ``Average``."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,6 +27,28 @@ class Pace:
         return self.seconds / self.rounds
 
 
+class Average:
+    """A value that jumps, averaged over time; asked for seldom or often, it comes to the same."""
+
+    def __init__(self) -> None:
+        """Begin without a value."""
+        self._at: float | None = None
+        self._value = 0.0
+
+    def sample(self, now: float, value: float, over_s: float) -> float:
+        """Take in the value of this moment (monotonic seconds); return the average.
+
+        What is ``over_s`` ago weighs 1/e of what is now; the first value stands for all before.
+        """
+        if self._at is None or over_s <= 0 or self._value == 0:
+            self._value = value
+        else:
+            weight = 1 - math.exp(-max(0.0, now - self._at) / over_s)
+            self._value += weight * (value - self._value)
+        self._at = now
+        return self._value
+
+
 def pace_of(rows: Mapping[int, Round]) -> Pace | None:
     """Measure the newest rounds that follow each other without a gap; None if too few."""
     newest: list[Round] = []
@@ -49,7 +72,10 @@ def pace_of(rows: Mapping[int, Round]) -> Pace | None:
 
 
 def goodput_of(pace: Pace | None, undisturbed_per_s: float) -> Goodput | None:
-    """Compare the committed text tokens with what the roster's peers make while they train."""
+    """Compare the committed text tokens with what the roster's peers make while they train.
+
+    Both are measured, so of a run that only trains the first may come out above the second.
+    """
     if pace is None:
         return None
     rate = pace.text_tokens / pace.seconds
@@ -57,7 +83,7 @@ def goodput_of(pace: Pace | None, undisturbed_per_s: float) -> Goodput | None:
     return Goodput(
         text_tokens_per_s=rate,
         undisturbed_per_s=undisturbed_per_s if known else None,
-        ratio=rate / undisturbed_per_s if known else None,
+        ratio=min(1.0, rate / undisturbed_per_s) if known else None,
         over_s=pace.seconds,
     )
 

@@ -25,6 +25,9 @@ from skerry.protocol.layout import layout_of
 
 _SUSPECT_PATIENCE = 0.5
 """Share of a peer's patience after which its silence is shown."""
+_GONE: frozenset[PeerState] = frozenset({"dead", "left"})
+_DOING = ("phase", "step", "steps", "text_tokens_per_s")
+"""What a peer says of the moment; its round and its loss stay true after it has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +127,14 @@ def _row(context: RunContext, peer: PeerId, now: Moment, observed: Observed) -> 
     traffic, rate = context.facts.traffic.get(peer), observed.rates.get(peer)
     in_roster = peer in rounds.roster
     trip = traffic.round_trip_s if traffic else None
+    state = state_of(context, peer, now)
     agent = member.message.agent if member else None
     hosted = tuple(spec.name for spec in layout_of(context.manifest.model)) if in_roster else ()
     return Peer(
         peer=peer,
         name=short(peer),
         self=False,
-        state=state_of(context, peer, now),
+        state=state,
         role=role_of(context, peer, observed.veterans),
         in_roster=in_roster,
         leader=rounds.leader == peer,
@@ -148,12 +152,12 @@ def _row(context: RunContext, peer: PeerId, now: Moment, observed: Observed) -> 
         reputation=None,
         last_seen_s=max(0.0, now.monotonic - seen.at) if seen else None,
         refused=traffic.refused if traffic else 0,
-        **_told(seen, max(0, rounds.chain.round_of(rounds.at))),
+        **_told(seen, max(0, rounds.chain.round_of(rounds.at)), state),
     )
 
 
-def _told(seen: Seen | None, own_round: int) -> dict[str, Any]:
-    """Return what a peer's newest heartbeat says."""
+def _told(seen: Seen | None, own_round: int, state: PeerState) -> dict[str, Any]:
+    """Return what a peer's newest heartbeat says; of who is gone, not what it is doing."""
     names = ("phase", "head_round", "behind", "step", "steps", "text_tokens_per_s", "loss")
     if seen is None:
         return dict.fromkeys(names)
@@ -162,7 +166,8 @@ def _told(seen: Seen | None, own_round: int) -> dict[str, Any]:
     rate = beat.tokens_per_second if beat.tokens_per_second >= 0 else None
     loss = beat.loss if beat.loss and math.isfinite(beat.loss) else None
     figures = (beat.phase, beat.head_round, behind, beat.step, beat.steps, rate, loss)
-    return dict(zip(names, figures, strict=True))
+    told = dict(zip(names, figures, strict=True))
+    return told | dict.fromkeys(_DOING) if state in _GONE else told
 
 
 def role_of(context: RunContext, peer: PeerId, veterans: Set[PeerId]) -> Role:

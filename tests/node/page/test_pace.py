@@ -1,9 +1,11 @@
 """Goodput and the time that is left."""
 
+import math
+
 import pytest
 from test_history import row
 
-from skerry.node.page.pace import WINDOW_ROUNDS, eta_s, goodput_of, pace_of
+from skerry.node.page.pace import WINDOW_ROUNDS, Average, eta_s, goodput_of, pace_of
 
 
 def rows(*spans: tuple[int, float, float]):
@@ -50,6 +52,23 @@ def test_goodput_is_the_share_of_the_undisturbed_rate() -> None:
     pace = pace_of(rows((1, 0.0, 10.0), (2, 10.0, 10.0)))
     assert goodput_of(pace, 20.0).ratio == pytest.approx(0.5)
     assert goodput_of(pace, 0.0).ratio is None
+    assert goodput_of(pace, 5.0).ratio == 1, "both are measured"
+
+
+def test_average_follows_a_jump_in_its_own_time_however_often_it_is_asked() -> None:
+    seldom, often = Average(), Average()
+    assert seldom.sample(0.0, 10.0, 5.0) == often.sample(0.0, 10.0, 5.0) == 10.0
+    for tenth in range(1, 51):
+        latest = often.sample(tenth / 10, 20.0, 5.0)
+    assert latest == pytest.approx(20 - 10 / math.e)
+    assert seldom.sample(5.0, 20.0, 5.0) == pytest.approx(latest)
+    assert often.sample(5.0, 1000.0, 5.0) == pytest.approx(latest), "no time has passed"
+
+
+def test_average_begins_with_the_first_rate_there_is() -> None:
+    average = Average()
+    assert average.sample(0.0, 0.0, 60.0) == 0
+    assert average.sample(1.0, 7.0, 60.0) == 7
 
 
 def test_time_left_shrinks_within_a_round_but_not_below_the_rounds_to_come() -> None:

@@ -94,6 +94,15 @@ async def test_peer_that_said_goodbye_has_left(pair) -> None:
     assert state_of(context, peer, now()) == "left"
 
 
+async def test_of_who_is_gone_it_is_not_said_what_it_does(pair) -> None:
+    context, peer = pair
+    hear(context, peer, head_round=2)
+    context.state.rounds.alive.clear()
+    row = peers_of(context, now(), Observed())[1]
+    assert (row.state, row.phase, row.step, row.steps) == ("dead", None, None, None)
+    assert (row.text_tokens_per_s, row.head_round, row.loss) == (None, 2, 2.0)
+
+
 async def test_row_is_what_the_peer_says_and_what_was_measured(pair) -> None:
     context, peer = pair
     hear(context, peer, head_round=2)

@@ -20,9 +20,10 @@ export function startBlocks(swarm) {
 function paint(swarm) {
   const plan = swarm.plan;
   const table = byId("blocks-table");
-  if (!plan || plan.shards.length === 0) {
+  if (!plan || plan.replicas.length === 0) {
     replace(table);
-    setText(byId("blocks-words"), "No plan yet.");
+    delete table.dataset.key;
+    setText(byId("blocks-words"), "Nobody hosts a block before the run begins.");
     return;
   }
   const alive = new Set(
