@@ -48,6 +48,8 @@ from skerry.protocol.signing import Signer
 
 _LOG = logging.getLogger(__name__)
 _PORT_FILE = "port"
+_VERSION = version("skerry")
+"""Looked up once: it is read from a file, and the status page asks every second."""
 LoadConfig = Callable[[], NodeConfig]
 
 
@@ -72,7 +74,7 @@ class Node:
         """Return the status without its run."""
         return pb.StatusReply(
             peer_id=self._parts.signer.peer_id,
-            version=version("skerry"),
+            version=_VERSION,
             pid=os.getpid(),
             uptime_seconds=time.monotonic() - self._started,
             addresses=self._parts.transport.addresses,
