@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from math import ceil
 
-from skerry.pipeline.planning.clusters import gather, short_tour
+from skerry.pipeline.planning.clusters import Distances, gather, short_tour
 from skerry.pipeline.planning.draft import RingDraft, Workshop
 from skerry.pipeline.planning.layouts import divided, led, paths_over
 from skerry.pipeline.planning.moves import Layout
@@ -60,21 +60,39 @@ def _hosted(peers: int, length: int, middle: int) -> list[frozenset[int]]:
 
 def _groups(workshop: Workshop, pool: list[int], sizes: Sequence[int]) -> list[list[int]] | None:
     """Gather groups of these sizes, each led by one that can be the origin."""
-    hops_NN, rest = workshop.simulator.hops_NN(), list(pool)
+    hops_NN, rest = workshop.simulator.hops_NN(), set(pool)
     origins = {peer for peer in pool if workshop.fits(peer, (0,))}
-    found = []
+    if len(origins) < len(sizes):
+        return None
+    found: list[list[int]] = []
     for size in sizes:
-        group = gather(hops_NN, rest, partial(_is_of, size), size)
+        group = gather(hops_NN, sorted(rest), partial(_is_of, size), size)
         if group is None:
             return None
-        if not origins & set(group):  # the last to join makes room for the nearest that can be one
-            others = [peer for peer in rest if peer in origins]
-            if not others:
-                return None
-            group[-1] = min(others, key=lambda peer: float(hops_NN[group[:-1], peer].sum()))
+        rest -= set(group)
+        later = len(sizes) - len(found) - 1
+        while not origins & set(group):
+            _exchange(hops_NN, group, rest, rest & origins)
+        while len(origins & rest) < later:  # it took those that others need
+            _exchange(hops_NN, group, rest, rest - origins, origins)
         found.append(led(workshop, short_tour(hops_NN, group)))
-        rest = [peer for peer in rest if peer not in group]
     return found
+
+
+def _exchange(
+    hops_NN: Distances,
+    group: list[int],
+    rest: set[int],
+    wanted: set[int],
+    unwanted: set[int] | None = None,
+) -> None:
+    """Let the nearest of those wanted take the place of the last to join (that is not wanted)."""
+    leaver = next(peer for peer in reversed(group) if unwanted is None or peer in unwanted)
+    group.remove(leaver)
+    comer = min(sorted(wanted), key=lambda peer: float(hops_NN[group, peer].sum()))
+    group.append(comer)
+    rest -= {comer}
+    rest |= {leaver}
 
 
 def _is_of(size: int, group: Sequence[int]) -> bool:
