@@ -105,7 +105,9 @@ async def test_rounds_have_the_waterfall_of_this_peer(page) -> None:
         assert row.apply_s == row.spans[-1].duration_s
         assert 0 <= row.commit_s <= row.duration_s
         assert all(part.announced_s is not None for part in row.contributions)
-        assert row.sent["payload"] > 0 < row.received["payload"]
+        # What another peer fetches late is counted in the round in which it does.
+        assert row.received["payload"] > 0
+    assert sum(row.sent.get("payload", 0) for row in answer.rounds) > 0
 
 
 async def test_rounds_come_in_pages(page) -> None:
