@@ -18,8 +18,9 @@ from skerry.pipeline.planning.planner import USUAL, Budget, finished, make_plan
 from skerry.pipeline.planning.problem import Problem
 from skerry.pipeline.planning.simulator import Simulator
 
-_MOVE_FINE = 0.002
-"""Of the slowest ring's step, for each peer that has to fetch another stage."""
+_MOVE_FINE = 0.02
+"""Of the slowest ring's step, for each peer that has to fetch another stage: it is out of work
+while it does, so what it gains has to show."""
 
 
 def replan(running: Plan, problem: Problem, budget: Budget = USUAL) -> Plan:

@@ -25,6 +25,8 @@ def skipping_layout(workshop: Workshop) -> Layout:
     hosted = _hosted(len(_able(workshop, pool)), length, middle)
     groups = _groups(workshop, _able(workshop, pool), [len(own) + 1 for own in hosted])
     shares = [frozenset(range(1, middle + 1))] * len(alone) + hosted
+    if not shares:
+        return Layout([], list(peers))
     counts = _counts(workshop, len(shares), length, middle)
     visits = equal_visits(shares, counts, length, middle)
     if groups is None or visits is None:

@@ -1,0 +1,144 @@
+"""A running plan changes where it has to, and stays as it is elsewhere."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from skerry.pipeline.planning.plan import Plan, Ring, Role
+from skerry.pipeline.planning.planner import Budget, make_plan
+from skerry.pipeline.planning.problem import Limits, Network, Peer, Problem
+from skerry.pipeline.planning.replan import replan
+from skerry.protocol.errors import ConfigError
+
+QUICK = Budget(evaluations=200)
+
+
+def without(problem: Problem, *names: str) -> Problem:
+    keep = [i for i, peer in enumerate(problem.peers) if peer.name not in names]
+    links = problem.network
+    network = Network(links.latency_NN[np.ix_(keep, keep)], links.bandwidth_NN[np.ix_(keep, keep)])
+    return replace(problem, peers=tuple(problem.peers[i] for i in keep), network=network)
+
+
+def with_peer(problem: Problem, name: str, **changes: object) -> Problem:
+    peers = tuple(replace(peer, **changes) if peer.name == name else peer for peer in problem.peers)
+    return replace(problem, peers=peers)
+
+
+def homes(plan: Plan) -> dict[str, tuple[int, ...]]:
+    return {member.peer: member.stages for ring in plan.rings for member in ring.members}
+
+
+def ring_of(plan: Plan, peer: str) -> Ring:
+    return next(ring for ring in plan.rings if peer in {one.peer for one in ring.members})
+
+
+@pytest.fixture(scope="module")
+def problem(make_swarm) -> Problem:
+    """Two rings of three in two sites, and one more peer."""
+    return make_swarm(7, microbatches=12)
+
+
+@pytest.fixture(scope="module")
+def running(problem) -> Plan:
+    plan = make_plan(problem, Budget(evaluations=1200), version=4)
+    assert len(plan.rings) == 2
+    return plan
+
+
+def test_nothing_new_keeps_everyone_in_place(problem, running) -> None:
+    again = replan(running, problem, QUICK)
+    assert again.version == 5
+    assert again.stages == running.stages
+    assert again.step_s <= running.step_s
+    assert homes(again) == homes(running)
+
+
+def test_a_spare_takes_the_place_of_one_that_went_and_nobody_else_moves(problem, running) -> None:
+    (spare,) = running.spares
+    lost = running.rings[0].members[1].peer
+    after = replan(running, without(problem, lost), QUICK)
+    assert homes(after)[spare] == homes(running)[lost]
+    stayed = {peer: own for peer, own in homes(running).items() if peer != lost}
+    assert {peer: own for peer, own in homes(after).items() if peer != spare} == stayed
+    assert after.spares == ()
+
+
+def test_without_a_spare_a_neighbour_takes_over_what_it_has_room_for(problem, running) -> None:
+    (spare,) = running.spares
+    lost = running.rings[0].members[1].peer
+    roomy = with_peer(
+        without(problem, lost, spare), running.rings[0].members[0].peer, memory=1 << 31
+    )
+    limits = replace(problem.limits, full_replicas=False)
+    after = replan(running, replace(roomy, limits=limits), QUICK)
+    assert len(after.rings) == 2
+    origin = running.rings[0].origin
+    assert set(homes(running)[lost]) <= set(homes(after)[origin]) | {
+        stage for peer, own in homes(after).items() if peer != origin for stage in own
+    }
+    assert lost not in homes(after)
+
+
+def test_a_ring_that_cannot_be_closed_is_given_up_and_its_work_is_shared_anew(make_swarm) -> None:
+    problem = make_swarm(6, microbatches=12)
+    running = make_plan(problem, Budget(evaluations=600))
+    lost = running.rings[0].members[0].peer
+    after = replan(running, without(problem, lost), QUICK)
+    assert len(after.rings) == 1
+    assert after.rings[0].microbatches == 12
+    assert len(after.spares) == 2
+    for peer, stages in homes(after).items():
+        assert stages == homes(running)[peer]
+
+
+def test_newcomers_that_can_hold_the_model_are_replicas_and_change_nobody_s_stages(
+    problem, running
+) -> None:
+    size = len(problem.peers) + 1
+    latency_NN, bandwidth_NN = np.full((size, size), 0.01), np.full((size, size), 10_000.0)
+    latency_NN[:-1, :-1] = problem.network.latency_NN
+    big = Peer("new", 300.0, 150.0, memory=1 << 40, site="near", domain="near")
+    larger = replace(
+        problem, peers=(*problem.peers, big), network=Network(latency_NN, bandwidth_NN)
+    )
+    after = replan(running, larger, QUICK)
+    assert after.role_of("new") is Role.REPLICA
+    assert {peer: own for peer, own in homes(after).items() if peer != "new"} == homes(running)
+    assert after.text_tokens_s > running.text_tokens_s
+
+
+def test_a_peer_slower_than_planned_gets_its_ring_less_to_do(problem, running) -> None:
+    slow = running.rings[0].members[1].peer
+    slower = with_peer(problem, slow, forward=20.0, backward=10.0)
+    unchanged = replan(running, slower, Budget(evaluations=1))
+    after = replan(running, slower, Budget(evaluations=800))
+    assert after.step_s < 0.8 * unchanged.step_s
+    if slow in homes(after):
+        assert ring_of(after, slow).microbatches < running.rings[0].microbatches
+
+
+def test_stages_of_another_model_are_planned_from_scratch(problem, running) -> None:
+    deeper = replace(problem, model=replace(problem.model, blocks=10))
+    after = replan(running, deeper, Budget(evaluations=300))
+    assert after.version == running.version + 1
+    assert after.stages[-1].stop == 10
+
+
+def test_who_is_left_may_be_too_few(problem, running) -> None:
+    with pytest.raises(ConfigError) as error:
+        replan(running, without(problem, *(f"p{i}" for i in range(5))), QUICK)
+    assert error.value.code == "SK-PLN-001"
+
+
+def test_a_skipping_run_stays_equal(make_swarm) -> None:
+    limits = Limits(slots=4, skip_ratio=1 / 3, stages=4)
+    problem = make_swarm(9, limits=limits)
+    running = make_plan(problem, Budget(evaluations=300))
+    assert len(running.rings) == 3
+    lost = running.rings[1].members[2].peer
+    after = replan(running, without(problem, lost), QUICK)
+    first, *middle = after.visits()
+    assert len(set(middle)) == 1
+    assert first == sum(ring.microbatches for ring in after.rings)
