@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import page_world
 import pytest
@@ -184,6 +185,10 @@ class TestHealth:
             assert (await client.get("/healthz")).json()["reason"] == "ok"
 
 
+_LABEL = r'[a-z_]+="[^"\\]*"'
+_SAMPLE = rf"(?P<name>[a-z][a-z0-9_]*)(\{{(?P<labels>{_LABEL}(,{_LABEL})*)\}})? (?P<value>\S+)"
+
+
 class TestMetrics:
     async def test_parse_and_agree_with_the_header(self, page) -> None:
         page.context.refuse(run_world.signer_of(2).peer_id, 'bad "reason"\n')
@@ -201,6 +206,34 @@ class TestMetrics:
         assert reasons == {"bad__reason__"}
         phases = {s.labels["phase"] for s in found["skerry_round_seconds"].samples}
         assert {"training", "applying"} <= phases
+
+    async def test_pass_what_promtool_checks(self, page) -> None:
+        """The rules of ``promtool check metrics``, over the text as Prometheus gets it."""
+        async with page.client() as client:
+            text = (await client.get("/metrics")).text
+        assert text.endswith("\n")
+        described: dict[str, set[str]] = {}
+        samples = []
+        for line in text.splitlines():
+            if comment := re.fullmatch(r"# (HELP|TYPE) ([a-z][a-z0-9_]*) (\S.*)", line):
+                kind, name, words = comment.groups()
+                assert kind not in described.setdefault(name, set()), f"{name}: {kind} twice"
+                described[name].add(kind)
+                if kind == "TYPE":
+                    counts = words == "counter"
+                    assert words in ("counter", "gauge", "summary"), line
+                    assert name.endswith("_total") == counts, line
+                    assert not re.search(r"_(count|sum|bucket|gauge|counter|summary)$", name)
+                    assert not re.search(r"_(ms|milliseconds|minutes|kb|mb|kilobytes)(_|$)", name)
+            else:
+                sample = re.fullmatch(_SAMPLE, line)
+                assert sample, line
+                float(sample["value"])
+                samples.append((sample["name"], sample["labels"]))
+        assert all(kinds == {"HELP", "TYPE"} for kinds in described.values())
+        families = {re.sub(r"_(sum|count)$", "", name) for name, _ in samples}
+        assert families <= set(described)
+        assert len(samples) == len(set(samples)) > 20, "each sample once"
 
     async def test_name_no_peer(self, page) -> None:
         async with page.client() as client:
@@ -265,6 +298,9 @@ async def test_schema_names_these_paths(page) -> None:
         *((f"/api/v1/{name}", "get") for name in reads),
         ("/api/v1/pause", "post"),
         ("/api/v1/resume", "post"),
+        ("/api/v1/outer-lr", "post"),
+        ("/api/v1/peers/{peer}/remove", "post"),
+        ("/api/v1/peers/{peer}/readmit", "post"),
         ("/healthz", "get"),
         ("/metrics", "get"),
     }
