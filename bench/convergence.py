@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from convergence_sweep.configurations import CONFIGURATIONS, Size
 from convergence_sweep.jobs import Job, Result, append_result, pending, read_results
+from convergence_sweep.ring_configurations import RING_CONFIGURATIONS
 from convergence_sweep.summary import (
     ALLOWED_PERCENT,
     Row,
@@ -39,6 +40,7 @@ EXAMPLES = """examples:
   python bench/convergence.py --only sign dense --seeds 0 1
   python bench/convergence.py --jobs 0 --report bench/results/2026-11-21_convergence
                                                       run nothing; write .json and .svg
+  python bench/convergence.py --rings --out rings.jsonl
   python bench/convergence.py --device cuda --layers 12 --d-model 512 --ffn-dim 1408
       --context 256 --batch-size 16 --rounds 100 --out large.jsonl
 
@@ -74,17 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
     size = Size(**{field.name: getattr(options, field.name) for field in fields(Size)})
-    chosen = [one for one in CONFIGURATIONS if not options.only or one.name in options.only]
+    known = RING_CONFIGURATIONS if options.rings else CONFIGURATIONS
+    if unknown := set(options.only or ()) - {one.name for one in known}:
+        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; see --list")
+    chosen = [one for one in known if not options.only or one.name in options.only]
     jobs = [Job(one, size, seed) for one in chosen for seed in options.seeds]
     missing = pending(jobs, read_results(options.out))
     if options.list:
         return _list(jobs, missing)
     sweep(missing[: options.jobs], options.out, torch.device(options.device))
     results = [one for one in read_results(options.out) if one.size == size]
-    found = rows(CONFIGURATIONS, results)
+    found = rows(known, results)
     print(table(found), end="\n\n")
     above = percent_above_reference(found)
-    print(verdict(above))
+    if not options.rings:
+        print(verdict(above))
     if options.report:
         report(options.report, found, results)
     return int(bool(above) and mean(above) > ALLOWED_PERCENT)
@@ -116,9 +122,9 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    names = [one.name for one in CONFIGURATIONS]
     add("--out", type=Path, default=Path("convergence.jsonl"), help="results, one line per job")
-    add("--only", nargs="+", choices=names, metavar="NAME", help="of these configurations")
+    add("--only", nargs="+", metavar="NAME", help="of these configurations")
+    add("--rings", action="store_true", help="compare rings with full replicas, not codecs")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="0 1 2 if not given")
     add("--jobs", type=int, metavar="N", help="stop after so many jobs")
     add("--list", action="store_true", help="list all jobs and run none")

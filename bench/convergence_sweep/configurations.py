@@ -53,6 +53,25 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
+class RingShape:
+    """Which replicas are rings, and what travels between their stages."""
+
+    share: float = 0.5
+    """Of the replicas; the others are full."""
+    ratio: int = 0
+    """How many times narrower than the model the subspace is; 0: there is none."""
+    mode: Literal["wire", "reparam"] = "wire"
+    skip: float = 0.0
+    """Share of the stages that a microbatch skips."""
+
+    def overrides(self, d_model: int) -> Overrides:
+        """Return what the manifest says of it."""
+        subspace = {"dim": d_model // self.ratio if self.ratio else 0, "mode": self.mode}
+        ring = {"microbatch": 1, "activations": "int8"}
+        return {"model": {"subspace": subspace}, "ring": ring}
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """One variation; ``group`` and ``about`` are its panel and its line in the report."""
 
@@ -61,14 +80,12 @@ class Configuration:
     about: str
     scheme: Scheme = "codec"
     overrides: Overrides = field(default_factory=dict)
+    ring: RingShape | None = None
+    """None: all replicas are full."""
 
 
 def manifest_of(configuration: Configuration, size: Size, seed: int) -> Manifest:
     """Return the manifest of a run. Raises: ValidationError on an unknown setting."""
-    varied = {
-        name: {**BASE.get(name, {}), **configuration.overrides.get(name, {})}
-        for name in {**BASE, **configuration.overrides}
-    }
     model = {
         "layers": size.layers,
         "d_model": size.d_model,
@@ -82,8 +99,13 @@ def manifest_of(configuration: Configuration, size: Size, seed: int) -> Manifest
         "warmup_steps": size.warmup_steps,
         "decay_steps": size.inner_steps * size.rounds,
     }
+    of_ring = configuration.ring.overrides(size.d_model) if configuration.ring else {}
+    sections: dict[str, dict[str, object]] = {"model": {**model}, "inner": {**inner}}
+    for some in (BASE, configuration.overrides, of_ring):
+        for name, settings in some.items():
+            sections[name] = {**sections.get(name, {}), **settings}
     run = {"owner": PeerId("bench"), "name": configuration.name, "rounds": size.rounds}
-    return Manifest.model_validate({**run, "seed": seed, "model": model, "inner": inner, **varied})
+    return Manifest.model_validate({**run, "seed": seed, **sections})
 
 
 def _codec(name: str, group: str, about: str, **settings: object) -> Configuration:

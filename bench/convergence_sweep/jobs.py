@@ -65,7 +65,7 @@ class Job:
         size = self.size
         manifest = manifest_of(self.configuration, size, self.seed)
         corpus = load_corpus(manifest.data, manifest.seed, size.context)
-        swarm = Swarm(manifest, self.configuration.scheme, corpus, size.replicas, device)
+        swarm = Swarm(manifest, self.configuration, corpus, size.replicas, device)
         curve, rounds = [swarm.validation_loss(size.curve_batches)], []
         for number in range(size.rounds):
             rounds.append(swarm.round(number))

@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convergence_sweep.configurations import Scheme
+from convergence_sweep.configurations import Configuration
 from convergence_sweep.schemes import ShardScheme, shard_schemes
+from convergence_sweep.trainers import FullTrainer, RingTrainer, Trainer
 from skerry.compression.activations.counter_rng import derive
 from skerry.compression.drift import Drift
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.corpus import Corpus
 from skerry.pipeline.evaluation import validation_loss
-from skerry.pipeline.inner import InnerOptimizer
 from skerry.pipeline.model import Decoder
 from skerry.pipeline.outer import descend
 from skerry.pipeline.rounding import rounded_bf16
-from skerry.pipeline.shards import flatten_shard, initial_shard, load_shard
+from skerry.pipeline.shards import initial_shard, load_shard
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import Manifest
 
@@ -42,38 +42,22 @@ class RoundResult:
 
 
 class Replica:
-    """One peer's local copy, AdamW moments and error feedback."""
+    """One replica's trainer and error feedback."""
 
     def __init__(
-        self, manifest: Manifest, schemes: list[ShardScheme[Any]], slot: int, device: torch.device
+        self, manifest: Manifest, schemes: list[ShardScheme[Any]], slot: int, trainer: Trainer
     ) -> None:
-        """Start with fresh moments and no error feedback; parameters come with each round."""
+        """Start without error feedback; parameters come with each round."""
         self._manifest, self._schemes = manifest, schemes
         self._key = derive(manifest.seed, slot)
-        self._layout = layout_of(manifest.model)
-        self.model = Decoder(manifest.model, manifest.seed).to(device)
-        self._optimizer = InnerOptimizer(self.model, manifest.inner)
-        self._feedback = [torch.zeros(spec.numel) for spec in self._layout]
-
-    def load(self, theta: list[Tensor]) -> None:
-        """Begin a round from these parameters, flat [numel] f32 per shard."""
-        for spec, flat in zip(self._layout, theta, strict=True):
-            load_shard(self.model, spec, flat)
-
-    def train(self, windows: list[Tensor], first_step: int) -> float:
-        """Take inner steps; returns their mean loss. Raises: ArithmeticError if one diverged."""
-        losses = [self._optimizer.step(one, first_step + i) for i, one in enumerate(windows)]
-        finite = [loss for loss in losses if loss is not None]
-        if len(finite) < len(losses):
-            raise ArithmeticError(f"{len(losses) - len(finite)} inner steps were not finite")
-        return sum(finite) / len(finite)
+        self.trainer = trainer
+        self._feedback = [torch.zeros(spec.numel) for spec in layout_of(manifest.model)]
 
     def contribute(self, theta: list[Tensor], number: int) -> list[object]:
         """Fold round ``number`` into the error feedback; returns the payload of each shard."""
         decay = self._manifest.codec.error_decay
         payloads = []
-        for i, spec in enumerate(self._layout):
-            local = flatten_shard(self.model, spec).cpu()
+        for i, local in enumerate(self.trainer.shards()):
             drift = Drift(decay, start=theta[i], local=local)
             payloads.append(self._schemes[i].encode(self._feedback[i], drift))
             self._feedback[i] = self._kept(self._feedback[i], derive(self._key, number, i))
@@ -92,21 +76,31 @@ class Swarm:
     def __init__(
         self,
         manifest: Manifest,
-        scheme: Scheme,
+        configuration: Configuration,
         corpus: Corpus,
         replicas: int,
         device: torch.device,
     ) -> None:
         """Make the initial parameters of the run's seed."""
-        self._manifest, self._corpus, self._device = manifest, corpus, device
+        self._manifest, self._corpus = manifest, corpus
         self._layout = layout_of(manifest.model)
-        self._schemes = shard_schemes(scheme, manifest)
-        self._replicas = [
-            Replica(manifest, self._schemes, slot, device) for slot in range(replicas)
-        ]
+        self._schemes = shard_schemes(configuration.scheme, manifest)
         self._batches = Batches(
             corpus.training, manifest.model.context, manifest.inner.batch_size, manifest.seed
         )
+        self._model = Decoder(manifest.model, manifest.seed).to(device)
+        """For measurements; each replica has its own."""
+        ring = configuration.ring
+        num_rings = round(replicas * ring.share) if ring else 0
+        trainers: list[Trainer] = [
+            RingTrainer(manifest, self._batches, ring.skip, device)
+            if ring and slot < num_rings
+            else FullTrainer(manifest, self._batches, device)
+            for slot in range(replicas)
+        ]
+        self._replicas = [
+            Replica(manifest, self._schemes, slot, trainer) for slot, trainer in enumerate(trainers)
+        ]
         self.theta = [
             initial_shard(manifest.seed, spec, manifest.model.layers) for spec in self._layout
         ]
@@ -121,9 +115,9 @@ class Swarm:
         """Train, exchange and apply round ``number``."""
         losses, contributions = [], []
         for slot, replica in enumerate(self._replicas):
-            replica.load(self.theta)
-            windows = self._windows(number, slot)
-            losses.append(replica.train(windows, number * self._manifest.inner.steps))
+            replica.trainer.load(self.theta)
+            first_step = number * self._manifest.inner.steps
+            losses.append(replica.trainer.train(self._indices(number, slot), first_step))
             contributions.append(replica.contribute(self.theta, number))
         by_shard = list(zip(*contributions, strict=True))
         self._apply(by_shard, self._manifest.outer.lr_at(number))
@@ -131,19 +125,18 @@ class Swarm:
 
     def validation_loss(self, num_batches: int) -> float:
         """Measure the shared parameters, in nats per text token."""
-        model = self._replicas[0]
-        model.load(self.theta)
+        for spec, flat in zip(self._layout, self.theta, strict=True):
+            load_shard(self._model, spec, flat)
         context = self._manifest.model.context
         return validation_loss(
-            model.model, self._corpus, context, EVALUATION_SEQUENCES, num_batches
+            self._model, self._corpus, context, EVALUATION_SEQUENCES, num_batches
         )
 
-    def _windows(self, number: int, slot: int) -> list[Tensor]:
-        """Return the batches [B, T + 1] of one replica's round, as the engine numbers them."""
+    def _indices(self, number: int, slot: int) -> list[int]:
+        """Return which batches a replica trains in a round, numbered as the engine does."""
         steps = self._manifest.inner.steps
         cursor = number * steps * len(self._replicas)
-        indices = [cursor + i * len(self._replicas) + slot for i in range(steps)]
-        return [self._batches.batch(index).to(self._device) for index in indices]
+        return [cursor + i * len(self._replicas) + slot for i in range(steps)]
 
     def _apply(self, by_shard: Sequence[Sequence[object]], lr: float) -> None:
         for i, payloads in enumerate(by_shard):

@@ -12,6 +12,7 @@ import torch
 import convergence
 from convergence_sweep.configurations import CONFIGURATIONS, Size, manifest_of
 from convergence_sweep.jobs import Job, Result, append_result, pending, read_results
+from convergence_sweep.ring_configurations import RING_CONFIGURATIONS, routes
 from convergence_sweep.schemes import shard_schemes
 from convergence_sweep.summary import (
     percent_above,
@@ -94,6 +95,43 @@ def test_every_configuration_is_a_valid_run_and_named_once() -> None:
         (one.scheme, run.codec, run.outer) for one, run in zip(CONFIGURATIONS, runs, strict=True)
     ]
     assert all(varied.count(one) == 1 for one in varied), "two names for the same run"
+
+
+def test_ring_configurations_are_valid_runs_and_named_once() -> None:
+    size = Size(layers=6)
+    runs = [manifest_of(one, size, seed=0) for one in RING_CONFIGURATIONS]
+    assert len({run.name for run in runs}) == len(RING_CONFIGURATIONS)
+    dims = {run.name: run.model.subspace.dim for run in runs}
+    assert (dims["sign"], dims["rings"], dims["wire-8"], dims["reparam-32"]) == (0, 0, 16, 4)
+    assert all(run.ring.activations == "int8" for run in runs[1:])
+
+
+def test_every_stage_but_the_first_is_skipped_as_often() -> None:
+    for skip, visits in ((0.0, 60), (1 / 6, 48), (1 / 3, 36)):
+        found = routes(6, skip, 100, 60)
+        counts = [sum((i, (i,)) in route for route in found) for i in range(6)]
+        assert counts == [60, *[visits] * 5]
+        assert found[10:20] == routes(6, skip, 110, 10), "a number decides its route"
+
+
+@pytest.mark.parametrize("name", ["rings", "wire-8", "reparam-8", "skip-33"])
+def test_rings_train_beside_full_replicas(name: str) -> None:
+    configuration = next(one for one in RING_CONFIGURATIONS if one.name == name)
+    size = replace(TINY, layers=3, rounds=1)
+    found = Job(configuration, size, seed=0).run(CPU, lambda done, loss: None)
+    assert found.final_loss < found.curve[0]
+    full = Job(BY_NAME["sign"], size, seed=0).run(CPU, lambda done, loss: None)
+    assert (found.num_parameters < full.num_parameters) == (name == "reparam-8")
+    if name == "rings":
+        # Nothing but int8 and the norm that is clipped stage by stage differs.
+        assert found.training[0] == pytest.approx(full.training[0], rel=1e-3)
+        assert found.training != full.training
+
+
+def test_only_known_names_are_run() -> None:
+    with pytest.raises(SystemExit, match="wire-8"):
+        convergence.main([*TINY_FLAGS, "--only", "wire-8", "--list"])
+    assert convergence.main([*TINY_FLAGS, "--rings", "--only", "wire-8", "--list"]) == 0
 
 
 def test_dense_scheme_sends_everything_and_means_it() -> None:
