@@ -20,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,7 +28,7 @@ import psutil
 
 from event_readers import event_readers
 from lone_daemon import APPLYING, loop_times_ms, run_file, summary
-from page_readers import chromium, page_readers
+from page_readers import Load, chromium, page_readers
 from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
 from usage import over, usage
 
@@ -92,15 +92,15 @@ def p2pd_of(daemon: LocalDaemon) -> int:
 
 
 @contextmanager
-def watchers(url: str) -> Iterator[None]:
-    """Have people look at the page, in browsers where there are any."""
+def watchers(url: str) -> Iterator[list[Load]]:
+    """Have people look at the page, in browsers where there are any; yields what loading took."""
     executable = chromium()
     if executable is None:
         with event_readers(url, READERS):
-            yield
+            yield []
     else:
-        with page_readers(url, READERS, executable):
-            yield
+        with page_readers(url, READERS, executable) as loads:
+            yield loads
 
 
 def idle(swarm: LocalSwarm, seconds: float) -> dict[str, object]:
@@ -114,7 +114,7 @@ def idle(swarm: LocalSwarm, seconds: float) -> dict[str, object]:
         began = reader.num_bytes
         (streamed,) = over(seconds, paged.process.pid)
         per_reader = (reader.num_bytes - began) / seconds
-    with watchers(url):
+    with watchers(url) as loads:
         time.sleep(SETTLE_S)
         (watched,) = over(seconds, paged.process.pid)
     for daemon in (without, paged):
@@ -126,6 +126,7 @@ def idle(swarm: LocalSwarm, seconds: float) -> dict[str, object]:
         "with_1_stream": streamed,
         "bytes_per_s_and_reader": round(per_reader),
         f"with_{READERS}_watchers": watched,
+        "page_loads": [asdict(load) for load in loads],
     }
 
 

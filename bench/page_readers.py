@@ -3,8 +3,13 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:  # of the extra "dev"; a bench runs without it
+    from playwright.sync_api import Browser
 
 _CHROMIUM = "chromium"
 _FLAGS = (
@@ -17,20 +22,31 @@ _FLAGS = (
 )
 _NICE = 15
 _PATIENCE_MS = 120_000
+_PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1"
 
 
 def chromium() -> str | None:
     """Return where Chromium is, or None where it or Playwright is missing."""
     try:
-        import playwright.sync_api  # noqa: F401 (of the extra "dev")
+        import playwright.sync_api  # noqa: F401 (only whether it is there)
     except ImportError:
         return None
     return shutil.which(_CHROMIUM)
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How long one page took to load, ms since it was asked for."""
+
+    painted_ms: float
+    """Its first content was painted."""
+    live_ms: float
+    """It showed the run, and its event stream was open."""
+
+
 @contextmanager
-def page_readers(url: str, count: int, executable: str) -> Iterator[None]:
-    """Keep ``count`` pages open until they are live.
+def page_readers(url: str, count: int, executable: str) -> Iterator[list[Load]]:
+    """Keep ``count`` pages open; yields how long each took to load, the first with nothing cached.
 
     Readers sit at other machines as a rule, so the browser yields the processor to everyone.
     """
@@ -40,14 +56,19 @@ def page_readers(url: str, count: int, executable: str) -> Iterator[None]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(_FLAGS))
         _yield_processor(before)
-        for _ in range(count):
-            page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-            page.goto(url, timeout=_PATIENCE_MS)
-            page.wait_for_selector("body[data-link=live]", timeout=_PATIENCE_MS)
+        loads = [_open(browser, url) for _ in range(count)]
         try:
-            yield
+            yield loads
         finally:
             browser.close()
+
+
+def _open(browser: "Browser", url: str) -> Load:
+    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    page.goto(url, timeout=_PATIENCE_MS)
+    page.wait_for_selector("body[data-link=live]", timeout=_PATIENCE_MS)
+    live_ms = page.evaluate("() => performance.now()")
+    return Load(round(page.evaluate(_PAINTED), 1), round(live_ms, 1))
 
 
 def _yield_processor(before: set[int]) -> None:
