@@ -16,9 +16,10 @@ BYTES_PER_PARAMETER = 4 + 4 + 8
 GRADIENT_BYTES = 4
 """Of each parameter, while training."""
 EXCHANGE_BYTES = 4 + 4 + 4
-"""Of each parameter of one shard at a time, between rounds, when there are no gradients: to apply,
-the mean of the contributions, the new parameters and their bytes. To fold takes no more: the error
-feedback, the local copy, and what is written where that is bf16."""
+"""Of each parameter of one shard at a time, between rounds, when there are no gradients. To fold:
+the local copy, the error feedback, and, in place of the third, what encoding a span takes. To
+apply: the mean of the contributions, which becomes the new parameters in its place, and the
+payloads of all (0.02 each)."""
 
 FLOAT_BYTES = 4
 _GIB = 2**30

@@ -32,6 +32,8 @@ Where e comes from, and what becomes of it:
 - Training that was cut short by that download counts as a round's progress (``send`` false).
 - The chain includes a contribution: it stays outside of e. Leaves it out: it returns to e.
   Includes it after all, on another branch: it is taken out again.
+- A contribution's payload is lost before a verdict on it is written: e stays without it (or, taken
+  out of e, with it), its text tokens stay where they were, and the log names the round.
 - The file is damaged, or of another run or form: e = 0, no ledger, and a warning. What was trained
   and not sent is lost to the run, and nothing else is.
 
@@ -43,7 +45,7 @@ rounded independently.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
@@ -114,7 +116,7 @@ class ErrorFeedback:
         """
         vector = self._file.vector(position).to(torch.float32)
         for move in moves_between(self._written.ledger, self.ledger):
-            self._payloads.add(position, move.shards[position], vector, move.sign)
+            self._payloads.add(position, move.entry.shards[position], vector, move.sign)
         return vector
 
     def fold(
@@ -130,7 +132,8 @@ class ErrorFeedback:
         Returns: the new ledger entry; error feedback and ledger are on disk by then.
         Raises: StateError("SK-DSK-001") on a full disk, with nothing changed.
         """
-        drifts = (Drift(self._decay, start, local) for start, local in progress)
+        # Not a generator expression, which would hold on to a shard while the next one is made.
+        drifts = map(lambda pair: Drift(self._decay, *pair), progress)
         return self._take_up(work, drifts, self.pending + work.round_tokens, send)
 
     def offer_again(self, parent: CommitHash) -> LedgerEntry:
@@ -173,14 +176,16 @@ class ErrorFeedback:
         self, work: RoundWork, drifts: Iterable[Drift | None], pending: int, send: bool
     ) -> LedgerEntry:
         """Fold ``drifts`` in and write what is not sent of it; all or nothing."""
+        pending += self._give_up_lost()
         # A debt (negative pending) must stay one: only what is there can be claimed, and the chain
         # takes no contribution that weighs more than it claims (check_announce).
         text_tokens = max(0, pending) if send else 0
         sends = text_tokens > 0
         shards: list[ShardPayload] = []
         with self._file.rewriting() as writer:
-            for position, drift in enumerate(drifts):
-                shards += self._rewrite(writer, position, drift, sends)
+            upcoming = iter(drifts)
+            for position in range(len(self._payloads.layout)):
+                shards += self._rewrite(writer, position, upcoming, sends)
             entry = LedgerEntry(
                 parent=work.parent,
                 round=work.round,
@@ -198,23 +203,29 @@ class ErrorFeedback:
 
     def _write_moves(self) -> None:
         """Bring the file in line with the ledger, if the two differ in what lies inside of e."""
+        self._give_up_lost()
         if not moves_between(self._written.ledger, self.ledger):
             return
         accounts = replace(self._accounts, writes=self._written.writes + 1)
         with self._file.rewriting() as writer:
             for position in range(len(self._payloads.layout)):
-                self._rewrite(writer, position, None, sends=False)
+                self._rewrite(writer, position, repeat(None), sends=False)
             writer.finish(accounts)
         self._written = self._accounts = accounts
 
     def _rewrite(
-        self, writer: SnapshotWriter, position: int, drift: Drift | None, sends: bool
+        self, writer: SnapshotWriter, position: int, drifts: Iterator[Drift | None], sends: bool
     ) -> list[ShardPayload]:
-        """Write what is left of one shard; return the payload of what is sent of it, if any."""
-        vector = self.vector(position)
+        """Write what is left of one shard; return the payload of what is sent of it, if any.
+
+        Its drift is taken only once the error feedback is read: the pages of the file, which count
+        as this process's memory, are then no longer there beside the local copy.
+        """
+        vector, drift = self.vector(position), next(drifts)
         payloads = [self._payloads.encode(position, vector, drift)] if sends else []
         if drift is not None and not sends:
             fold(vector, drift)
+        del drift  # and with it the local copy
         if self._dtype is torch.bfloat16:
             vector = rounded_bf16(vector, derive(self._key, self._written.writes, position))
         writer.add(vector)
@@ -229,11 +240,28 @@ class ErrorFeedback:
         self._accounts = replace(self._accounts, pending=self.pending + sign * entry.text_tokens)
         self._mark(entry, state)
 
+    def _give_up_lost(self) -> int:
+        """Undo the verdicts whose payloads were lost before what they move could be written.
+
+        Returns: what this changed the pending text tokens by.
+        """
+        before = self.pending
+        for move in moves_between(self._written.ledger, self.ledger):
+            if self._is_gone(move.entry):
+                pending = self.pending - move.sign * move.entry.text_tokens
+                self._accounts = replace(self._accounts, pending=pending)
+                self._mark(move.entry, "lost")
+        return self.pending - before
+
     def _is_gone(self, entry: LedgerEntry) -> bool:
         """Say whether the payloads are no longer there to be moved."""
         flaw = self._payloads.flaw(entry.shards)
         if flaw:
-            log.error("contribution of round %d cannot be settled: %s", entry.round, flaw)
+            log.error(
+                "the contribution of round %d (%d text tokens) cannot be settled, its payload is "
+                "lost: %s",
+                *(entry.round, entry.text_tokens, flaw),
+            )
         return bool(flaw)
 
     def _mark(self, entry: LedgerEntry, state: EntryState) -> None:

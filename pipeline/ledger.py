@@ -69,7 +69,8 @@ _OF_RUN: TypeAdapter[tuple[RunId, Accounts]] = TypeAdapter(tuple[RunId, Accounts
 class Move:
     """A contribution to be added to the error feedback (sign 1) or taken out of it (sign -1)."""
 
-    shards: tuple[ShardPayload, ...]
+    entry: LedgerEntry
+    """As it is now."""
     sign: int
 
 
@@ -79,8 +80,8 @@ def moves_between(old: Ledger, new: Ledger) -> tuple[Move, ...]:
     An entry that is new has moved nothing yet, and a lost one cannot move any more.
     """
     known = [(old[parent], entry) for parent, entry in new.items() if parent in old]
-    signs = [(then.shards, _inside(now) - _inside(then)) for then, now in known if now.may_change]
-    return tuple(Move(shards, sign) for shards, sign in signs if sign)
+    signs = [(now, _inside(now) - _inside(then)) for then, now in known if now.may_change]
+    return tuple(Move(entry, sign) for entry, sign in signs if sign)
 
 
 def _inside(entry: LedgerEntry) -> bool:

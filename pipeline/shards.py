@@ -62,14 +62,19 @@ def load_shard(model: ShardedModel, spec: ShardSpec, flat: Tensor) -> None:
             parameter.copy_(piece.view_as(parameter))
 
 
-def flatten_shard(model: ShardedModel, spec: ShardSpec) -> Tensor:
-    """Return a copy of the model's parameters of one shard, flat f32 on the model's device."""
-    return torch.cat([tensor.detach().reshape(-1) for tensor in model.shard_tensors(spec)])
+def flatten_shard(model: ShardedModel, spec: ShardSpec, out: Tensor | None = None) -> Tensor:
+    """Return a copy of the model's parameters of one shard, flat f32 on the model's device.
+
+    Args:
+        out: [spec.numel] where to put it, if not into a tensor of its own.
+    """
+    pieces = [tensor.detach().reshape(-1) for tensor in model.shard_tensors(spec)]
+    return torch.cat(pieces, out=out)
 
 
-def to_bytes(flat: Tensor) -> bytes:
-    """Return flat f32 as little-endian bytes."""
-    return flat.detach().cpu().numpy().astype("<f4", copy=False).tobytes()
+def to_bytes(flat: Tensor) -> memoryview:
+    """Return flat f32 as little-endian bytes: its own memory where the machine is that, too."""
+    return flat.detach().cpu().numpy().astype("<f4", copy=False).view(np.uint8).data
 
 
 def from_bytes(data: bytes | memoryview, spec: ShardSpec) -> Tensor:

@@ -2,7 +2,8 @@
 
 Theta is one flat fp32 vector per shard; the local copy is the Decoder. A new theta is built in
 the Decoder first, so that one that cannot be completed (missing blob, full disk) leaves the old
-one untouched and needs no third copy in memory.
+one untouched. Only then is it copied into the old one's place: there is never a third copy in
+memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -59,16 +60,16 @@ class Parameters:
                 from the present theta.
         Raises: what taking or storing a shard raises; the local copy is then back at theta.
         """
-        stored: list[ShardPayload] = []
         with ExitStack() as undo:
             undo.callback(self.rewind)
-            for spec, flat in zip(self._layout, shards, strict=True):
-                data = to_bytes(flat)
-                stored.append(ShardPayload(spec.name, self._store.put(data), len(data)))
-                load_shard(self.model, spec, flat)
+            stored = self._stored(shards)
             undo.pop_all()
-        self._theta = self._flatten()
-        self._shards = tuple(stored)
+        self._shards = stored
+        if not self._theta:
+            self._theta = self._flatten()
+        else:  # in place of the old, so that there are never two
+            for spec, flat in zip(self._layout, self._theta, strict=True):
+                flatten_shard(self.model, spec, out=flat)
 
     def rewind(self) -> None:
         """Bring the local copy back to theta, if there is one."""
@@ -94,6 +95,25 @@ class Parameters:
             yield self.model
         finally:
             self._load(local)
+
+    def _stored(self, shards: Iterable[Tensor]) -> tuple[ShardPayload, ...]:
+        """Store each shard and load it into the local copy; hold none when taking the next.
+
+        Raises: ValueError on another number of shards than the layout's.
+        """
+        stored: list[ShardPayload] = []
+        specs = iter(self._layout)
+        for flat in shards:  # zip would hold on to the last one
+            spec = next(specs, None)
+            if spec is None:
+                raise ValueError(f"more than {len(stored)} shards")
+            data = to_bytes(flat)
+            stored.append(ShardPayload(spec.name, self._store.put(data), len(data)))
+            load_shard(self.model, spec, flat)
+            del data, flat
+        if next(specs, None) is not None:
+            raise ValueError(f"only {len(stored)} shards")
+        return tuple(stored)
 
     def _flatten(self) -> list[Tensor]:
         return [flatten_shard(self.model, spec) for spec in self._layout]

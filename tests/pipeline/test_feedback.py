@@ -246,6 +246,43 @@ def test_a_missing_payload_is_marked_lost(peer, caplog):
     assert peer.state(0) == "lost"
 
 
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(bytes(path.stat().st_size))]
+)
+def test_a_payload_lost_between_verdict_and_write_is_named_and_given_up(peer, caplog, damage):
+    """The round goes on without it, instead of failing each time."""
+    first = peer.fold(0)
+    outside = peer.total
+    peer.settle(0, included=False)
+    assert peer.feedback.pending == TOKENS
+    damage(peer.store.path(first.shards[2].address))
+    second = peer.fold(1)
+    assert peer.state(0) == "lost"
+    assert "contribution of round 1 (100 text tokens) cannot be settled" in caplog.text
+    assert (second.text_tokens, peer.feedback.pending) == (TOKENS, 0)
+    wanted = outside + torch.cat(peer.deltas(1))
+    torch.testing.assert_close(peer.total + peer.sent(1), wanted)
+    before = peer.everything
+    peer.restart()
+    assert peer.everything == before
+
+
+def test_a_payload_lost_before_it_is_taken_out_again_stays_inside(peer, caplog):
+    peer.fold(0)
+    peer.settle(0, included=False)
+    second = peer.fold(1)
+    assert second.text_tokens == 2 * TOKENS
+    peer.settle(0, included=True)
+    inside = peer.total + peer.sent(0)
+    for shard in peer.feedback.ledger[parent(0)].shards:
+        peer.store.path(shard.address).unlink()
+    peer.fold(2)
+    assert peer.state(0) == "lost"
+    assert "contribution of round 1" in caplog.text
+    torch.testing.assert_close(peer.total + peer.sent(2), inside + torch.cat(peer.deltas(2)))
+    assert peer.feedback.pending == 0
+
+
 def test_the_same_contribution_is_offered_again(peer):
     entry = peer.fold(0)
     before = peer.total
@@ -318,18 +355,25 @@ class TestWhereItComesFrom:
         peer.restart()
         assert peer.state(1) == "open"
 
-    def test_payload_that_vanishes_before_it_was_written_back_costs_itself_only(self, peer) -> None:
+    def test_payload_that_vanishes_while_it_is_written_back_costs_itself_only(
+        self, peer, monkeypatch
+    ) -> None:
         entry = peer.fold(0)
         before = peer.total
         peer.settle(0, included=False)
-        peer.store.path(entry.shards[1].address).unlink()
+        add = peer.payloads.add
+
+        def too_late(position, payload, *others) -> None:
+            peer.store.path(entry.shards[1].address).unlink(missing_ok=True)
+            add(position, payload, *others)
+
+        monkeypatch.setattr(peer.payloads, "add", too_late)
         with pytest.raises(StateError, match="SK-DSK-002"):
             peer.fold(1)
-        peer.restart()  # the node ends a process that fails, and tells the next one again
-        assert torch.equal(peer.total, before)
-        peer.settle(0, included=False)
-        assert peer.state(0) == "lost"
         assert peer.fold(1).text_tokens == TOKENS
+        assert peer.state(0) == "lost"
+        monkeypatch.undo()
+        torch.testing.assert_close(peer.total + peer.sent(1), before + torch.cat(peer.deltas(1)))
 
 
 class TestBf16:
@@ -484,20 +528,32 @@ class TestAllOrNothing:
         assert peer.state(0) == "open"
 
     def test_one_shard_is_in_memory_at_a_time(self, tmp_path, feedback, monkeypatch) -> None:
+        """Error feedback and local copy; the latter only once the former is read."""
         peer = self.at_risk(tmp_path / "peer", feedback)
         taken: list[weakref.ref[Tensor]] = []
         vector = peer.feedback.vector
 
+        def alive() -> int:
+            return sum(ref() is not None for ref in taken)
+
         def watched(position: int) -> Tensor:
-            assert [ref for ref in taken if ref() is not None] == []
+            assert alive() == 0
             found = vector(position)
             taken.append(weakref.ref(found))
             return found
 
+        def local(delta: Tensor) -> Tensor:
+            assert alive() == 1
+            made = torch.zeros_like(delta)
+            taken.append(weakref.ref(made))
+            return made
+
         monkeypatch.setattr(peer.feedback, "vector", watched)
-        peer.fold(1)
-        assert len(taken) == len(peer.payloads.layout)
-        assert [ref for ref in taken if ref() is not None] == []
+        work = RoundWork(parent(1), 2, TOKENS, 1.5)
+        deltas = peer.deltas(1)
+        peer.feedback.fold(work, ((delta, local(delta)) for delta in deltas), True)
+        assert len(taken) == 2 * len(peer.payloads.layout)
+        assert alive() == 0
 
 
 class Tapped:

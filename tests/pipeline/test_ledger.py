@@ -70,7 +70,7 @@ def test_entries_are_kept_within_the_window_behind_the_new_one():
 )
 def test_what_a_change_of_state_moves(old, new, sign):
     moves = moves_between(ledger({1: old}), ledger({1: new}))
-    assert moves == ((Move(SHARDS, sign),) if sign else ())
+    assert moves == ((Move(entry(1, new), sign),) if sign else ())
 
 
 def test_a_new_entry_moves_nothing():

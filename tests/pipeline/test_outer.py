@@ -1,5 +1,6 @@
 """The outer update: which contributions count, and the exact arithmetic."""
 
+import weakref
 from fractions import Fraction
 
 import numpy as np
@@ -40,7 +41,28 @@ def test_the_product_is_rounded_before_the_subtraction():
     lr = np.float32(0.65)
     products = [np.float32(float(Fraction(float(lr)) * Fraction(float(g)))) for g in gradient]
     wanted = [np.float32(float(t)) - p for t, p in zip(theta, products, strict=True)]
-    assert descend(theta, gradient, 0.65).tolist() == [float(value) for value in wanted]
+    updated = descend(theta, gradient, 0.65)
+    assert updated.tolist() == [float(value) for value in wanted]
+    assert updated.data_ptr() == gradient.data_ptr()  # no second vector
+
+
+def test_one_shard_s_mean_is_gone_when_the_next_is_made(manifest, store):
+    made = []
+
+    class Watched(Payloads):
+        def aggregate(self, *args):
+            assert all(one() is None for one in made)
+            mean = super().aggregate(*args)
+            made.append(weakref.ref(mean))
+            return mean
+
+    payloads = Watched(manifest, store)
+    for shard in updated_shards(
+        manifest, payloads, start(payloads), [contribution(payloads, "a", 10)], 1
+    ):
+        assert made[-1]() is shard
+        del shard
+    assert len(made) == len(payloads.layout)
 
 
 def test_unsound_contributions_are_left_out_by_name(manifest, store):

@@ -1,5 +1,7 @@
 """Parameters: replacing them is all or nothing, and theta is not what trains."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -59,10 +61,41 @@ def test_a_replacement_that_fails_half_way_changes_nothing(parameters):
     assert all(torch.equal(*pair) for pair in parameters.progress())
 
 
-def test_too_few_shards_are_refused(parameters):
-    with pytest.raises(ValueError):
-        parameters.replace(parameters.theta[:-1])
+@pytest.mark.parametrize("change", [lambda theta: theta[:-1], lambda theta: [*theta, theta[0]]])
+def test_another_number_of_shards_is_refused(parameters, change):
+    with pytest.raises(ValueError, match="shards"):
+        parameters.replace(change(parameters.theta))
     assert all(torch.equal(*pair) for pair in parameters.progress())
+
+
+def test_replacing_holds_one_shard_at_a_time(parameters):
+    """Neither the shard stored before nor a second theta is there when the next one is made."""
+    places = [flat.data_ptr() for flat in parameters.theta]
+    made = []
+
+    def shards():
+        for flat in parameters.theta:
+            assert all(one() is None for one in made)
+            larger = flat + 1
+            made.append(weakref.ref(larger))
+            yield larger
+            del larger
+
+    before = [flat.clone() for flat in parameters.theta]
+    parameters.replace(shards())
+    assert len(made) == len(before)
+    assert [flat.data_ptr() for flat in parameters.theta] == places
+    assert all(map(torch.equal, parameters.theta, [flat + 1 for flat in before]))
+
+
+def test_progress_holds_one_shard_at_a_time(parameters):
+    made = []
+    progress = parameters.progress()
+    for _ in parameters.theta:
+        _, local = next(progress)
+        made.append(weakref.ref(local))
+        del local
+        assert all(one() is None for one in made)
 
 
 def test_the_model_is_lent_at_theta_and_training_goes_on(parameters):
