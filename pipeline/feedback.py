@@ -53,7 +53,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from skerry.compression.activations.counter_rng import derive
+from skerry.compression.counter_rng import derive
 from skerry.compression.drift import Drift, fold
 from skerry.pipeline.ledger import (
     Accounts,

@@ -13,7 +13,7 @@ Shape suffix: N entries of the shard.
 import torch
 from torch import Tensor
 
-from skerry.compression.activations.counter_rng import words
+from skerry.compression.counter_rng import words
 
 _LANES = 4
 """16-bit numbers of one 64-bit word."""

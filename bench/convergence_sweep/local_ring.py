@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from skerry.compression.activations.counter_rng import derive
+from skerry.compression.counter_rng import derive
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.shards import flatten_shard, load_shard
 from skerry.pipeline.stages import tasks

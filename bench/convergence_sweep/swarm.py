@@ -15,7 +15,7 @@ from torch import Tensor
 from convergence_sweep.configurations import Configuration
 from convergence_sweep.schemes import ShardScheme, shard_schemes
 from convergence_sweep.trainers import FullTrainer, RingTrainer, Trainer
-from skerry.compression.activations.counter_rng import derive
+from skerry.compression.counter_rng import derive
 from skerry.compression.drift import Drift
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.corpus import Corpus

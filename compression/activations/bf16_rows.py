@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skerry.compression.activations.counter_rng import words
 from skerry.compression.activations.row_payload import (
     MAGNITUDE_LIMIT,
     RowFormat,
@@ -24,6 +23,7 @@ from skerry.compression.activations.row_payload import (
     require_width,
     seal_rows,
 )
+from skerry.compression.counter_rng import words
 from skerry.compression.errors import CompressionError
 
 

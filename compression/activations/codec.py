@@ -36,11 +36,11 @@ import torch
 from torch import Tensor
 
 from skerry.compression.activations.bf16_rows import Bf16Rows
-from skerry.compression.activations.counter_rng import Purpose, derive
 from skerry.compression.activations.fp32_rows import Fp32Rows
 from skerry.compression.activations.integer_rows import IntegerRows
 from skerry.compression.activations.row_payload import HEADER_BYTES, require_width
 from skerry.compression.activations.subspace import fixed_rows, orthonormal_basis
+from skerry.compression.counter_rng import Purpose, derive
 
 ValueName = Literal["fp32", "bf16", "int8", "int4"]
 RowCodec = Fp32Rows | Bf16Rows | IntegerRows

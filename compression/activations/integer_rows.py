@@ -28,7 +28,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skerry.compression.activations.counter_rng import uniforms
 from skerry.compression.activations.row_payload import (
     MAGNITUDE_LIMIT,
     RowFormat,
@@ -37,6 +36,7 @@ from skerry.compression.activations.row_payload import (
     require_width,
     seal_rows,
 )
+from skerry.compression.counter_rng import uniforms
 from skerry.compression.errors import CompressionError
 
 SCALE_BYTES = 2

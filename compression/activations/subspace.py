@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skerry.compression.activations.counter_rng import Purpose, derive, normal_rows
+from skerry.compression.counter_rng import Purpose, derive, normal_rows
 
 _SMALLEST_NORM = 1e-6
 """Shortest remainder of a vector (of length about sqrt(D)) that is taken for a new direction."""

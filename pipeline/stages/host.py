@@ -16,7 +16,7 @@ Shape suffixes: B sequences, T text tokens, S = T + 1, D model width.
 import torch
 from torch import Tensor
 
-from skerry.compression.activations.counter_rng import derive
+from skerry.compression.counter_rng import derive
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.stages import passes, tasks
 from skerry.pipeline.stages.cuts import EMBED, HEAD, ORIGIN, Stages, blocks_of

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.compression.activations.counter_rng import derive
+from skerry.compression.counter_rng import derive
 from skerry.pipeline.rounding import rounded_bf16
 
 LARGEST = torch.finfo(torch.bfloat16).max

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.compression.activations.bf16_rows import Bf16Rows
-from skerry.compression.activations.counter_rng import derive
 from skerry.compression.activations.row_payload import HEADER_BYTES, MAGNITUDE_LIMIT
+from skerry.compression.counter_rng import derive
 from skerry.compression.errors import CompressionError
 
 CPU = torch.device("cpu")

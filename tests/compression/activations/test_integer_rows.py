@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skerry.compression.activations.counter_rng import derive, uniforms
 from skerry.compression.activations.integer_rows import SCALE_BYTES, SMALLEST_SCALE, IntegerRows
 from skerry.compression.activations.row_payload import HEADER_BYTES, MAGNITUDE_LIMIT
+from skerry.compression.counter_rng import derive, uniforms
 from skerry.compression.errors import CompressionError
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from skerry.compression.activations.counter_rng import Purpose, derive, normal_rows
 from skerry.compression.activations.subspace import fixed_rows, orthonormal_basis
+from skerry.compression.counter_rng import Purpose, derive, normal_rows
 
 
 def digest(tensor):

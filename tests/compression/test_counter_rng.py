@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.compression.activations.counter_rng import Purpose, derive, normal_rows, uniforms, words
+from skerry.compression.counter_rng import Purpose, derive, normal_rows, uniforms, words
 
 MASK = 2**64 - 1
 KEYS = st.integers(0, MASK)
