@@ -105,6 +105,8 @@ class StageHost:
                 return self._take_step(task)
 
     def _begin(self, task: tasks.Begin) -> tasks.Begun:
+        if task.step < 0:
+            raise ProtocolError("range", f"step {task.step}")
         self._forget()
         self._step = task.step
         return tasks.Begun(step=task.step, bytes_in_flight=self.bytes_in_flight)

@@ -213,6 +213,10 @@ class TestRefusals:
         with pytest.raises(Refusal, match="range"):
             ring.ask(0, task, tasks.Forwarded)
 
+    def test_steps_are_counted_from_0(self, ring):
+        with pytest.raises(Refusal, match="range"):
+            ring.begin(-1)
+
     def test_before_the_first_step_nothing_is_taken(self, ring, manifest):
         task = forward_task(ring)
         ring.hosts[1].reset()

@@ -233,3 +233,18 @@ def test_compressed_rings_learn(ring_manifest, build_ring, mode):
     losses = [ring.step(step, [straight(2)] * 3, batch=step).loss for step in range(16)]
     assert losses[0] > 4
     assert sum(losses[-3:]) / 3 < 3.2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_ring_on_cuda_is_one_on_the_cpu(ring_manifest, build_ring, batches, start):
+    manifest = ring_manifest(dim=8, mode="reparam")
+    stages = cut(manifest.model, (0, 2, 2))
+    hosted = [{number: shards} for number, shards in stages.items()]
+    cpu = build_ring(manifest, (0, 2, 2))
+    cuda = LocalRing(manifest, hosted, batches(manifest), 4, torch.device("cuda"))
+    cuda.load(start(manifest))
+    cuda.begin(0)
+    for step in range(STEPS):
+        expected = cpu.step(step, [straight(3)] * 3, batch=step).loss
+        assert cuda.step(step, [straight(3)] * 3, batch=step).loss == pytest.approx(expected, 1e-4)
+    assert_equal([flat.cpu() for flat in cuda.shards()], cpu.shards(), rtol=1e-3, atol=1e-4)

@@ -5,11 +5,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skerry.pipeline.stages.cuts import cut
+from skerry.pipeline.stages.cuts import blocks_of, cut
 from skerry.pipeline.stages.deferral import kept_bytes
 from skerry.pipeline.stages.host import StageHost
 from skerry.pipeline.stages.passes import input_gradient, lookup_debt, score
-from skerry.pipeline.stages.sizes import debt_bytes, host_size, payload_bytes, text_bytes
+from skerry.pipeline.stages.sizes import (
+    debt_bytes,
+    host_size,
+    payload_bytes,
+    text_bytes,
+    work_bytes,
+)
 from skerry.pipeline.stages.wire import Wire
 
 CPU = torch.device("cpu")
@@ -42,6 +48,31 @@ def test_debts_keep_the_computed_bytes(ring_manifest, batches, start, dim, mode)
     assert kept_bytes(of_head.debts) == debt_bytes(section, ["head"], 2)
     lookup = lookup_debt(host.model, tokens, gradients.input_BTD)
     assert kept_bytes([lookup]) == debt_bytes(section, ["embed"], 2)
+
+
+@pytest.mark.parametrize("sizes", [(0, 4), (4,)])
+def test_work_is_estimated_from_above_and_not_by_far(ring_manifest, batches, sizes):
+    manifest = ring_manifest()
+    stages = cut(manifest.model, sizes)
+    number = max(stages)
+    hosted = {number: stages[number]}
+    source = batches(manifest) if number == 0 else None
+    host = StageHost(manifest, hosted, slots=1, debt_bytes=0, key=0, source=source)
+    saved: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        kept.append(tensor)
+        return tensor
+
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        x = torch.randn(2, 12, 32, requires_grad=True)
+        output = host.model.through(x, blocks_of(hosted, [number]))
+        assert output.requires_grad
+    parameters = {p.untyped_storage().data_ptr() for p in host.model.parameters()}
+    measured = sum(size for pointer, size in saved.items() if pointer not in parameters)
+    assert measured <= work_bytes(manifest.model, hosted, 2) <= 2 * measured
 
 
 def test_a_stage_takes_less_than_the_model(ring_manifest):
