@@ -26,6 +26,7 @@ from skerry.node.page.models import (
     RunAnswer,
     TimelineAnswer,
 )
+from skerry.node.page.owner_routes import address_of, ordering
 from skerry.node.page.reach import Reach
 from skerry.node.page.stream import MAX_READERS, Streams
 from skerry.protocol.errors import SkerryError
@@ -64,6 +65,7 @@ def build(desk: Desk, streams: Streams, policy: Policy) -> ASGIApp:
     app.include_router(_reading(desk), prefix="/api/v1")
     app.include_router(_watching(desk, streams), prefix="/api/v1")
     app.include_router(_writing(desk), prefix="/api/v1")
+    app.include_router(ordering(desk), prefix="/api/v1")
     app.include_router(_outside(desk))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(Refusal, _on_refusal)
@@ -146,12 +148,12 @@ def _writing(desk: Desk) -> APIRouter:
     @router.post("/pause")
     async def pause(request: Request) -> DoneAnswer:
         """Stop training on this node, but go on following the run; kept over restarts."""
-        return await desk.pause(True, _address(request))
+        return await desk.pause(True, address_of(request))
 
     @router.post("/resume")
     async def resume(request: Request) -> DoneAnswer:
         """Train again."""
-        return await desk.pause(False, _address(request))
+        return await desk.pause(False, address_of(request))
 
     return router
 
@@ -184,10 +186,6 @@ def _authorized(request: Request) -> bool:
     return bool(getattr(request.state, AUTHORIZED, False))
 
 
-def _address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
-
-
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > _MAX_ID:
         raise Refusal(422, "Last-Event-ID is not an id of this log", "Leave it out.")
@@ -201,7 +199,8 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
 
 async def _on_coded(request: Request, error: Exception) -> Response:
     assert isinstance(error, SkerryError)
-    return problem_response(Problem(status=409, title=str(error), detail=error.fix))
+    status = 403 if error.code == "SK-OWN-001" else 409
+    return problem_response(Problem(status=status, title=str(error), detail=error.fix))
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

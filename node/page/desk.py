@@ -17,6 +17,7 @@ from skerry.node.page.models import (
     Link,
     LogAnswer,
     Node,
+    OrderAnswer,
     Peer,
     PeersAnswer,
     PlanAnswer,
@@ -32,6 +33,7 @@ from skerry.node.page.round import Round
 from skerry.node.page.swarm import Observed, peers_of, replica_plans, shard_plans
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
+from skerry.node.run.orders import Sender
 from skerry.node.run.session import Session
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.errors import PeerUnavailable
@@ -60,6 +62,9 @@ class Part(Protocol):
 
     async def pause(self, paused: bool) -> None:
         """Stop training but follow the run, or train again. Raises: SkerryError."""
+
+    async def order(self, request: pb.OrderRequest, sender: Sender) -> pb.OrderReply:
+        """Give an order by this node's key, if it is an owner's. Raises: SkerryError."""
 
 
 class Daemon(Protocol):
@@ -113,11 +118,13 @@ class Desk:
         return session.context if session is not None and self.chronicle is not None else None
 
     def run_answer(self, may_join: bool) -> RunAnswer:
-        """Return the header; ``may_join`` says whether the reader may see the join command."""
+        """Return the header; ``may_join`` says whether the reader is known as the user."""
         now, header = self.now(), self.header()
         token = self.daemon.part.join_token
         if header is not None and may_join and token:
             header = header.model_copy(update={"join_command": f"skerry join {token}"})
+        if header is not None and not may_join:
+            header = header.model_copy(update={"may_order": False})
         return RunAnswer(
             as_of=now.unix, served_from=self._me(), node=self._node(self.context), run=header
         )
@@ -189,6 +196,18 @@ class Desk:
         self.daemon.journal.write("page-asked", action=wish, address=address)
         await self.daemon.part.pause(paused)
         return DoneAnswer(as_of=time.time(), served_from=self._me(), paused=paused)
+
+    async def order(self, request: pb.OrderRequest, address: str) -> OrderAnswer:
+        """Give an order of the run's owner, on behalf of a reader. Raises: SkerryError."""
+        wish = request.WhichOneof("change") or "nothing"
+        self.daemon.journal.write("page-asked", action=wish, address=address)
+        reply = await self.daemon.part.order(request, Sender("page", address))
+        return OrderAnswer(
+            as_of=time.time(),
+            served_from=self._me(),
+            sequence=reply.sequence,
+            peer=reply.peer or None,
+        )
 
     def link_to(self, peer: PeerId) -> Link:
         """Return how a peer was reached when that was last looked up."""

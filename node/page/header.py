@@ -6,6 +6,8 @@ from skerry.node.page.models import Bytes, RunHeader
 from skerry.node.page.pace import Average, eta_s, goodput_of, pace_of
 from skerry.node.page.waterfall import Waterfall
 from skerry.node.run.context import RunContext
+from skerry.node.run.orders import may_order, outer_lr
+from skerry.protocol.rounds.ordering import pending
 from skerry.protocol.rounds.state import Phase
 from skerry.protocol.rounds.waiting import waiting_for
 
@@ -75,6 +77,10 @@ def run_header(
         join_command=None,
         waiting_for=tuple(str(name) for name in waiting_for(rounds)),
         warning=facts.warning or warning or None,
+        outer_lr=outer_lr(context),
+        outer_lr_ordered=rounds.settings.outer_lr is not None,
+        pending_orders=len(pending(rounds)),
+        may_order=may_order(context),
         bytes=bytes_of(context),
         refused=dict(facts.refused),
     )

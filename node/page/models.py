@@ -13,6 +13,9 @@ GET /api/v1/reachable/PEER ReachableAnswer dials the peer; 429 with Problem if a
 GET /api/v1/events         a stream        ``Last-Event-ID`` header or ``after=ID``
 POST /api/v1/pause         DoneAnswer      needs the page token; so does the next
 POST /api/v1/resume        DoneAnswer
+POST …/peers/PEER/remove   OrderAnswer     RemoveWish; needs an owner key too, else 403
+POST …/peers/PEER/readmit  OrderAnswer     the same
+POST /api/v1/outer-lr      OrderAnswer     OuterLrWish; the same
 GET /healthz               HealthAnswer    503 if not healthy
 ========================== =============== ======================================================
 
@@ -38,11 +41,14 @@ from pydantic import Field
 
 from skerry.node.page.data import Amount, Count, Data
 from skerry.node.page.round import Round
+from skerry.protocol.codec import MAX_REASON_CHARS
+from skerry.protocol.messages import MAX_OUTER_LR
 
-PeerState = Literal["alive", "suspect", "dead", "left", "joining"]
+PeerState = Literal["alive", "suspect", "dead", "left", "joining", "removed"]
 """alive: heard in time. suspect: silent for longer than its rhythm lets expect, or a request to
 it has failed. dead: silent for longer than its patience. left: said goodbye. joining: a member
-that waits to be taken into the roster, for the first time or again, or that was never heard."""
+that waits to be taken into the roster, for the first time or again, or that was never heard.
+removed: kept out by the owner of the run, whether it is there or not."""
 
 Role = Literal["replica", "newcomer", "returning", "member"]
 """replica: in the roster, trains a whole model. newcomer: alive and waiting to be taken into the
@@ -185,6 +191,15 @@ class RunHeader(Data):
     """Peer ids, or what else is awaited, in words; empty if nothing is awaited."""
     warning: str | None
     """Newest warning that still holds."""
+    outer_lr: Amount
+    """Alpha of the round being worked on."""
+    outer_lr_ordered: bool
+    """Whether an owner has set it, so that it is no longer that of the run file."""
+    pending_orders: Count
+    """Orders of owners that are known here and in no commit yet."""
+    may_order: bool
+    """Whether this reader may change the run: it is known as the user of a node with an owner
+    key."""
     bytes: Bytes
     refused: dict[str, Count]
     """What was refused from others: count by reason."""
@@ -214,6 +229,10 @@ class Peer(Data):
     """Whether it leads the current round."""
     owner: bool
     """Whether it owns the run."""
+    standby: bool
+    """Whether its key counts as the owner's."""
+    removed_reason: str | None
+    """Why it is kept out, in the words of an owner; None unless its state is removed."""
     agent: str | None
     """Its software, in its own words."""
     version: str | None
@@ -385,6 +404,29 @@ class DoneAnswer(Answer):
 
     paused: bool
     """Whether this node is paused now."""
+
+
+class RemoveWish(Data):
+    """What ``/api/v1/peers/PEER/remove`` is told."""
+
+    reason: Annotated[str, Field(max_length=MAX_REASON_CHARS)] = ""
+    """What the peer and all others are told; one line."""
+
+
+class OuterLrWish(Data):
+    """What ``/api/v1/outer-lr`` is told."""
+
+    value: Annotated[float, Field(gt=0, le=MAX_OUTER_LR)] | None
+    """None: as the run file says."""
+
+
+class OrderAnswer(Answer):
+    """An order is on its way; it holds from the round after the commit that takes it in."""
+
+    sequence: Count
+    """Which order of this node's key it is."""
+    peer: str | None
+    """Id of the peer it is about; None if it is about none."""
 
 
 class Problem(Data):

@@ -25,7 +25,7 @@ from skerry.protocol.layout import layout_of
 
 _SUSPECT_PATIENCE = 0.5
 """Share of a peer's patience after which its silence is shown."""
-_GONE: frozenset[PeerState] = frozenset({"dead", "left"})
+_GONE: frozenset[PeerState] = frozenset({"dead", "left", "removed"})
 _DOING = ("phase", "step", "steps", "text_tokens_per_s")
 """What a peer says of the moment; its round and its loss stay true after it has gone."""
 
@@ -43,7 +43,8 @@ class Observed:
 def peers_of(context: RunContext, now: Moment, observed: Observed) -> tuple[Peer, ...]:
     """Return this peer first, then everyone else by id."""
     rounds = context.state.rounds
-    others = sorted({*rounds.members, *rounds.roster, *rounds.alive} - {rounds.me})
+    named = {*rounds.members, *rounds.roster, *rounds.alive, *rounds.settings.removed}
+    others = sorted(named - {rounds.me})
     hosted = tuple(spec.name for spec in layout_of(context.manifest.model))
     rows = [_own_row(context, hosted, observed)]
     return (*rows, *(_row(context, peer, now, observed) for peer in others))
@@ -72,6 +73,8 @@ def replica_plans(context: RunContext) -> tuple[ReplicaPlan, ...]:
 def state_of(context: RunContext, peer: PeerId, now: Moment) -> PeerState:
     """Say how a peer other than this one is."""
     rounds, seen = context.state.rounds, context.facts.seen.get(peer)
+    if peer in rounds.settings.removed:
+        return "removed"
     if peer in rounds.alive:
         patience = context.state.detector.patience_s(peer)
         silent = now.monotonic - seen.at if seen else 0.0
@@ -93,11 +96,13 @@ def _own_row(context: RunContext, hosted: tuple[str, ...], observed: Observed) -
         peer=rounds.me,
         name=short(rounds.me),
         self=True,
-        state="alive",
+        state="removed" if rounds.removal else "alive",
         role=role_of(context, rounds.me, observed.veterans),
         in_roster=in_roster,
         leader=rounds.leader == rounds.me,
         owner=rounds.me == context.manifest.owner,
+        standby=rounds.me in context.manifest.standby,
+        removed_reason=_removed_reason(context, rounds.me),
         agent=AGENT,
         version=_version(AGENT),
         addresses=context.transport.addresses,
@@ -139,6 +144,8 @@ def _row(context: RunContext, peer: PeerId, now: Moment, observed: Observed) -> 
         in_roster=in_roster,
         leader=rounds.leader == peer,
         owner=peer == context.manifest.owner,
+        standby=peer in context.manifest.standby,
+        removed_reason=_removed_reason(context, peer),
         agent=agent,
         version=_version(agent) if agent else None,
         addresses=member.message.addresses if member else (),
@@ -170,6 +177,11 @@ def _told(seen: Seen | None, own_round: int, state: PeerState) -> dict[str, Any]
     return told | dict.fromkeys(_DOING) if state in _GONE else told
 
 
+def _removed_reason(context: RunContext, peer: PeerId) -> str | None:
+    removal = context.state.rounds.settings.removed.get(peer)
+    return removal.reason if removal else None
+
+
 def role_of(context: RunContext, peer: PeerId, veterans: Set[PeerId]) -> Role:
     """Say what a peer is in the run; ``veterans`` have been in a roster before."""
     rounds = context.state.rounds
@@ -177,7 +189,7 @@ def role_of(context: RunContext, peer: PeerId, veterans: Set[PeerId]) -> Role:
     here = peer == rounds.me or peer in rounds.alive
     if peer in rounds.roster:
         return "replica"
-    if not here or paused or rounds.finished:
+    if not here or paused or rounds.finished or peer in rounds.settings.removed:
         return "member"
     return "returning" if peer in veterans else "newcomer"
 

@@ -22,6 +22,7 @@ from skerry.node.page.chronicle import Chronicle
 from skerry.node.page.desk import Desk
 from skerry.node.page.guard import Policy
 from skerry.node.page.stream import Streams
+from skerry.node.run.orders import Sender, change_of, note_order
 from skerry.node.run.record import initial_state
 from skerry.node.run.replay import Step, replay
 from skerry.node.run.state import NodeState, apply
@@ -67,6 +68,12 @@ class PagePart:
 
     async def pause(self, paused: bool) -> None:
         await self.member.session.pause(paused)
+
+    async def order(self, request: pb.OrderRequest, sender: Sender) -> pb.OrderReply:
+        session = self.member.session
+        order = await session.order(change_of(session.context, request))
+        note = note_order(session.context.journal, order, sender)
+        return pb.OrderReply(sequence=order.message.sequence, peer=note.peer)
 
 
 class PageDaemon:

@@ -9,10 +9,15 @@ from skerry.node.run.peers import member_record
 from skerry.protocol.codec import sign_message
 from skerry.protocol.ids import CommitHash, Digest
 from skerry.protocol.messages import Change, Commit, Order, SignedCommit
+from skerry.protocol.rounds.settings import Removal
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import make_invite
 
 NEVER = 2**40
+
+
+def removal(reason: str) -> Removal:
+    return Removal(run_world.OWNER.peer_id, reason)
 
 
 def obey(context: RunContext, owner: Signer, *changes: Change) -> tuple[SignedCommit, ...]:

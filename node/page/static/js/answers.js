@@ -63,6 +63,10 @@
  * @property {string | null} join_command
  * @property {string[]} waiting_for
  * @property {string | null} warning
+ * @property {number} outer_lr
+ * @property {boolean} outer_lr_ordered
+ * @property {number} pending_orders
+ * @property {boolean} may_order
  * @property {Bytes} bytes
  * @property {Record<string, number>} refused
  */
@@ -75,7 +79,7 @@
  * @property {RunHeader | null} run
  */
 
-/** @typedef {"alive" | "suspect" | "dead" | "left" | "joining"} PeerState */
+/** @typedef {"alive" | "suspect" | "dead" | "left" | "joining" | "removed"} PeerState */
 /** @typedef {"direct" | "relayed" | "unknown"} Link */
 
 /**
@@ -88,6 +92,8 @@
  * @property {boolean} in_roster
  * @property {boolean} leader
  * @property {boolean} owner
+ * @property {boolean} standby
+ * @property {string | null} removed_reason
  * @property {string | null} agent
  * @property {string | null} version
  * @property {string[]} addresses
@@ -255,6 +261,24 @@
  * @property {Link} link
  * @property {string | null} code
  * @property {string | null} detail
+ */
+
+/**
+ * @typedef {object} RemoveWish
+ * @property {string} reason
+ */
+
+/**
+ * @typedef {object} OuterLrWish
+ * @property {number | null} value
+ */
+
+/**
+ * @typedef {object} OrderAnswer
+ * @property {number} as_of
+ * @property {string} served_from
+ * @property {number} sequence
+ * @property {string | null} peer
  */
 
 /**

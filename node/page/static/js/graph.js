@@ -14,8 +14,8 @@ const MAX_DRAWN = 36;
 const MAX_LABELLED = 12;
 const HEIGHT = 296;
 /** @type {Record<string, string>} */
-const GLYPHS = { alive: "", suspect: "?", dead: "×", left: "–", joining: "+" };
-const STATES = ["alive", "suspect", "dead", "left", "joining"];
+const GLYPHS = { alive: "", suspect: "?", dead: "×", left: "–", joining: "+", removed: "/" };
+const STATES = ["alive", "suspect", "dead", "left", "joining", "removed"];
 
 export class SwarmGraph {
   /**
@@ -106,7 +106,7 @@ export class SwarmGraph {
  */
 function wire(peer, from, layout) {
   const to = layout.places.get(peer.peer) ?? from;
-  const down = peer.state === "dead" || peer.state === "left";
+  const down = ["dead", "left", "removed"].includes(peer.state);
   const traffic = (peer.up_bytes_per_s ?? 0) + (peer.down_bytes_per_s ?? 0);
   return svg("path", {
     class: `wire ${down ? "down" : peer.link}`,
@@ -170,6 +170,7 @@ function paintLegend() {
     el("li", {}, "? suspect"),
     el("li", {}, "× dead"),
     el("li", {}, "+ joining"),
+    el("li", {}, "/ removed"),
     el("li", {}, "↑ ↓ per second, to and from it"),
   );
 }

@@ -23,6 +23,7 @@ const PHASES = {
   applying: "Applying the outer update",
   paused: "Paused by its user: trains nothing, but follows and serves",
   done: "All rounds are trained",
+  removed: "Kept out of the run by its owner",
 };
 
 /** @param {Swarm} swarm */

@@ -13,7 +13,7 @@ import { NOTHING, ago, count, hostOf, loss, rate, shardWords } from "./words.js"
  * @property {(peer: Peer) => string | number | null} order null goes last
  */
 
-const STATE_ORDER = ["dead", "suspect", "joining", "alive", "left"];
+const STATE_ORDER = ["dead", "suspect", "joining", "alive", "removed", "left"];
 
 /** @type {Column[]} */
 export const COLUMNS = [
@@ -108,7 +108,12 @@ export function sorted(peers, by, descending) {
  * @param {string} question
  */
 export function matches(peer, question) {
-  const tags = [peer.leader && "leader", peer.owner && "owner", peer.self && "this peer"];
+  const tags = [
+    peer.leader && "leader",
+    peer.owner && "owner",
+    peer.standby && "standby",
+    peer.self && "this peer",
+  ];
   const text = [peer.peer, peer.agent, ...tags, ...COLUMNS.map((one) => one.text(peer, 0))]
     .join(" ")
     .toLowerCase();

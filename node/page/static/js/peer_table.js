@@ -8,7 +8,7 @@ import { count } from "./words.js";
 /** @typedef {import("./answers.js").Peer} Peer */
 
 /** @type {Record<string, string>} */
-const LOOKS = { alive: "good", suspect: "warn", dead: "bad", left: "", joining: "busy" };
+const LOOKS = { alive: "good", suspect: "warn", dead: "bad", left: "", joining: "busy", removed: "" };
 
 /**
  * A peer's row and the elements in it that change.
@@ -165,9 +165,12 @@ export class PeerTable {
  * @param {Peer} peer
  */
 function paintTags(element, peer) {
-  const tags = [peer.self && "this peer", peer.leader && "leader", peer.owner && "owner"].filter(
-    Boolean,
-  );
+  const tags = [
+    peer.self && "this peer",
+    peer.leader && "leader",
+    peer.owner && "owner",
+    peer.standby && "standby",
+  ].filter(Boolean);
   if (element.dataset.tags !== tags.join()) {
     element.dataset.tags = tags.join();
     replace(element, ...tags.map((tag) => el("span", { class: "tag" }, tag)));
