@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 _SETTINGS: dict[str, dict[str, object]] = {
-    "": {"name": "tiny", "seed": 0, "rounds": 1},
+    "": {"name": "tiny", "seed": 0, "rounds": 1, "standby": []},
     "model": {
         "layers": 1,
         "d_model": 32,
@@ -27,7 +27,7 @@ def tiny_run_file(text: Path, **changes: object) -> str:
     for section, defaults in _SETTINGS.items():
         lines += [f"[{section}]"] if section else []
         lines += [
-            f"{key} = {json.dumps(left.pop(key, value))}"  # also TOML, for strings and numbers
+            f"{key} = {json.dumps(left.pop(key, value))}"  # also TOML, but for booleans and objects
             for key, value in defaults.items()
         ]
     assert not left, f"no such key: {sorted(left)}"
