@@ -204,7 +204,14 @@ class Story:
         text = text.replace("192.0.2.10/4001", f"127.0.0.1/{first.port}")
         text = text.replace("4001", str(machine.port)).replace("8787", str(machine.page_port))
         text = text.replace("/srv/skerry/text", str(self._folder / "srv"))
-        return re.sub(r"\bTOKEN\b", self._token or "TOKEN", text)
+        text = re.sub(r"\bTOKEN\b", self._token or "TOKEN", text)
+        return re.sub(r"\bPEER\b", self._other(machine), text) if "PEER" in text else text
+
+    def _other(self, machine: Machine) -> str:
+        """Return the peer id of another machine of this story."""
+        [other, *_] = [each for each in self._machines.values() if each is not machine]
+        with ControlClient(other.home.control_socket) as client:
+            return client.status().peer_id
 
     def _processes(self) -> list[psutil.Process]:
         """Return what runs with a folder of this story on its command line."""
