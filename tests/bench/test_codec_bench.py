@@ -121,6 +121,14 @@ def test_peak_sees_what_torch_allocates() -> None:
     assert 1.9 < peak.encode / SIZES["1"].numel < 8
 
 
+def test_the_codec_makes_no_dense_copy_and_no_full_index() -> None:
+    """Either would be at least 4 bytes per parameter, by whatever library it was allocated."""
+    size = SIZES["16.8"]
+    ((_, peak),) = memory.peaks(["sign"], size.shapes, processes=1)
+    assert 0 < peak.encode / size.numel < 1.5
+    assert 0 < peak.add / size.numel < 1.5
+
+
 def scheme_result(scheme: str, encode: float, error: float) -> SchemeResult:
     return SchemeResult(
         scheme=scheme,
