@@ -1,0 +1,128 @@
+"""One long-lived stream to a neighbour: urgent frames first, bounded memory in both directions.
+
+Three tasks share the stream. The reader takes in whatever comes, into lanes of bounded size; the
+courier hands complete frames over, the most urgent first; the writer sends chunks and gives
+credit back. So a slow taker stops the neighbour's data by withholding credit, while control still
+passes, and an upload goes on while the next microbatch is computed.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from skerry.protocol.errors import PeerUnavailable
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.rings.frames import Frame, Lane
+from skerry.protocol.rings.lanes import Arrived, Chunk, Inbox, LaneLimits, Outbox
+from skerry.protocol.transport import ByteStream
+
+_READ_BYTES = 2**16
+_MOST_CONTROL = 256
+"""Control frames that may wait to be taken before nothing more is read."""
+
+Deliver = Callable[[Arrived], Awaitable[None]]
+Sent = Callable[[Frame, float], Awaitable[None]]
+
+
+class NeighbourLink:
+    """Frames over one stream, until it ends."""
+
+    def __init__(
+        self, stream: ByteStream, limits: LaneLimits, deliver: Deliver, sent: Sent, stall_s: float
+    ) -> None:
+        """Use ``stream``; ``run`` makes it work.
+
+        Frames go to ``deliver``, which may take its time; ``sent`` is told of activations and
+        gradients whose last byte was written, and how many seconds after the first. ``stall_s``
+        is how long the stream may take no byte.
+        """
+        self._stream, self._deliver, self._sent, self._stall_s = stream, deliver, sent, stall_s
+        self._outbox, self._inbox = Outbox(limits), Inbox(limits)
+        self._arrived: dict[Lane, deque[Arrived]] = {lane: deque() for lane in Lane}
+        self._to_write, self._to_deliver = asyncio.Event(), asyncio.Event()
+        self._taken = asyncio.Event()
+        self._begun: dict[Lane, float] = {}
+
+    @property
+    def peer(self) -> PeerId:
+        """Who is at the other end."""
+        return self._stream.peer
+
+    @property
+    def backlog(self) -> int:
+        """How many frames wait to be sent."""
+        return len(self._outbox)
+
+    def send(self, frame: Frame, payload: bytes = b"") -> None:
+        """Queue a frame. Raises: ProtocolError("stalled") if too many wait, or ("shape")."""
+        self._outbox.put(frame, payload)
+        self._to_write.set()
+
+    async def run(self) -> None:
+        """Work until the stream ends, then close it.
+
+        Raises: ProtocolError for what the neighbour must not send, PeerUnavailable.
+        """
+        work = (self._read(), self._courier(), self._write())
+        tasks = [asyncio.create_task(part, name=f"ring link {short(self.peer)}") for part in work]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self._stream.close()
+        for task in done:
+            task.result()
+
+    async def _read(self) -> None:
+        while data := await self._stream.read(_READ_BYTES):
+            for arrived in self._inbox.feed(data):
+                self._arrived[arrived.frame.lane].append(arrived)
+                self._to_deliver.set()
+            for lane, size in self._inbox.received_credit():
+                self._outbox.take_credit(lane, size)
+            self._to_write.set()
+            while self._inbox.untaken(Lane.CONTROL) > _MOST_CONTROL:
+                self._taken.clear()
+                await self._taken.wait()
+
+    async def _courier(self) -> None:
+        while True:
+            waiting = next((lane for lane in Lane if self._arrived[lane]), None)
+            if waiting is None:
+                self._to_deliver.clear()
+                await self._to_deliver.wait()
+                continue
+            await self._deliver(self._arrived[waiting].popleft())
+            self._inbox.taken(waiting)
+            self._taken.set()
+            self._to_write.set()
+
+    async def _write(self) -> None:
+        while True:
+            for lane, size in self._inbox.due_credit():
+                self._outbox.give_credit(lane, size)
+            chunk = self._outbox.next_chunk()
+            if chunk is None:
+                self._to_write.clear()
+                await self._to_write.wait()
+                continue
+            await self._write_chunk(chunk)
+
+    async def _write_chunk(self, chunk: Chunk) -> None:
+        clock = asyncio.get_running_loop().time
+        if chunk.lane is not None:
+            self._begun.setdefault(chunk.lane, clock())
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await self._stream.write(chunk.data)
+        except TimeoutError:
+            detail = f"{short(self.peer)} has taken nothing for {self._stall_s:.0f} s"
+            raise PeerUnavailable("SK-NET-003", detail) from None
+        frame = chunk.completes
+        if frame is None:
+            return
+        seconds = clock() - self._begun.pop(frame.lane)
+        if frame.lane is not Lane.CONTROL:
+            await self._sent(frame, seconds)

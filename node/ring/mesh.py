@@ -1,0 +1,153 @@
+"""The streams of one ring: one to every other member, opened again for as long as it takes.
+
+Of two members the one with the lower peer id opens the stream; the other accepts it. A new stream
+of a neighbour takes the place of the old one. What a neighbour must not send ends its stream,
+with a name; it may open another.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from skerry.node.net.tasks import OwnedTasks
+from skerry.node.ring.link import NeighbourLink
+from skerry.protocol.errors import PeerUnavailable, ProtocolError
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.rings.events import Event, FrameReceived, FrameSent, PeerDown, PeerUp
+from skerry.protocol.rings.frames import RING_PROTOCOL, Frame
+from skerry.protocol.rings.lanes import Arrived, LaneLimits
+from skerry.protocol.transport import ByteStream, Transport
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """How a peer keeps its streams."""
+
+    limits: LaneLimits
+    retry_first_s: float = 0.2
+    """Before a stream is opened again; doubled after each failure."""
+    retry_most_s: float = 10.0
+    stall_s: float = 30.0
+    """How long a neighbour may take no byte before its stream is given up."""
+
+
+Put = Callable[[Event], Awaitable[None]]
+Refused = Callable[[PeerId, str], None]
+Addresses = Callable[[PeerId], tuple[str, ...]]
+
+
+class RingMesh:
+    """The streams of this node to the other members of its ring."""
+
+    def __init__(
+        self, transport: Transport, members: tuple[PeerId, ...], settings: MeshSettings, put: Put
+    ) -> None:
+        """Join ``members``; what happens goes to ``put``, which may take its time."""
+        self._transport, self._settings, self._put = transport, settings, put
+        self._others = frozenset(members) - {transport.peer_id}
+        self._links: dict[PeerId, NeighbourLink] = {}
+        self._running: dict[PeerId, asyncio.Task[None]] = {}
+        self._tasks = OwnedTasks()
+        self._refused: Refused = lambda peer, reason: None
+        self._closed = False
+
+    async def start(self, addresses: Addresses, refused: Refused) -> None:
+        """Accept streams, and open those that are this node's to open.
+
+        ``addresses`` says where a member may be dialled; ``refused`` is told why a stream ended.
+        """
+        self._refused = refused
+        await self._transport.handle(RING_PROTOCOL, self._accept)
+        for peer in sorted(self._others):
+            if self._transport.peer_id < peer:
+                self._tasks.start(self._keep(peer, addresses), f"ring stream to {short(peer)}")
+
+    async def close(self) -> None:
+        """End all streams; never raises."""
+        self._closed = True
+        for task in self._running.values():
+            task.cancel()
+        await self._tasks.cancel()
+        if self._running:
+            await asyncio.wait(self._running.values())
+
+    def send(self, peer: PeerId, frame: Frame, payload: bytes) -> None:
+        """Queue a frame; without a stream to ``peer`` it is dropped."""
+        link = self._links.get(peer)
+        if link is None:
+            return
+        try:
+            link.send(frame, payload)
+        except ProtocolError as error:
+            self._refused(peer, error.reason)
+            self.drop(peer)
+
+    def drop(self, peer: PeerId) -> None:
+        """End the stream of a peer that is known to be gone; it may come back."""
+        task = self._running.get(peer)
+        if task is not None:
+            task.cancel()
+
+    async def _keep(self, peer: PeerId, addresses: Addresses) -> None:
+        wait_s = self._settings.retry_first_s
+        while True:
+            try:
+                await self._transport.connect(peer, addresses(peer))
+                stream = await self._transport.open_stream(peer, RING_PROTOCOL)
+            except PeerUnavailable as error:
+                _LOG.debug("ring stream to %s: %s", short(peer), error)
+            else:
+                wait_s = self._settings.retry_first_s
+                await self._serve(stream)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, self._settings.retry_most_s)
+
+    async def _accept(self, stream: ByteStream) -> None:
+        dials = self._transport.peer_id < stream.peer
+        if self._closed or stream.peer not in self._others or dials:
+            self._refused(stream.peer, "not-expected")
+            return
+        await self._serve(stream)
+
+    async def _serve(self, stream: ByteStream) -> None:
+        """Run one stream to its end, after that of the same peer before it has ended."""
+        peer = stream.peer
+        task = asyncio.create_task(self._run(stream, self._running.get(peer)), name="ring stream")
+        self._running[peer] = task
+        try:
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if self._running.get(peer) is task:
+                del self._running[peer]
+
+    async def _run(self, stream: ByteStream, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            before.cancel()
+            await asyncio.wait({before})
+        peer, settings = stream.peer, self._settings
+
+        async def deliver(arrived: Arrived) -> None:
+            await self._put(FrameReceived(peer, arrived.frame, arrived.payload))
+
+        async def sent(frame: Frame, seconds: float) -> None:
+            await self._put(FrameSent(frame, seconds))
+
+        link = NeighbourLink(stream, settings.limits, deliver, sent, settings.stall_s)
+        self._links[peer] = link
+        try:
+            await self._put(PeerUp(peer))
+            await link.run()
+        except ProtocolError as error:
+            self._refused(peer, error.reason)
+        except PeerUnavailable as error:
+            _LOG.debug("ring stream of %s ended: %s", short(peer), error)
+        finally:
+            del self._links[peer]
+            await stream.close()
+            if not self._closed:
+                await self._put(PeerDown(peer))

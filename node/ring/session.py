@@ -1,0 +1,166 @@
+"""One peer of a ring at work: streams and computations as events in, actions out (DESIGN 3).
+
+The only place where a ring's decisions meet time, streams and the compute process. Events wait in
+one bounded queue, so when this node is busy its neighbours are stopped by their credit.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from skerry.node.net.tasks import OwnedTasks
+from skerry.node.ring.mesh import Addresses, MeshSettings, RingMesh
+from skerry.protocol.errors import ComputeError, PeerUnavailable, ProtocolError
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.rings import actions as act
+from skerry.protocol.rings import events as ev
+from skerry.protocol.rings.frames import Place
+from skerry.protocol.rings.machine import apply, new_ring_peer, next_deadline
+from skerry.protocol.rings.plan import Plan
+from skerry.protocol.rings.state import Rules
+from skerry.protocol.rings.tasks import At, Work
+from skerry.protocol.rings.waiting import waiting_for
+from skerry.protocol.transport import Transport
+
+_LOG = logging.getLogger(__name__)
+_MOST_EVENTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What came of a computation."""
+
+    payload: bytes = b""
+    loss: float = 0.0
+    """Nats per text token, of a LOSS task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The stages of this peer, in the compute process. It does one thing at a time, in order."""
+
+    compute: Callable[[Work], Awaitable[Output]]
+    """Raises: ProtocolError if the input is not sound, ComputeError."""
+    forget: Callable[[At, Place], None]
+    """Free what is kept of a visit; not answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Which peer of which ring a session is, and by which rules."""
+
+    plan: Plan
+    ring: int
+    rules: Rules
+    mesh: MeshSettings
+
+    @property
+    def members(self) -> tuple[PeerId, ...]:
+        """The peers of the ring."""
+        return tuple(member.peer for member in self.plan.rings[self.ring].members)
+
+
+class RingSession:
+    """This node in one ring, under one plan."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        seat: Seat,
+        engine: Engine,
+        observe: Callable[[act.Action], None],
+    ) -> None:
+        """Take a seat; ``observe`` is told of what is of interest to others (not Send, Compute)."""
+        self._peer = new_ring_peer(transport.peer_id, seat.plan, seat.ring, seat.rules)
+        self._engine, self._observe = engine, observe
+        self._events: asyncio.Queue[ev.Event] = asyncio.Queue(_MOST_EVENTS)
+        self._mesh = RingMesh(transport, seat.members, seat.mesh, self._events.put)
+        self._tasks = OwnedTasks()
+        self._step: asyncio.Future[act.StepDone] | None = None
+        self.refused: Counter[tuple[PeerId, str]] = Counter()
+        """How often something of a peer was not accepted, by reason."""
+
+    async def start(self, addresses: Addresses) -> None:
+        """Open the streams and begin to work."""
+        self._tasks.start(self._work(), "ring session")
+        await self._mesh.start(addresses, self._refuse)
+
+    async def close(self) -> None:
+        """End all work and all streams; never raises."""
+        await self._mesh.close()
+        await self._tasks.cancel()
+        if self._step is not None and not self._step.done():
+            self._step.cancel()
+
+    async def step(self, begin: ev.BeginStep) -> act.StepDone:
+        """At the origin: train an inner step and return when the step is over here."""
+        self._step = asyncio.get_running_loop().create_future()
+        await self._events.put(begin)
+        return await self._step
+
+    async def cut(self, *, force: bool = False) -> None:
+        """At the origin: end the step early."""
+        await self._events.put(ev.CutStep(force))
+
+    def lost(self, peer: PeerId) -> None:
+        """End the stream of a peer that a failure detector has given up."""
+        self._mesh.drop(peer)
+
+    @property
+    def waiting_for(self) -> tuple[PeerId | str, ...]:
+        """Whom or what this peer waits for."""
+        return waiting_for(self._peer)
+
+    async def _work(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            event = await self._next_event(clock)
+            for action in apply(self._peer, event, clock()):
+                self._carry_out(action)
+
+    async def _next_event(self, clock: Callable[[], float]) -> ev.Event:
+        due = next_deadline(self._peer)
+        if due is not None and due <= clock() and self._events.empty():
+            return ev.Tick()
+        try:
+            async with asyncio.timeout_at(due):
+                return await self._events.get()
+        except TimeoutError:
+            return ev.Tick()
+
+    def _carry_out(self, action: act.Action) -> None:
+        match action:
+            case act.Send(peer, frame, payload):
+                self._mesh.send(peer, frame, payload)
+            case act.Compute(work):
+                self._tasks.start(self._compute(work), "ring computation")
+            case act.Forget(at, place):
+                self._engine.forget(at, place)
+            case act.Refused(peer, reason):
+                self._refuse(peer, reason)
+            case act.StepDone():
+                self._observe(action)
+                if self._step is not None:
+                    self._step.set_result(action)
+            case _:
+                self._observe(action)
+
+    async def _compute(self, work: Work) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            output = await self._engine.compute(work)
+        except ProtocolError as error:
+            await self._events.put(ev.ComputeFailed(work, error.reason))
+        except (ComputeError, PeerUnavailable) as error:
+            await self._events.put(ev.ComputeFailed(work, error.code))
+        else:
+            done = ev.Computed(work, output.payload, clock() - began, output.loss)
+            await self._events.put(done)
+
+    def _refuse(self, peer: PeerId, reason: str) -> None:
+        self.refused[peer, reason] += 1
+        _LOG.info("refused of %s: %s", short(peer), reason)
+        self._observe(act.Refused(peer, reason))

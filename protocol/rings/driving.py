@@ -1,0 +1,92 @@
+"""What only the origin knows: the microbatches of the inner step, and the attempts at each."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from skerry.protocol.rings.frames import Pace, Place, StageVisits
+from skerry.protocol.rings.pacing import Flight
+from skerry.protocol.rings.plan import ORIGIN, Ring, Route
+from skerry.protocol.rings.routes import PathRouter
+from skerry.protocol.rings.state import Rules
+from skerry.protocol.rings.tasks import At
+from skerry.protocol.rounds.deadline import RoundDeadline
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One microbatch on its way, or about to be."""
+
+    place: Place
+    route: Route
+    due: float
+    """When it counts as lost."""
+    ungranted: set[tuple[int, int]]
+    """Members and positions whose slot is not granted yet; empty: it is on its way."""
+    touched: set[tuple[int, int]]
+    """Members and positions that may hold a slot for it."""
+    injected_at: float | None = None
+    returned: bool = False
+    """Whether it has come back to the loss."""
+    pace: Pace = field(default_factory=Pace)
+    """Gathered on the way there."""
+
+
+@dataclass(slots=True)
+class Microbatch:
+    """One microbatch of the inner step."""
+
+    number: int
+    text_tokens: int
+    attempts: int = 0
+    attempt: Attempt | None = None
+    route: Route | None = None
+    """Of the last attempt: a retry keeps to the hosts that may have counted it already."""
+    not_before: float = 0.0
+    loss: float | None = None
+    """Nats per text token."""
+    trained: Route | None = None
+    """The way by which it was trained, in the end."""
+    left_out: bool = False
+    """Whether the step is to end without it."""
+
+
+@dataclass(slots=True)
+class Drive:
+    """The origin's part of a ring's state."""
+
+    router: PathRouter
+    flight: Flight
+    patience: RoundDeadline
+    at: At | None = None
+    """The inner step being driven."""
+    microbatches: tuple[Microbatch, ...] = ()
+    todo: deque[Microbatch] = field(default_factory=deque)
+    """Not on their way; those to be redone first."""
+    looked_at: float = 0.0
+    """When it was last looked whether something can be injected."""
+    redone: int = 0
+    ended: bool = False
+    """Whether the members were told of its end."""
+    ended_at: At | None = None
+    """The last step whose end the members were told."""
+    unconfirmed: dict[int, tuple[StageVisits, ...]] = field(default_factory=dict)
+    """Members that have not said that they stepped then, and what they were told."""
+
+    @property
+    def active(self) -> list[Microbatch]:
+        """Microbatches with an attempt."""
+        return [m for m in self.microbatches if m.attempt is not None]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every microbatch of the step is trained or left out."""
+        return all(m.trained is not None or m.left_out for m in self.microbatches)
+
+
+def new_drive(ring: Ring, rules: Rules) -> Drive:
+    """Return the origin's part of the state at the start of a plan."""
+    return Drive(
+        router=PathRouter([path.quota for path in ring.paths]),
+        flight=Flight(ring.in_flight, ring.members[ORIGIN].slots),
+        patience=RoundDeadline(rules.attempt_min_s, rules.attempt_max_s, rules.factor),
+    )

@@ -1,0 +1,332 @@
+"""The origin's part: draw a path, reserve it, inject, and begin anew what failed (DESIGN 9, 10).
+
+A microbatch is done when its gradient is back at the first hop. Until then any failure ends the
+attempt everywhere and begins another, with a higher number, on the same hosts as far as they are
+there: a host that has counted the microbatch already computes it again, but does not count it.
+"""
+
+from collections import deque
+
+from skerry.protocol.errors import ProtocolError
+from skerry.protocol.rings import frames as fr
+from skerry.protocol.rings.actions import Action, Note
+from skerry.protocol.rings.driving import Attempt, Drive, Microbatch
+from skerry.protocol.rings.events import BeginStep
+from skerry.protocol.rings.hosting import begin_forward
+from skerry.protocol.rings.pacing import micros
+from skerry.protocol.rings.plan import HEAD, ORIGIN, Route, check_route
+from skerry.protocol.rings.routes import member_at, previous_hop, repaired
+from skerry.protocol.rings.state import RingState, refuse, tell
+from skerry.protocol.rings.tasks import Kind, Task
+
+
+def on_begin(s: RingState, d: Drive, event: BeginStep, now: float) -> list[Action]:
+    """Begin an inner step. Raises: ValueError if one is being driven or it is not a later one."""
+    at = (event.round, event.step)
+    if d.at is not None or at <= s.newest:
+        raise ValueError(f"step {at} cannot begin: {d.at or s.newest} is there")
+    d.at, d.redone, d.ended = at, 0, False
+    d.todo.clear()
+    d.microbatches = tuple(
+        Microbatch(number, tokens, not_before=now)
+        for number, tokens in enumerate(event.text_tokens)
+    )
+    d.todo.extend(d.microbatches)
+    actions: list[Action] = []
+    for member in range(len(s.ring.members)):
+        actions += tell(s, member, at, fr.Place(), fr.StepBegin())
+    return actions
+
+
+def inject(s: RingState, d: Drive, now: float) -> list[Action]:
+    """Reserve paths for as many microbatches as are to be on their way."""
+    actions: list[Action] = []
+    for microbatch in list(d.todo):
+        if len(d.active) >= d.flight.window:
+            break
+        if microbatch.not_before > now:
+            continue
+        route = _route_for(s, d, microbatch, now)
+        if route is None:
+            break
+        d.todo.remove(microbatch)
+        actions += _reserve(s, d, microbatch, route, now)
+    return actions
+
+
+def on_granted(s: RingState, d: Drive, source: int, frame: fr.Frame, now: float) -> list[Action]:
+    """When all slots of a route are granted, the microbatch goes on its way."""
+    microbatch = find(d, frame)
+    attempt = microbatch.attempt if microbatch else None
+    if microbatch is None or attempt is None:
+        return refuse(s, source, "stale-attempt")
+    attempt.ungranted.discard((source, frame.place.hop))
+    if attempt.ungranted or attempt.injected_at is not None:
+        return []
+    attempt.injected_at = now
+    attempt.due = now + d.patience.seconds
+    visit = s.visits[frame.fence.at, frame.place.microbatch, 0]
+    visit.text_tokens = microbatch.text_tokens
+    begin_forward(s, visit, b"", now)
+    return []
+
+
+def on_refused(s: RingState, d: Drive, source: int, frame: fr.Frame, now: float) -> list[Action]:
+    """A member has no slot, although all of them are this origin's: wait a little."""
+    microbatch = find(d, frame)
+    return retry(s, d, microbatch, now, pause=True) if microbatch else []
+
+
+def on_returned(
+    s: RingState, d: Drive, source: int, frame: fr.Frame, payload: bytes, now: float
+) -> list[Action]:
+    """The forward pass is back: compute the loss. Its route is the one that was really taken."""
+    assert isinstance(frame.body, fr.Activation)
+    microbatch = find(d, frame)
+    attempt = microbatch.attempt if microbatch else None
+    if microbatch is None or attempt is None:
+        return refuse(s, source, "stale-attempt")
+    if attempt.returned or attempt.injected_at is None:
+        return refuse(s, source, "duplicate" if attempt.returned else "early-activation")
+    reason = _returned_reason(s, source, frame.body.route, attempt)
+    if reason:
+        return refuse(s, source, reason)
+    attempt.returned, attempt.route, attempt.pace = True, frame.body.route, frame.body.pace
+    place = fr.Place(microbatch.number, attempt.place.attempt, len(attempt.route))
+    counted = (HEAD, microbatch.number) in s.books[frame.fence.at].counted
+    counts = () if counted else (HEAD,)
+    tokens = microbatch.text_tokens
+    s.queue.put(Task(Kind.LOSS, frame.fence.at, place, (), counts, tokens, payload), now)
+    return tell(s, source, frame.fence.at, place, fr.Passed())
+
+
+def on_loss(s: RingState, d: Drive, task: Task, payload: bytes, loss: float) -> list[Action]:
+    """Send the gradient on its way back."""
+    microbatch, attempt = current(d, task)
+    if microbatch is None or attempt is None:
+        return []
+    microbatch.loss = loss
+    hop = previous_hop(attempt.route, len(attempt.route))
+    member = member_at(attempt.route, hop)
+    place = fr.Place(microbatch.number, attempt.place.attempt, hop)
+    pace = fr.Pace(attempt.pace.queued_us, max(attempt.pace.bottleneck_us, s.busy.bottleneck_us))
+    return tell(s, member, task.at, place, fr.Gradient(pace), payload)
+
+
+def add_wait(d: Drive, task: Task, seconds: float) -> None:
+    """Add what a loss has waited for its turn to the pace of its microbatch."""
+    _, attempt = current(d, task)
+    if attempt is not None:
+        queued = attempt.pace.queued_us + micros(seconds)
+        attempt.pace = fr.Pace(queued, attempt.pace.bottleneck_us)
+
+
+def on_loss_failed(s: RingState, d: Drive, task: Task, reason: str, now: float) -> list[Action]:
+    """What came back cannot be used: begin the microbatch anew."""
+    microbatch, attempt = current(d, task)
+    if microbatch is None or attempt is None:
+        return []
+    culprit = member_at(attempt.route, previous_hop(attempt.route, len(attempt.route)))
+    ban(s, culprit, now)
+    note = Note(f"microbatch {microbatch.number} is begun anew: {reason} at the origin")
+    return [note, *retry(s, d, microbatch, now)]
+
+
+def complete(s: RingState, d: Drive, frame: fr.Frame, pace: fr.Pace, now: float) -> list[Action]:
+    """The gradient is back at the first hop: this microbatch is trained."""
+    microbatch = find(d, frame)
+    assert microbatch is not None and microbatch.attempt is not None
+    attempt = microbatch.attempt
+    assert attempt.injected_at is not None
+    microbatch.trained, microbatch.attempt = attempt.route, None
+    d.patience.observe(now - attempt.injected_at)
+    d.flight.observe(now - attempt.injected_at, pace)
+    taken = {(hop.member, i) for i, hop in enumerate(attempt.route) if hop.stages or i == 0}
+    return _release(s, frame.fence.at, attempt, taken)
+
+
+def on_rerouted(
+    s: RingState, d: Drive, source: int, frame: fr.Frame, body: fr.Rerouted, now: float
+) -> list[Action]:
+    """A hop has found another way: remember whose slots are to be freed, and who was at fault."""
+    microbatch = find(d, frame)
+    if microbatch is None or microbatch.attempt is None:
+        return []
+    try:
+        check_route(s.ring, body.route)
+    except ProtocolError as error:
+        return refuse(s, source, error.reason)
+    attempt = microbatch.attempt
+    attempt.touched |= {(hop.member, i) for i, hop in enumerate(body.route) if hop.stages}
+    attempt.due = now + d.patience.seconds
+    ban(s, body.culprit, now)
+    return []
+
+
+def on_failed(
+    s: RingState, d: Drive, source: int, frame: fr.Frame, body: fr.Failed, now: float
+) -> list[Action]:
+    """An attempt cannot go on: begin another."""
+    microbatch = find(d, frame)
+    if microbatch is None or microbatch.attempt is None:
+        return []
+    if body.culprit >= len(s.ring.members):
+        return refuse(s, source, "no-member")
+    ban(s, body.culprit, now)
+    name = s.ring.members[body.culprit].peer
+    note = Note(f"microbatch {microbatch.number} is begun anew: {body.reason} at {name}")
+    return [note, *retry(s, d, microbatch, now)]
+
+
+def on_member_down(s: RingState, d: Drive, member: int, now: float) -> list[Action]:
+    """Begin anew what needs a peer that is gone; what has not reached it may find a way itself."""
+    actions: list[Action] = []
+    for microbatch in d.active:
+        attempt = microbatch.attempt
+        assert attempt is not None
+        if all(touched != member for touched, _ in attempt.touched):
+            continue
+        if attempt.ungranted or (attempt.returned and _visits(attempt.route, member)):
+            actions += retry(s, d, microbatch, now)
+        else:
+            attempt.due = min(attempt.due, now + s.hop_patience.seconds)
+    return actions
+
+
+def on_overdue(s: RingState, d: Drive, now: float) -> list[Action]:
+    """Begin anew what has not come back in time."""
+    actions: list[Action] = []
+    for microbatch in d.active:
+        attempt = microbatch.attempt
+        assert attempt is not None
+        if now >= attempt.due:
+            for member, _ in attempt.ungranted:  # it does not even answer
+                ban(s, member, now)
+            d.patience.observe(2 * d.patience.seconds / d.patience.factor)
+            actions += retry(s, d, microbatch, now)
+    return actions
+
+
+def retry(
+    s: RingState, d: Drive, microbatch: Microbatch, now: float, *, pause: bool = False
+) -> list[Action]:
+    """End an attempt everywhere and put the microbatch back, to be tried again before others."""
+    attempt = microbatch.attempt
+    if attempt is None:
+        return []
+    actions = _end_attempt(s, d, microbatch, attempt)
+    d.redone += 1
+    tries = microbatch.attempts - (0 if pause else 1)
+    wait_s = min(s.rules.retry_s * 2 ** min(tries - 1, 10), s.rules.ban_s) if tries > 0 else 0.0
+    microbatch.not_before = now + wait_s
+    d.todo.appendleft(microbatch)
+    return actions
+
+
+def cut(s: RingState, d: Drive, *, force: bool) -> list[Action]:
+    """Leave out what is not trained and has no loss yet; with ``force`` also what has one."""
+    actions: list[Action] = []
+    for microbatch in d.microbatches:
+        if microbatch.trained is not None or (microbatch.loss is not None and not force):
+            continue
+        microbatch.left_out = True
+        if microbatch.attempt is not None:
+            actions += _end_attempt(s, d, microbatch, microbatch.attempt)
+    d.todo = deque(microbatch for microbatch in d.todo if not microbatch.left_out)
+    return actions
+
+
+def _end_attempt(s: RingState, d: Drive, microbatch: Microbatch, attempt: Attempt) -> list[Action]:
+    microbatch.attempt, microbatch.route = None, attempt.route
+    loss = fr.Place(microbatch.number, attempt.place.attempt, len(attempt.route))
+    s.queue.drop(_at(d), loss)
+    return _release(s, _at(d), attempt, set())
+
+
+def find(d: Drive, frame: fr.Frame) -> Microbatch | None:
+    """Return the microbatch whose current attempt a frame is about."""
+    if frame.fence.at != d.at or frame.place.microbatch >= len(d.microbatches):
+        return None
+    microbatch = d.microbatches[frame.place.microbatch]
+    attempt = microbatch.attempt
+    same = attempt is not None and attempt.place.attempt == frame.place.attempt
+    return microbatch if same else None
+
+
+def current(d: Drive, task: Task) -> tuple[Microbatch | None, Attempt | None]:
+    """Return the microbatch and attempt that a LOSS task is for, if they still stand."""
+    microbatch = d.microbatches[task.place.microbatch] if task.at == d.at else None
+    attempt = microbatch.attempt if microbatch else None
+    if attempt is None or attempt.place.attempt != task.place.attempt:
+        return None, None
+    return microbatch, attempt
+
+
+def ban(s: RingState, member: int, now: float) -> None:
+    """Pass a member by for a while, if there is another way."""
+    if member not in (ORIGIN, s.me):
+        s.banned[member] = now + s.rules.ban_s
+
+
+def _reserve(
+    s: RingState, d: Drive, microbatch: Microbatch, route: Route, now: float
+) -> list[Action]:
+    microbatch.attempts += 1
+    slots = {(hop.member, i) for i, hop in enumerate(route) if hop.stages or i == 0}
+    place = fr.Place(microbatch.number, microbatch.attempts)
+    due = now + d.patience.seconds
+    microbatch.attempt = Attempt(place, route, due, set(slots), set(slots))
+    actions: list[Action] = []
+    for member, hop in sorted(slots, key=lambda slot: slot[1]):
+        where = fr.Place(place.microbatch, place.attempt, hop)
+        actions += tell(s, member, _at(d), where, fr.Reserve(route))
+    return actions
+
+
+def _release(
+    s: RingState, at: tuple[int, int], attempt: Attempt, trained: set[tuple[int, int]]
+) -> list[Action]:
+    actions: list[Action] = []
+    for member, hop in sorted(attempt.touched):
+        place = fr.Place(attempt.place.microbatch, attempt.place.attempt, hop)
+        done = (member, hop) in trained
+        actions += tell(s, member, at, place, fr.Release(done))
+    return actions
+
+
+def _route_for(s: RingState, d: Drive, microbatch: Microbatch, now: float) -> Route | None:
+    """Return the way of the next attempt: the last one, repaired, or a planned path."""
+    for avoid in (s.avoided(now), s.down):
+        if microbatch.route is not None:
+            route = _repaired(s, microbatch.route, avoid)
+            if route is not None:
+                return route
+        ways = [_repaired(s, path.hops, avoid) for path in s.ring.paths]
+        usable = [i for i, way in enumerate(ways) if way is not None]
+        if usable:
+            return ways[d.router.draw(usable)]
+    return None
+
+
+def _repaired(s: RingState, route: Route, avoid: set[int]) -> Route | None:
+    return repaired(s.plan, s.ring_number, route, avoid, s.rules.most_skipped)
+
+
+def _returned_reason(s: RingState, source: int, route: Route, attempt: Attempt) -> str:
+    try:
+        check_route(s.ring, route)
+    except ProtocolError as error:
+        return error.reason
+    if len(route) != len(attempt.route):
+        return "wrong-hop"
+    sender = member_at(route, previous_hop(route, len(route)))
+    return "" if sender == source else "not-neighbour"
+
+
+def _visits(route: Route, member: int) -> bool:
+    return any(hop.member == member and hop.stages for hop in route)
+
+
+def _at(d: Drive) -> tuple[int, int]:
+    assert d.at is not None
+    return d.at
