@@ -7,7 +7,7 @@ The hash is the run id, so everything a joiner needs to verify follows from the 
 import json
 import tomllib
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -340,6 +340,8 @@ def _explained(model: type[BaseModel], error: ValidationError) -> ConfigError:
 
 def _section_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
     for name in path:
+        if name.isdigit():  # a place in a list of sections
+            continue
         inner: Any = model.model_fields[name].annotation
-        model = inner
+        model = next((one for one in get_args(inner) if hasattr(one, "model_fields")), inner)
     return model
