@@ -2,10 +2,12 @@
 
 Starts real daemons with their status pages, one reader of an event stream, and a run without end;
 reads memory, open files and threads of every process every ten seconds; and draws a line through
-what was read after the warm-up. Reads /proc, so Linux only. Exits with 1 if something grows.
+what was read after the warm-up. Reads /proc, so Linux only. Exits with 1 if something grows or does
+not end when it is told to.
 
     python bench/soak.py                           # an hour
     python bench/soak.py --minutes 5 --warm-up 1   # a look
+    python bench/soak.py --from FOLDER/samples.jsonl   # of an earlier one that kept its FOLDER
 """
 
 import argparse
@@ -29,7 +31,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from event_readers import EventReader, event_readers
 from skerry.node.demo_swarm import INTERRUPTS
-from soaking.readings import Reading, folder_bytes
+from soaking.readings import Reading, folder_bytes, stored
 from soaking.report import ProcessReport, as_data, markdown, reports, table
 from soaking.swarm import GentleSwarm, gentle_swarm
 
@@ -48,6 +50,7 @@ class Soak:
     disk_bytes: list[int] = field(default_factory=list)
     """All homes together, once per reading."""
     reader: EventReader | None = None
+    left_behind: list[str] = field(default_factory=list)
     interrupted: bool = False
 
     def run(self, progress: Progress) -> None:
@@ -57,6 +60,7 @@ class Soak:
         with ExitStack() as stack:
             lines = stack.enter_context((self.folder / "samples.jsonl").open("w"))
             swarm = stack.enter_context(gentle_swarm(self.folder, self.options.peers))
+            self.left_behind = swarm.left_behind
             (self.reader,) = stack.enter_context(event_readers(swarm.page_url, 1))
             began, due_s = time.monotonic(), 0.0
             try:
@@ -83,7 +87,7 @@ class Soak:
         now = swarm.read(began)
         self.readings += now
         self.disk_bytes.append(folder_bytes(daemon.home.path for daemon in swarm.daemons))
-        lines.writelines(json.dumps(one.as_line()) + "\n" for one in now)
+        lines.writelines(one.as_line() for one in now)
         lines.flush()
 
     def _now(self) -> str:
@@ -120,11 +124,11 @@ def result(soak: Soak, found: Sequence[ProcessReport]) -> dict[str, object]:
         "warm_up_minutes": soak.options.warm_up,
         "rounds": last.round,
         "swarm_cpu_percent": round(sum(one.cpu_percent for one in found), 1),
-        "events_read": soak.reader.num_events if soak.reader else 0,
-        "event_bytes_read": soak.reader.num_bytes if soak.reader else 0,
-        "disk_bytes_first": soak.disk_bytes[0],
-        "disk_bytes_last": soak.disk_bytes[-1],
+        "events_read": soak.reader.num_events if soak.reader else None,
+        "event_bytes_read": soak.reader.num_bytes if soak.reader else None,
+        "disk_bytes": [soak.disk_bytes[0], soak.disk_bytes[-1]] if soak.disk_bytes else None,
         "interrupted": soak.interrupted,
+        "left_behind": soak.left_behind,
         "is_flat": all(one.is_flat for one in found),
         "processes": [as_data(one) for one in found],
     }
@@ -147,6 +151,7 @@ def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--peers", type=int, default=3)
     add("--duty", type=float, default=0.1, help="share of the time that training may take")
     add("--period", type=float, default=2.0, metavar="SECONDS", help="of training and rest")
+    add("--from", type=Path, dest="samples", metavar="FILE", help="report on it, start nothing")
     add("--folder", type=Path, help="keep homes, logs and samples.jsonl there")
     add("--write", action="store_true", help="write a dated page into bench/results")
     add("--json", action="store_true", help="one line of JSON alone")
@@ -161,18 +166,8 @@ def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Soak and print; exits with 1 if something grows, with 130 after Ctrl-C."""
     options = options_from(arguments)
-    os.nice(_NICE)
-    os.environ["SKERRY_PAGE__PORT"] = "0"
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with ExitStack() as stack:
-        folder = options.folder or Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="skerry-soak-"))
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        soak = Soak(options, folder)
-        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            soak.run(progress)
+    soak = soaked(options, console)
     found = reports(soak.readings, 60 * options.warm_up)
     if not found:
         console.print("ended before the warm-up did: nothing to say")
@@ -184,7 +179,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{time.strftime('%Y-%m-%d')}_soak.md").write_text(page(data, found))
-    return INTERRUPTED if soak.interrupted else int(not data["is_flat"])
+    return INTERRUPTED if soak.interrupted else int(not data["is_flat"] or bool(soak.left_behind))
+
+
+def soaked(options: argparse.Namespace, console: Console) -> Soak:
+    """Soak, or read what an earlier soak has read."""
+    if options.samples:
+        return Soak(options, options.samples.parent, stored(options.samples))
+    os.nice(_NICE)
+    os.environ["SKERRY_PAGE__PORT"] = "0"
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with ExitStack() as stack:
+        folder = options.folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="skerry-soak-"))
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        soak = Soak(options, folder)
+        with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+            soak.run(progress)
+    return soak
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

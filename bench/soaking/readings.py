@@ -1,5 +1,6 @@
 """What each process of a swarm holds at one moment: memory, open files, threads, processor time."""
 
+import json
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -38,9 +39,14 @@ class Reading:
         """Peer and role; a process that took another's place has its name."""
         return f"{self.peer} {self.role}"
 
-    def as_line(self) -> dict[str, object]:
+    def as_line(self) -> str:
         """Return it as one line of the file of samples."""
-        return asdict(self)
+        return json.dumps(asdict(self)) + "\n"
+
+
+def stored(file: Path) -> list[Reading]:
+    """Read a file of samples, of a soak that has ended or not."""
+    return [Reading(**json.loads(line)) for line in file.read_text().splitlines()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ FLAT_SHARE_PER_HOUR = 0.02
 """Growth that counts as flat: at this pace it takes two days to double."""
 FLAT_BYTES_PER_HOUR = 1 << 20
 """Allocators take and return pages; less than this says nothing."""
+SPARE = 1
+"""A pool of threads, such as the Go runtime's in p2pd, may take one more when all of it waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ class Trend:
 
     @property
     def is_steady(self) -> bool:
-        """Whether a count, such as of threads, ends no higher than it began."""
-        return self.last <= self.first
+        """Whether a count, such as of threads, ends about where it began."""
+        return self.last <= self.first + SPARE
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:

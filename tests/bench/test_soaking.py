@@ -1,11 +1,12 @@
 """What the soak makes of its readings: what grows is told, what breathes or shrinks is not."""
 
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
-from soaking.readings import Moment, Reading, read
+from soaking.readings import Moment, Reading, read, stored
 from soaking.report import cells, markdown, reports
 from soaking.trend import slope, trend
 
@@ -51,12 +52,13 @@ def test_growth_in_the_warm_up_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("count", ["num_fds", "num_threads"])
-def test_one_more_file_or_thread_is_told(count: str) -> None:
+def test_more_files_or_threads_are_told(count: str) -> None:
     half = len(HOUR) // 2
     before = readings()
-    after = readings(**{count: getattr(before[0], count) + 1})
-    (found,) = reports([*before[:half], *after[half:]], warm_up_s=600)
-    assert not found.is_flat
+    for more, flat in ((1, True), (2, False)):
+        after = readings(**{count: getattr(before[0], count) + more})
+        (found,) = reports([*before[:half], *after[half:]], warm_up_s=600)
+        assert found.is_flat == flat
 
 
 def test_processes_are_told_apart_and_a_restart_is_seen() -> None:
@@ -78,3 +80,9 @@ def test_own_process_can_be_read() -> None:
     assert found.resident_bytes >= found.unique_bytes > MIB
     assert found.num_fds > 2 and found.num_threads > 0
     assert found.at_s >= 5 and found.round == 3
+
+
+def test_samples_can_be_read_again(tmp_path: Path) -> None:
+    before = readings()
+    (tmp_path / "samples.jsonl").write_text("".join(one.as_line() for one in before))
+    assert stored(tmp_path / "samples.jsonl") == before
