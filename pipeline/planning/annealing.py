@@ -7,10 +7,10 @@ simulated. The number of simulations is given, and all chance comes from one see
 problem gives the same plan.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from math import inf, log
 from random import Random
 
 from skerry.pipeline.planning.draft import RingDraft, Workshop
@@ -57,11 +57,11 @@ class Score:
             self.times[place] = self.workshop.step_s(ring)
         return self.value()
 
-    def replace(self, place: int, old: RingDraft, new: RingDraft) -> None:
-        """Put another ring in a place."""
+    def replace(self, place: int, old: RingDraft, new: RingDraft, limit_s: float = inf) -> None:
+        """Put another ring in a place; its time is infinite if it is above the limit."""
         self._count(old, -1)
         self._count(new, 1)
-        self.times[place] = self.workshop.step_s(new)
+        self.times[place] = self.workshop.step_s(new, limit_s)
 
     def value(self) -> float:
         """Return the score; lower is better."""
@@ -99,10 +99,12 @@ def anneal(
         if change is None:
             continue
         temperature = hot * (_COLD / _HOT) ** (turn / evaluations)
+        # Metropolis' rule with chance drawn first: a simulation can stop where it would refuse.
+        ceiling = current - temperature * log(1 - rng.random())
         old = {place: now.rings[place] for place in change.rings}
-        _apply(now, score, change.rings)
+        _apply(now, score, change.rings, ceiling)
         value = score.value()
-        if value <= current or rng.random() < math.exp((current - value) / temperature):
+        if value <= ceiling:
             current = value
             if change.spares is not None:
                 now.spares = list(change.spares)
@@ -113,7 +115,9 @@ def anneal(
     return best
 
 
-def _apply(layout: Layout, score: Score, rings: Mapping[int, RingDraft]) -> None:
+def _apply(
+    layout: Layout, score: Score, rings: Mapping[int, RingDraft], limit_s: float = inf
+) -> None:
     for place, ring in rings.items():
-        score.replace(place, layout.rings[place], ring)
+        score.replace(place, layout.rings[place], ring, limit_s)
         layout.rings[place] = ring

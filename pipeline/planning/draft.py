@@ -5,6 +5,7 @@ Rings share no peer, so that each is simulated alone and remembered.
 
 from dataclasses import dataclass
 from itertools import groupby
+from math import inf
 
 from skerry.pipeline.capacity import (
     BYTES_PER_PARAMETER,
@@ -55,12 +56,17 @@ class Workshop:
         self._known: dict[RingDraft, float] = {}
         self._blocks: dict[tuple[int, ...], int] = {}
 
-    def step_s(self, ring: RingDraft) -> float:
-        """Return the seconds of one inner step, simulated at most once for each draft."""
+    def step_s(self, ring: RingDraft, limit_s: float = inf) -> float:
+        """Return the seconds of one inner step, simulated to its end at most once for each draft.
+
+        Infinity if that is not known yet and turns out to be longer than the limit.
+        """
         known = self._known.get(ring)
         if known is None:
-            known = self.simulator.makespan_s(self.scenario(ring, self.problem.limits.slots))
-            self._known[ring] = known
+            scenario = self.scenario(ring, self.problem.limits.slots)
+            known = self.simulator.makespan_s(scenario, limit_s)
+            if known < inf:
+                self._known[ring] = known
         return known
 
     def scenario(self, ring: RingDraft, slots: int) -> Scenario:

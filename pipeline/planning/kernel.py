@@ -25,7 +25,7 @@ NOBODY, ALL_BUSY = -1, -2
 
 @entry
 def run(world: World) -> None:
-    """Play a world to its end; what is measured stands in its records."""
+    """Play a world to its end, or until its limit; what is measured stands in its records."""
     for work in range(world.work_M.size):
         _plan(world, world.work_M[work].at, READY, work, 0)
     for change in world.churn_C:
@@ -33,6 +33,8 @@ def run(world: World) -> None:
     while world.rules[0].pending > 0:
         event = world.events_Q[0]
         now, what, who, life = event.time, event.what, event.who, event.life
+        if now > world.rules[0].limit:
+            return
         _drop_first(world)
         if what >= DONE:
             _peer_event(world, now, what, who, life)

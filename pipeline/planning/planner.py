@@ -26,7 +26,7 @@ from skerry.protocol.errors import ConfigError
 
 MAX_STAGES = 64
 _CANDIDATES = 3
-_TRIAL_SHARE = 0.1
+_TRIAL_SHARE = 0.05
 """Part of the budget with which each candidate is tried."""
 _ATTEMPTS, _FEW_PEERS = 2, 64
 _ENOUGH = 1.01
@@ -49,7 +49,7 @@ class Budget:
 
     def moves(self, peers: int) -> int:
         """Return how many moves to try: more peers, more moves, within bounds."""
-        return self.evaluations or min(max(100 * peers, 8000), 30_000)
+        return self.evaluations or min(max(100 * peers, 6000), 30_000)
 
     def warm_moves(self, peers: int) -> int:
         """Return how many to try from a running plan."""

@@ -47,7 +47,7 @@ CHURN = _layout("peer up", "time")
 EVENT = _layout("order what who life", "time")
 RULES = _layout(
     "contended backward_first bypass order sequence parked downs logged pending",
-    "rest rest_injected ship_after detect",
+    "rest rest_injected ship_after detect limit",
 )
 
 

@@ -7,6 +7,7 @@ only those that it changes.
 
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 
 import numpy as np
 
@@ -129,11 +130,11 @@ class Simulator:
         there_NN = self._links_NN["busy"] + self._links_NN["delay"]
         return np.asarray((there_NN + there_NN.T) / 2)
 
-    def makespan_s(self, scenario: Scenario) -> float:
-        """Return when the last microbatch is done."""
-        world, _ = self._world(scenario, 0)
+    def makespan_s(self, scenario: Scenario, limit_s: float = inf) -> float:
+        """Return when the last microbatch is done; infinity if that is after the limit."""
+        world, _ = self._world(scenario, 0, limit_s)
         kernel.run(world)
-        return float(world.work_M["done"].max())
+        return inf if world.rules["pending"][0] else float(world.work_M["done"].max())
 
     def play(self, scenario: Scenario, log: bool = False) -> Outcome:
         """Simulate, and return all that was measured."""
@@ -157,7 +158,9 @@ class Simulator:
             ),
         )
 
-    def _world(self, scenario: Scenario, lines: int) -> tuple[World, list[int]]:
+    def _world(
+        self, scenario: Scenario, lines: int, limit_s: float = inf
+    ) -> tuple[World, list[int]]:
         """Fill all records for the peers that take part; return their indices too."""
         names = sorted(_taking_part(scenario))
         local = {peer: place for place, peer in enumerate(names)}
@@ -175,7 +178,7 @@ class Simulator:
         churn_C["up"] = [change.up for change in scenario.changes]
         pending = kernel.pending_limit(num_work, len(names), num_churn)
         world = World(
-            rules=self._rules(),
+            rules=self._rules(limit_s),
             peers_N=peers_N,
             links_NN=self._links_NN[index_N[:, None], index_N],
             paths_P=paths_P,
@@ -192,7 +195,7 @@ class Simulator:
         )
         return world, names
 
-    def _rules(self) -> Records:
+    def _rules(self, limit_s: float) -> Records:
         rules, costs = np.zeros(1, RULES), self._costs
         rules["contended"] = costs.contended
         rules["backward_first"] = costs.backward_first
@@ -201,6 +204,7 @@ class Simulator:
         rules["rest_injected"] = costs.rest_injected_s
         rules["ship_after"] = costs.ship_after
         rules["detect"] = costs.detect_s
+        rules["limit"] = limit_s
         return rules
 
 
