@@ -30,6 +30,8 @@ class PageServer:
         self.answers = answers
         self.told: list[str] = []
         """Paths that were posted to."""
+        self.wishes: list[str] = []
+        """What was posted there; empty texts where nothing was."""
         self.closing = threading.Event()
         self._readers: list[queue.Queue[str]] = []
         self._lock = threading.Lock()
@@ -108,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         path = urlsplit(self.path).path.removeprefix("/api/v1/")
+        wish = self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.owner.wishes.append(wish.decode())
         self.owner.told.append(path)
         self._answer(path)
 

@@ -19,15 +19,20 @@ export class ApiError extends Error {
  * @param {string} path
  * @param {number} [patienceMs]
  * @param {"GET" | "POST"} [method]
+ * @param {object} [body] sent as JSON
  * @returns {Promise<any>} as described in answers.js
  * @throws {ApiError}
  */
-export async function ask(path, patienceMs = PATIENCE_MS, method = "GET") {
+export async function ask(path, patienceMs = PATIENCE_MS, method = "GET", body = undefined) {
   let response;
   try {
     response = await fetch(BASE + path, {
       method,
-      headers: { Accept: "application/json" },
+      headers: {
+        Accept: "application/json",
+        ...(body && { "Content-Type": "application/json" }),
+      },
+      body: body && JSON.stringify(body),
       signal: AbortSignal.timeout(patienceMs),
       cache: "no-store",
     });
@@ -44,11 +49,12 @@ export async function ask(path, patienceMs = PATIENCE_MS, method = "GET") {
 /**
  * Tell the daemon to do something; it must know the reader as its user.
  * @param {string} path
+ * @param {object} [body] how
  * @returns {Promise<any>}
  * @throws {ApiError}
  */
-export function tell(path) {
-  return ask(path, PATIENCE_MS, "POST");
+export function tell(path, body = undefined) {
+  return ask(path, PATIENCE_MS, "POST", body);
 }
 
 /**

@@ -5,6 +5,7 @@ import { byId, el, replace, setText } from "./element.js";
 import { NOTHING, ago, clock, count, duration, loss, rate, shardWords, size } from "./words.js";
 import { spanWords } from "./waterfall.js";
 
+/** @typedef {import("./owner.js").Owner} Owner */
 /** @typedef {import("./swarm.js").Swarm} Swarm */
 /** @typedef {import("./answers.js").Peer} Peer */
 /** @typedef {import("./answers.js").Round} Round */
@@ -13,9 +14,13 @@ import { spanWords } from "./waterfall.js";
 const DIAL_MS = 30000;
 
 export class Detail {
-  /** @param {Swarm} swarm */
-  constructor(swarm) {
+  /**
+   * @param {Swarm} swarm
+   * @param {Owner} owner offers what an owner may order
+   */
+  constructor(swarm, owner) {
     this.swarm = swarm;
+    this.owner = owner;
     this.dialog = /** @type {HTMLDialogElement} */ (byId("detail"));
     byId("detail-close").addEventListener("click", () => this.dialog.close());
   }
@@ -34,6 +39,7 @@ export class Detail {
       `Peer ${peer.name}`,
       peerFacts(peer, this.swarm.plan?.num_blocks ?? 0),
       peer.self ? null : dial(peer),
+      this.owner.offer(peer),
     );
   }
 
@@ -70,6 +76,7 @@ function peerFacts(peer, numBlocks) {
   return facts([
     ["Peer id", peer.peer],
     ["State", `${peer.state}, ${peer.role}${peer.in_roster ? ", in the roster" : ""}`],
+    ...removedFact(peer),
     ["Last seen", peer.self ? "this peer" : ago(peer.last_seen_s)],
     ["Software", peer.agent ?? NOTHING],
     ["Blocks", shardWords(peer.shards, numBlocks)],
@@ -83,6 +90,16 @@ function peerFacts(peer, numBlocks) {
     ["Refused", count(peer.refused)],
     ["Addresses", peer.addresses.join("\n") || NOTHING],
   ]);
+}
+
+/**
+ * @param {Peer} peer
+ * @returns {[string, string][]}
+ */
+function removedFact(peer) {
+  return peer.removed_reason === null
+    ? []
+    : [["Removed", peer.removed_reason || "no reason given"]];
 }
 
 /** @param {Peer} peer */

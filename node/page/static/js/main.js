@@ -8,6 +8,7 @@ import { startFrame } from "./frame.js";
 import { SwarmGraph } from "./graph.js";
 import { LossChart } from "./loss_chart.js";
 import { startOverview } from "./overview.js";
+import { Owner } from "./owner.js";
 import { startPause } from "./pause.js";
 import { PeerTable } from "./peer_table.js";
 import { Swarm } from "./swarm.js";
@@ -18,7 +19,8 @@ import { startWaterfall } from "./waterfall.js";
 
 const swarm = new Swarm();
 const connection = new Connection(swarm);
-const detail = new Detail(swarm);
+const owner = new Owner(swarm);
+const detail = new Detail(swarm, owner);
 
 startTheme(swarm);
 startFrame(swarm, () => connection.retryNow());
