@@ -1,8 +1,9 @@
 """People who look at a status page: tabs of a real Chromium, each with a profile of its own."""
 
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,15 +49,16 @@ class Load:
 def page_readers(url: str, count: int, executable: str) -> Iterator[list[Load]]:
     """Keep ``count`` pages open; yields how long each took to load, the first with nothing cached.
 
-    Readers sit at other machines as a rule, so the browser yields the processor to everyone.
+    Readers sit at other machines as a rule, so once its pages are open the browser yields the
+    processor to everyone.
     """
     from playwright.sync_api import sync_playwright
 
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=list(_FLAGS))
-        _yield_processor(before)
         loads = [_open(browser, url) for _ in range(count)]
+        _yield_processor(before)
         try:
             yield loads
         finally:
@@ -72,7 +74,9 @@ def _open(browser: "Browser", url: str) -> Load:
 
 
 def _yield_processor(before: set[int]) -> None:
-    """Lower the priority of what was started; their children inherit it."""
+    """Lower the priority of every thread of what was started."""
     for child in psutil.Process().children(recursive=True):
         if child.pid not in before and "chrom" in child.name():
-            child.nice(_NICE)
+            for thread in child.threads():
+                with suppress(ProcessLookupError):  # ended meanwhile
+                    os.setpriority(os.PRIO_PROCESS, thread.id, _NICE)
