@@ -5,7 +5,8 @@ A block of docs/guide/ says behind its language how it is tried:
     on=NAME       on the machine of that name, a folder that is HOME; several names by commas
     on=any        needs no daemon: tried in every run of the tests
     until=ctrl-c  shows something until it is left
-    wait=run      first waits until the node trains; wait=alive: until it sees two peers
+    wait=run      first waits until the node trains; wait=alive: until it sees two peers;
+                  wait=removed: until its log says that one was removed
     file=PATH     of TOML: is written there; below HOME
     untried=WHY   not tried by tests: needs what a test has not
 
@@ -232,6 +233,8 @@ def wait_for(machine: Machine, what: str) -> None:
     """Wait until a node is where a block needs it."""
 
     def ready() -> bool:
+        if what == "removed":
+            return '"event": "removed"' in machine.home.events_file.read_text()
         with ControlClient(machine.home.control_socket) as client:
             run = client.status().run
         alive = sum(peer.alive for peer in run.peers)
