@@ -5,7 +5,8 @@ clock; it does its tasks in the order in which they come, and what that should b
 weights' gradients while there is nothing else to do) is the caller's concern, frames server.py's.
 
 Memory is bounded by the number of ``slots`` for inputs, and by ``debt_bytes`` for what gradients of
-weights need, plus that of the one microbatch in work; sizes.py computes it beforehand.
+weights need, plus that of the one microbatch in work; sizes.py computes both beforehand. The more
+room there is for the latter, the fewer are computed, and so counted, before anybody asks.
 
 Parameters are those of ``model``, by shard. Like a full replica's they are loaded at the start of a
 round and drift from there; AdamW's moments stay. Between rounds the caller sees to both.
@@ -148,6 +149,7 @@ class StageHost:
         activations = self._wire.pack_activations(output_BTD, ids_BT)
         ids = self._wire.pack_ids(ids_BT) if self._wire.needs_ids else b""
         self._visits.add(visit)
+        self._tally.drop_older(visit.place)
         return tasks.Forwarded(
             place=visit.place,
             ids=ids,
@@ -168,7 +170,7 @@ class StageHost:
         payload = self._wire.pack_gradients(gradients.input_BTD, self._noise(visit.place, _LOSS))
         text_tokens = windows_BS[:, 1:].numel()
         self._visits.mark_scored(visit.place)
-        self._tally.count(wanted, visit.place, text_tokens, gradients.debts)
+        self._tally.owe(wanted, visit.place, text_tokens, gradients.debts)
         return tasks.Scored(
             place=visit.place,
             loss=loss,
@@ -193,7 +195,7 @@ class StageHost:
             debts = [*debts, passes.lookup_debt(self.model, ids_BT, gradients.input_BTD)]
         self._visits.remove(visit.place)
         text_tokens = visit.sequences * self._manifest.model.context
-        self._tally.count(wanted, visit.place, text_tokens, debts)
+        self._tally.owe(wanted, visit.place, text_tokens, debts)
         return tasks.Differentiated(
             place=visit.place, gradients=payload, bytes_in_flight=self.bytes_in_flight
         )
@@ -205,13 +207,15 @@ class StageHost:
 
     def _drop(self, task: tasks.Drop) -> tasks.Dropped:
         self._check_step(task.step)
-        self._visits.drop(task.microbatch, task.attempt)
-        return tasks.Dropped(microbatch=task.microbatch, bytes_in_flight=self.bytes_in_flight)
+        self._visits.drop(task.place)
+        self._tally.drop(task.place)
+        return tasks.Dropped(place=task.place, bytes_in_flight=self.bytes_in_flight)
 
     def _take_step(self, task: tasks.Step) -> tasks.Stepped:
         self._check_step(task.step)
-        self._tally.pay_all()
         expected = {one.stage: one.microbatches for one in task.expected}
+        due = {number for numbers in expected.values() for number in numbers}
+        self._tally.pay_all(due if expected else None)
         stages = tuple(
             optimizer.step(task.step, self._tally, expected.get(stage))
             for stage, optimizer in self._optimizers.items()

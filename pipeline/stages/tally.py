@@ -1,7 +1,8 @@
 """What each shard's gradient is made of so far, and what is still owed to it.
 
-A shard counts a microbatch when its input's gradient is computed: from then on the gradient of its
-weights is certain, as a debt (deferral.py) or already added. It counts none twice.
+When a visit's input gradient is computed, the gradients of its weights are owed (deferral.py). A
+shard counts the microbatch when they are paid; until then the visit may be dropped, because its
+attempt failed, and nothing of it is left. No shard counts a microbatch twice.
 """
 
 from collections.abc import Collection, Iterable
@@ -19,6 +20,16 @@ class ShardTally:
     microbatches: set[int] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """The gradients of some shards' weights, from one backward pass."""
+
+    shards: frozenset[str]
+    text_tokens: int
+    debts: list[Debt]
+    num_bytes: int
+
+
 class Tally:
     """The gradients of all hosted shards in one step."""
 
@@ -26,54 +37,73 @@ class Tally:
         """Count for ``shards``; debts may keep ``limit_bytes`` beyond the newest one's."""
         self._shards = {name: ShardTally() for name in shards}
         self._limit_bytes = limit_bytes
-        self._debts: dict[Place, list[Debt]] = {}
-        self._bytes: dict[Place, int] = {}
+        self._owed: dict[Place, list[_Owed]] = {}
 
     @property
     def kept_bytes(self) -> int:
         """What debts keep; tensors that two visits shared would count twice, but none do."""
-        return sum(self._bytes.values())
+        return sum(one.num_bytes for some in self._owed.values() for one in some)
 
     def of(self, shard: str) -> ShardTally:
         """Return one shard's part."""
         return self._shards[shard]
 
     def lacking(self, shards: Iterable[str], microbatch: int) -> frozenset[str]:
-        """Return those of ``shards`` that have not counted a microbatch."""
+        """Return those of ``shards`` that neither count a microbatch nor are owed it."""
+        owed = {
+            name
+            for place, some in self._owed.items()
+            if place.microbatch == microbatch
+            for one in some
+            for name in one.shards
+        }
         return frozenset(
-            name for name in shards if microbatch not in self._shards[name].microbatches
+            name
+            for name in shards
+            if name not in owed and microbatch not in self._shards[name].microbatches
         )
 
-    def count(
-        self, shards: Collection[str], place: Place, text_tokens: int, debts: list[Debt]
+    def owe(
+        self, shards: frozenset[str], place: Place, text_tokens: int, debts: list[Debt]
     ) -> None:
-        """Count a microbatch for shards that lacked it, and owe them its gradients.
+        """Note what is owed to shards that lacked a microbatch.
 
         Debts that no longer fit are paid, the oldest first.
         """
-        for name in shards:
-            self._shards[name].text_tokens += text_tokens
-            self._shards[name].microbatches.add(place.microbatch)
-        if debts:
-            self._debts[place] = self._debts.get(place, []) + debts
-            self._bytes[place] = kept_bytes(self._debts[place])
+        if not shards:
+            return
+        owed = _Owed(shards, text_tokens, debts, kept_bytes(debts))
+        self._owed.setdefault(place, []).append(owed)
         while self.kept_bytes > self._limit_bytes:
-            self.pay(next(iter(self._debts)))
+            self.pay(next(iter(self._owed)))
 
     def pay(self, place: Place) -> None:
-        """Add to gradients what a visit owes them; nothing if that is done."""
-        for debt in self._debts.pop(place, []):
-            debt.pay()
-        self._bytes.pop(place, None)
+        """Add to gradients what is owed for a visit, and count it; nothing if that is done."""
+        for one in self._owed.pop(place, []):
+            for debt in one.debts:
+                debt.pay()
+            for name in one.shards:
+                self._shards[name].text_tokens += one.text_tokens
+                self._shards[name].microbatches.add(place.microbatch)
 
-    def pay_all(self) -> None:
-        """Add all that is owed."""
-        for place in list(self._debts):
-            self.pay(place)
+    def pay_all(self, microbatches: Collection[int] | None) -> None:
+        """Pay all that is owed; with ``microbatches``, only what is owed for these."""
+        for place in list(self._owed):
+            if microbatches is None or place.microbatch in microbatches:
+                self.pay(place)
+
+    def drop(self, place: Place) -> None:
+        """Forget what is owed for a visit."""
+        self._owed.pop(place, None)
+
+    def drop_older(self, place: Place) -> None:
+        """Forget what is owed for earlier attempts of a microbatch."""
+        for one in list(self._owed):
+            if one.microbatch == place.microbatch and one.attempt < place.attempt:
+                del self._owed[one]
 
     def clear(self) -> None:
         """Count from nothing, for another step."""
-        self._debts.clear()
-        self._bytes.clear()
+        self._owed.clear()
         for name in self._shards:
             self._shards[name] = ShardTally()

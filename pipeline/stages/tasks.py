@@ -21,9 +21,11 @@ The host (host.py) takes tasks strictly one after the other. A task is refused b
     range      a number is outside of what the manifest allows
     ...        what is wrong with a payload: the reasons of compression/activations
 
-Exactly once: a shard's gradient counts each microbatch at most once per step, however often the
-microbatch is tried. A later attempt's visit of shards that an earlier attempt's visit already
-counted still passes gradients on, and adds nothing.
+Exactly once: what a visit adds to gradients is owed when its input gradient is computed, and counts
+when it is paid, by ``WeightGradient`` or at the latest by ``Step``. A shard counts each microbatch
+at most once per step, however often that is tried: a later attempt's visit of shards that count it
+already still passes gradients on, and adds nothing. What is owed for an attempt is forgotten when
+it is dropped, or when a later one begins here.
 """
 
 from dataclasses import dataclass
@@ -117,7 +119,7 @@ class InputGradient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightGradient:
-    """Compute what a visit's weights owe to it, if that is still to be done.
+    """Compute what a visit owes to its weights, and count it, if that is still to be done.
 
     It may be done already: memory for such debts is bounded, and the oldest are paid first. At the
     origin ``place`` is that of ``Inject``, and both its loss and its embedding are meant.
@@ -131,15 +133,15 @@ class WeightGradient:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drop:
-    """Free the slots of a microbatch's visits, up to an attempt; what was counted stays counted.
+    """End a visit, wherever it is: free its slot, forget what is owed for it.
 
-    Answered by ``Dropped``.
+    What is counted stays counted. Harmless where nothing is left of the visit, or where it never
+    was; it cannot come any more. Answered by ``Dropped``.
     """
 
     kind: Literal["drop"] = "drop"
     step: int
-    microbatch: int
-    attempt: int
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,10 @@ class StageVisits:
 class Step:
     """Let each hosted stage step along its gradient, and go on to the next step.
 
-    A stage named in ``expected`` only steps if its gradient is made of just these microbatches,
-    which the origin knows: where a microbatch was tried again by way of another host of the same
-    stage, one of the two must not count it. Answered by ``Stepped``.
+    What is still owed is paid before; with ``expected``, only for the microbatches named there. A
+    stage named there only steps if its gradient is made of just these, which the origin knows:
+    where a microbatch was tried again by way of another host of the same stage, one of the two
+    must not count it. Answered by ``Stepped``.
     """
 
     kind: Literal["step"] = "step"
@@ -223,10 +226,10 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
-    """The microbatch keeps no slot."""
+    """Nothing is kept of the visit."""
 
     kind: Literal["dropped"] = "dropped"
-    microbatch: int
+    place: Place
     bytes_in_flight: int
 
 

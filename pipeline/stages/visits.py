@@ -59,8 +59,7 @@ class Visits:
 
     def check(self, place: Place) -> None:
         """Refuse a visit that may not begin. Raises: ProtocolError as tasks.py says."""
-        if not (0 <= place.microbatch < MAX_MICROBATCHES and 0 <= place.hop < MAX_HOPS):
-            raise ProtocolError("range", f"microbatch {place.microbatch}, hop {place.hop}")
+        self._check_numbers(place)
         self._check_attempt(place)
         if place in self._seen:
             raise ProtocolError("duplicate", f"{place} was here before")
@@ -96,14 +95,11 @@ class Visits:
         """Free the slot of a visit that is under way."""
         del self._visits[place]
 
-    def drop(self, microbatch: int, attempt: int) -> None:
-        """Free the slots of a microbatch up to an attempt, and let none of them come again."""
-        if not 0 <= microbatch < MAX_MICROBATCHES:
-            raise ProtocolError("range", f"microbatch {microbatch}")
-        after = Place(microbatch, attempt + 1, 0)
-        for older in self._older_than(after):
-            del self._visits[older]
-        self._newest[microbatch] = max(attempt + 1, self._newest.get(microbatch, 0))
+    def drop(self, place: Place) -> None:
+        """Free a visit's slot, if it has one, and let it not come again."""
+        self._check_numbers(place)
+        self._seen.add(place)
+        self._visits.pop(place, None)
 
     def _older_than(self, place: Place) -> list[Place]:
         return [
@@ -111,6 +107,10 @@ class Visits:
             for one in self._visits
             if one.microbatch == place.microbatch and one.attempt < place.attempt
         ]
+
+    def _check_numbers(self, place: Place) -> None:
+        if not (0 <= place.microbatch < MAX_MICROBATCHES and 0 <= place.hop < MAX_HOPS):
+            raise ProtocolError("range", f"microbatch {place.microbatch}, hop {place.hop}")
 
     def _check_attempt(self, place: Place) -> None:
         newest = self._newest.get(place.microbatch, 0)

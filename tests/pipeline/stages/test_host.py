@@ -50,7 +50,7 @@ def same(some, others) -> bool:
 
 def forward_task(ring, place=HOP_1, **changes) -> tasks.Forward:
     passed = ring.ask(0, ring.injection(0, Place(1, 0, 0), [(0, ())], 0), tasks.Forwarded)
-    ring.ask(0, tasks.Drop(step=0, microbatch=1, attempt=0), tasks.Dropped)
+    ring.ask(0, tasks.Drop(step=0, place=Place(1, 0, 0)), tasks.Dropped)
     fields = {
         "step": 0,
         "place": place,
@@ -86,6 +86,20 @@ class TestExactlyOnce:
         for one, other in zip(ring.shards(), alone.shards(), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
+    def test_what_is_owed_for_a_dropped_visit_is_not_counted(self, ring):
+        once_round(ring, FIRST)
+        ring.ask(1, tasks.Drop(step=0, place=HOP_1), tasks.Dropped)
+        assert ring.hosts[1].bytes_in_flight == 0
+        stages = [stage for host in ring.end(0) for stage in host.stages]
+        assert [stage.visits.microbatches for stage in stages] == [(0,), (), (0,)]
+        assert [stage.reason for stage in stages] == ["", "idle", ""]
+
+    def test_a_step_pays_only_what_is_expected_of_it(self, ring):
+        once_round(ring, FIRST)
+        step = tasks.Step(step=0, expected=(tasks.StageVisits(1, ()),))
+        taken = ring.ask(1, step, tasks.Stepped).stages[0]
+        assert (taken.visits.microbatches, taken.text_tokens, taken.reason) == ((), 0, "idle")
+
     def test_a_later_attempt_frees_the_slot_of_the_earlier(self, build_ring, manifest):
         ring = build_ring(manifest, (1, 2, 1), slots=1)
         ring.forward(0, FIRST, ROUTE, batch=0)
@@ -95,6 +109,7 @@ class TestExactlyOnce:
 
     def test_a_step_can_insist_on_what_it_is_made_of(self, ring):
         once_round(ring, FIRST)
+        ring.weigh(0, FIRST, ROUTE)
         before = ring.shards()
         expected = (tasks.StageVisits(1, (0, 1)),)
         refused = ring.ask(1, tasks.Step(step=0, expected=expected), tasks.Stepped).stages[0]
@@ -184,9 +199,9 @@ class TestRefusals:
     def test_a_dropped_attempt_does_not_come_back(self, ring, manifest):
         task = forward_task(ring)
         ring.ask(1, task, tasks.Forwarded)
-        drop = tasks.Drop(step=0, microbatch=0, attempt=0)
+        drop = tasks.Drop(step=0, place=task.place)
         assert ring.ask(1, drop, tasks.Dropped).bytes_in_flight == 0
-        with pytest.raises(Refusal, match="stale"):
+        with pytest.raises(Refusal, match="duplicate"):
             ring.ask(1, task, tasks.Forwarded)
         ring.ask(1, replace(task, place=Place(0, 1, 1)), tasks.Forwarded)
 
@@ -331,7 +346,7 @@ SOME_TASKS = st.one_of(
     ),
     st.builds(tasks.InputGradient, step=FEW, place=PLACES, gradients=st.just(PAYLOAD)),
     st.builds(tasks.WeightGradient, step=FEW, place=PLACES),
-    st.builds(tasks.Drop, step=FEW, microbatch=FEW, attempt=FEW),
+    st.builds(tasks.Drop, step=FEW, place=PLACES),
     st.builds(tasks.Step, step=FEW),
 )
 
@@ -344,7 +359,7 @@ def test_whatever_comes_memory_is_bounded_and_each_microbatch_counts_once(ring_m
     size = host_size(manifest, stages)
     host = StageHost(manifest, stages, slots=2, debt_bytes=size.debts, key=1)
     host.do(tasks.Begin(step=0))
-    differentiated: set[int] = set()
+    promised: set[int] = set()
     for task in script:
         try:
             result = host.do(task)
@@ -353,9 +368,10 @@ def test_whatever_comes_memory_is_bounded_and_each_microbatch_counts_once(ring_m
             continue
         assert result.bytes_in_flight == host.bytes_in_flight <= 2 * size.slot + size.debts
         if isinstance(result, tasks.Differentiated):
-            differentiated.add(result.place.microbatch)
+            promised.add(result.place.microbatch)
         if isinstance(result, tasks.Stepped):
-            assert result.stages[0].visits.microbatches == tuple(sorted(differentiated))
-            assert result.stages[0].text_tokens == 24 * len(differentiated)
+            counted = result.stages[0].visits.microbatches
+            assert set(counted) <= promised and len(set(counted)) == len(counted)
+            assert result.stages[0].text_tokens == 24 * len(counted)
         if isinstance(result, tasks.Stepped | tasks.Begun):
-            differentiated.clear()
+            promised.clear()

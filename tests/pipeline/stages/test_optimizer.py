@@ -17,8 +17,9 @@ def parts(ring_manifest):
     shards = cut(manifest.model, (0, 2, 2))[1]
     model = StageModel(manifest.model, manifest.seed, {1: shards})
     tally = Tally(shards, limit_bytes=0)
-    tally.count(shards[:1], Place(0, 0, 1), 2, [])
-    tally.count(shards[1:], Place(0, 0, 1), 8, [])
+    tally.owe(frozenset(shards[:1]), Place(0, 0, 1), 2, [])
+    tally.owe(frozenset(shards[1:]), Place(0, 0, 1), 8, [])
+    tally.pay_all(None)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     return model, StageOptimizer(1, shards, model, manifest.inner), tally

@@ -56,20 +56,19 @@ def test_a_microbatch_may_be_here_at_two_hops():
         visits.get(Place(0, 0, 3))
 
 
-def test_a_drop_reaches_as_far_as_its_attempt():
-    visits = Visits(3)
-    admit(visits, Place(0, 1, 1))
-    admit(visits, Place(1, 0, 1))
-    visits.drop(0, 0)
-    assert len(visits) == 2
-    visits.drop(0, 1)
-    assert len(visits) == 1
-    assert admit(visits, Place(0, 1, 2)) == "stale"
-    visits.drop(0, 0)
-    assert admit(visits, Place(0, 1, 2)) == "stale", "an old drop opens nothing"
-    assert admit(visits, Place(0, 2, 2)) == ""
+def test_a_dropped_visit_does_not_come_again():
+    visits = Visits(2)
+    admit(visits, Place(0, 0, 1))
+    admit(visits, Place(0, 0, 3))
+    visits.drop(Place(0, 0, 1))
+    assert len(visits) == 1, "the other hop goes on"
+    visits.drop(Place(0, 0, 1))
+    assert admit(visits, Place(0, 0, 1)) == "duplicate"
+    visits.drop(Place(1, 0, 1))
+    assert admit(visits, Place(1, 0, 1)) == "duplicate", "though it never was here"
+    assert admit(visits, Place(0, 1, 1)) == ""
     with pytest.raises(ProtocolError):
-        visits.drop(-1, 0)
+        visits.drop(Place(-1, 0, 0))
 
 
 def test_another_step_begins_with_nothing():
