@@ -1,6 +1,6 @@
 """A status as lines: everything is there, and nothing that steers a terminal."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moments import OTHER, START, in_training, line, moment_of, rounds
 
@@ -48,6 +48,7 @@ def test_summary_counts_the_living_and_names_whom_it_waits_for() -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=64), st.floats())
 def test_whatever_a_peer_says_is_printable(text, number) -> None:
     status = in_training()

@@ -4,7 +4,7 @@ import io
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moments import OTHER, START, in_training, line, moment_of, rounds
 from rich.console import Console
@@ -142,6 +142,7 @@ def test_ascii_terminal_gets_ascii() -> None:
     assert "\x1b" not in raw
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(max_size=64), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.floats())
 def test_whatever_a_peer_says_is_drawn_without_its_escapes(text, step, steps, number) -> None:
     status = in_training()
