@@ -32,6 +32,12 @@ def routes(stages: int, skip_ratio: float, first: int, count: int) -> Sequence[R
 def _of_ratio(ratio: int) -> tuple[Configuration, ...]:
     return (
         Configuration(
+            f"full-reparam-{ratio}",
+            "reparam",
+            f"all full, reparam, d/r {ratio}: what the constraint itself costs",
+            ring=RingShape(share=0.0, ratio=ratio, mode="reparam"),
+        ),
+        Configuration(
             f"wire-{ratio}",
             "wire",
             f"half rings, wire, d/r {ratio}",
@@ -60,6 +66,12 @@ def _skipping(percent: int, share: float) -> Configuration:
 RING_CONFIGURATIONS = (
     next(one for one in CONFIGURATIONS if one.name == DEFAULT),
     Configuration("rings", "skip", "half rings, no subspace", ring=RingShape()),
+    Configuration(
+        "full-wire",
+        "wire",
+        "all full, with the fixed embedding part that mode wire brings",
+        ring=RingShape(share=0.0, ratio=8, mode="wire"),
+    ),
     *(one for ratio in RATIOS for one in _of_ratio(ratio)),
     _skipping(17, 1 / 6),
     _skipping(33, 1 / 3),
