@@ -16,6 +16,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 NO_TENSORS = {"proto", "protocol"}
 WIRE_READER = "protocol/codec.py"
+READERS = {"peer_pb2": WIRE_READER, "ring_pb2": "protocol/rings/codec.py"}
 
 
 def imported_modules(source: str) -> set[str]:
@@ -45,8 +46,11 @@ def violations(path: str, source: str) -> list[str]:
             found.append(f"{path}: {folder} must not import {top}")
         elif top in MAY_IMPORT:
             found.append(f"{path}: import skerry.{name}, not {name}")
-        elif name.startswith("skerry.proto.peer_pb2.") and path != WIRE_READER:
-            found.append(f"{path}: only {WIRE_READER} reads the wire's messages")
+        found += [
+            f"{path}: only {reader} reads the wire's messages"
+            for schema, reader in READERS.items()
+            if name.startswith(f"skerry.proto.{schema}.") and path != reader
+        ]
     return found
 
 
@@ -77,6 +81,7 @@ def test_imports_go_one_way() -> None:
         ("node/x.py", "from .config import NodeConfig"),
         ("node/x.py", "from protocol.ids import PeerId"),
         ("node/x.py", "from skerry.proto.peer_pb2 import Envelope"),
+        ("protocol/codec.py", "from skerry.proto.ring_pb2 import Frame"),
     ],
 )
 def test_planted_violation_is_found(path: str, source: str) -> None:

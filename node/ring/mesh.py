@@ -7,8 +7,9 @@ with a name; it may open another.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.link import NeighbourLink
@@ -34,7 +35,7 @@ class MeshSettings:
     """How long a neighbour may take no byte before its stream is given up."""
 
 
-Put = Callable[[Event], Awaitable[None]]
+Put = Callable[[Event], Coroutine[Any, Any, None]]
 Refused = Callable[[PeerId, str], None]
 Addresses = Callable[[PeerId], tuple[str, ...]]
 
@@ -149,5 +150,5 @@ class RingMesh:
         finally:
             del self._links[peer]
             await stream.close()
-            if not self._closed:
-                await self._put(PeerDown(peer))
+            if not self._closed:  # a task of its own: the next stream may cancel this one
+                self._tasks.start(self._put(PeerDown(peer)), f"news of {short(peer)}")

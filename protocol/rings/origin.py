@@ -74,7 +74,10 @@ def on_granted(s: RingState, d: Drive, source: int, frame: fr.Frame, now: float)
 def on_refused(s: RingState, d: Drive, source: int, frame: fr.Frame, now: float) -> list[Action]:
     """A member has no slot, although all of them are this origin's: wait a little."""
     microbatch = find(d, frame)
-    return retry(s, d, microbatch, now, pause=True) if microbatch else []
+    attempt = microbatch.attempt if microbatch else None
+    if microbatch is None or attempt is None or (source, frame.place.hop) not in attempt.ungranted:
+        return refuse(s, source, "stale-attempt")
+    return retry(s, d, microbatch, now, pause=True)
 
 
 def on_returned(
@@ -152,11 +155,13 @@ def on_rerouted(
     microbatch = find(d, frame)
     if microbatch is None or microbatch.attempt is None:
         return []
+    attempt = microbatch.attempt
     try:
         check_route(s.ring, body.route)
     except ProtocolError as error:
         return refuse(s, source, error.reason)
-    attempt = microbatch.attempt
+    if all(member != source for member, _ in attempt.touched):
+        return refuse(s, source, "not-on-route")
     attempt.touched |= {(hop.member, i) for i, hop in enumerate(body.route) if hop.stages}
     attempt.due = now + d.patience.seconds
     ban(s, body.culprit, now)
@@ -170,8 +175,9 @@ def on_failed(
     microbatch = find(d, frame)
     if microbatch is None or microbatch.attempt is None:
         return []
-    if body.culprit >= len(s.ring.members):
-        return refuse(s, source, "no-member")
+    involved = any(member == source for member, _ in microbatch.attempt.touched)
+    if body.culprit >= len(s.ring.members) or not involved:
+        return refuse(s, source, "not-on-route")
     ban(s, body.culprit, now)
     name = s.ring.members[body.culprit].peer
     note = Note(f"microbatch {microbatch.number} is begun anew: {body.reason} at {name}")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.rings.actions import Action, Forget
 from skerry.protocol.rings.frames import Frame, Grant, Place, Refuse, Release, Reserve
-from skerry.protocol.rings.plan import ORIGIN, check_route
+from skerry.protocol.rings.plan import MAX_ACCOUNTS, ORIGIN, check_route
 from skerry.protocol.rings.state import Book, RingState, Status, Visit, refuse, tell
 from skerry.protocol.rings.tasks import At
 
@@ -29,12 +29,13 @@ def on_reserve(s: RingState, source: int, frame: Frame, reserve: Reserve) -> lis
         return refuse(s, source, "wrong-hop")
     if at not in s.books:
         return tell(s, source, at, place, Refuse("early-step"))
-    actions: list[Action] = []
     seen = s.books[at].attempts
     if place.attempt <= seen.get((place.microbatch, place.hop), 0):
-        return actions + refuse(s, source, "stale-attempt")
+        return refuse(s, source, "stale-attempt")
+    if len(seen) >= MAX_ACCOUNTS:
+        return refuse(s, source, "too-many-visits")
     seen[place.microbatch, place.hop] = place.attempt
-    actions += drop_visit(s, s.visits.get((at, place.microbatch, place.hop)))
+    actions = drop_visit(s, s.visits.get((at, place.microbatch, place.hop)))
     _stop_waiting(s, at, place)
     if len(s.visits) + len(s.waiting) < s.member.slots:
         return actions + _grant(s, source, frame, reserve)
