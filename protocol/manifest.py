@@ -295,7 +295,7 @@ def parse_run_file(text: str, owner: PeerId) -> Manifest:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("SK-CFG-003", f"the run file is not TOML: {error}") from None
     run_file = validated(RunFile, data)
-    return Manifest(**run_file.model_dump(), owner=owner)
+    return validated(Manifest, {**run_file.model_dump(), "owner": owner})
 
 
 def parse_canonical(body: bytes) -> Manifest:

@@ -63,6 +63,13 @@ class FakeControl(ControlServicer):
         self.paused = False
         return self._answer(request, context, pb.Empty())
 
+    def Order(self, request, context):
+        return self._answer(request, context, pb.OrderReply(sequence=3, peer=PEER))
+
+    def Invite(self, request, context):
+        reply = pb.RunReply(run_id="ab" * 32, name="first", token="skerry1FRESH")
+        return self._answer(request, context, reply)
+
     def Stop(self, request, context):
         self.ended.set()
         return self._answer(request, context, pb.Empty())

@@ -16,6 +16,7 @@ from skerry.protocol.manifest import (
     parse_run_file,
 )
 
+STANDBY = PeerId("12D3KooWSrKnMZUcSxK8G7wmBbXdU8nFEfWGhLu6H8xjn8LmCSJb")
 OWNER = PeerId("12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq")
 
 
@@ -72,6 +73,10 @@ def test_settings_and_units_are_read():
         ("name = 'a b'", "SK-CFG-002", "name"),
         ("[inner]\nlr = nan", "SK-CFG-002", "inner.lr"),
         ("name = ", "SK-CFG-003", "not TOML"),
+        ("standby = ['me']", "SK-CFG-002", "skerry keys prints a node's"),
+        (f"standby = ['{STANDBY}', '{STANDBY}']", "SK-CFG-002", "names a key twice"),
+        (f"standby = ['{OWNER}']", "SK-CFG-002", "must not name the owner"),
+        (f"standby = {[STANDBY] * 9}", "SK-CFG-002", "standby"),
     ],
 )
 def test_a_wrong_file_is_answered_with_the_key_and_the_fix(text, code, part):

@@ -22,6 +22,10 @@ COMMANDS = [
     ["leave"],
     ["pause"],
     ["resume"],
+    ["remove"],
+    ["readmit"],
+    ["set", "outer-lr"],
+    ["invite"],
     ["page"],
     ["explain"],
     ["stop"],
@@ -72,7 +76,7 @@ def test_main_help_lists_every_command_and_the_exit_codes(skerry) -> None:
     assert result.returncode == 0
     for command in COMMANDS:
         assert re.search(rf"^│ {command[0]} ", result.stdout, re.MULTILINE)
-    for number in (0, 1, 2, 3, 4, 5, 6, 7, 8, 130):
+    for number in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 130):
         assert re.search(rf" {number}  \w", result.stdout.split("Exit codes:")[1])
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,14 +15,15 @@ from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.rpc_errors import refuse
 from skerry.node.run import opening
 from skerry.node.run.journal import Journal
-from skerry.node.run.opening import NodeParts, begin, check_manifest, go_on, join
+from skerry.node.run.opening import NodeParts, begin, check_manifest, go_on, join, new_token
 from skerry.proto import peer_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
-from skerry.protocol.codec import envelope_to_pb
+from skerry.protocol.codec import decode_invite, envelope_to_pb
 from skerry.protocol.errors import (
     ComputeError,
     ConfigError,
     NetworkError,
+    OrderError,
     ProtocolError,
     SkerryError,
     StateError,
@@ -31,8 +33,9 @@ from skerry.protocol.ids import RunId
 from skerry.protocol.manifest import parse_run_file
 from skerry.protocol.memory import Limits, VirtualNetwork
 from skerry.protocol.messages import PROTOCOL_VERSION, Envelope, Kind
+from skerry.protocol.rounds.settings import INITIAL_SETTINGS
 from skerry.protocol.signing import Signer
-from skerry.protocol.token import JoinToken, encode_token, make_invite
+from skerry.protocol.token import JoinToken, decode_token, encode_token, make_invite
 
 Answer = Callable[[], pb.HelloReply | ProtocolError | None]
 OWNER = Signer(Ed25519PrivateKey.generate())
@@ -113,6 +116,46 @@ async def world(tmp_path):
     for server in world.servers:
         await server.close()
     await transport.close()
+
+
+class TestStandby:
+    """A machine whose key the manifest names beside the owner's."""
+
+    def test_token_by_a_standby_is_one_of_the_run(self, world) -> None:
+        standby = world.parts.signer
+        manifest = parse_run_file(f'standby = ["{standby.peer_id}"]', OWNER.peer_id)
+        envelope = OWNER.sign(Kind.MANIFEST, manifest.canonical())
+        expires_at = int(time.time()) + 60
+        good = make_invite(standby, manifest.run_id, expires_at, b"n" * 16)
+        token = JoinToken((world.nobody(),), manifest.run_id, OWNER.peer_id, good)
+        assert check_manifest(envelope, token) == manifest
+        thief = Signer(Ed25519PrivateKey.generate())
+        bad = make_invite(thief, manifest.run_id, expires_at, b"n" * 16)
+        with pytest.raises(TokenError, match="SK-TOK-002"):
+            check_manifest(envelope, replace(token, invite=bad))
+
+    def test_fresh_token_names_this_machine_first(self, world) -> None:
+        signer = world.parts.signer
+        manifest = parse_run_file(f'standby = ["{signer.peer_id}"]', OWNER.peer_id)
+        first = world.nobody()
+        context = SimpleNamespace(
+            me=signer.peer_id,
+            manifest=manifest,
+            bootstrap=(first,),
+            state=SimpleNamespace(rounds=SimpleNamespace(settings=INITIAL_SETTINGS)),
+        )
+        token = decode_token(new_token(world.parts, context, 60.0))
+        assert token.invite is not None and token.invite.signer == signer.peer_id
+        assert token.bootstrap[0].endswith(signer.peer_id) and token.bootstrap[-1] == first
+        assert (token.run_id, token.owner) == (manifest.run_id, OWNER.peer_id)
+        left = decode_invite(token.invite.body).expires_at - time.time()
+        assert 50 < left <= 60
+        for wrong in (-1.0, 1e12, float("nan")):
+            with pytest.raises(OrderError, match="SK-OWN-002"):
+                new_token(world.parts, context, wrong)
+        context.manifest = MANIFEST
+        with pytest.raises(OrderError, match="SK-OWN-001"):
+            new_token(world.parts, context, 60.0)
 
 
 class TestFetchManifest:

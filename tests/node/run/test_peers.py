@@ -5,6 +5,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import ordered_chain
 import pytest
 import run_world
 
@@ -14,7 +15,7 @@ from skerry.node.run.state import LEAVING, Unreachable
 from skerry.protocol.codec import MAX_ADDRESSES, open_envelope, sign_message
 from skerry.protocol.errors import PeerUnavailable, ProtocolError
 from skerry.protocol.ids import CommitHash
-from skerry.protocol.messages import Commit
+from skerry.protocol.messages import Commit, RemovePeer
 from skerry.protocol.rounds import events as ev
 
 
@@ -222,6 +223,37 @@ class TestMessages:
         await one.session.peers.deliver(other.peer_id, record, 10.0)
         assert one.session.peers.greeted == {other.peer_id}
         assert other.context.facts.refused == {"kind": 1}
+
+
+class TestRemoved:
+    async def test_removed_peer_learns_it_from_the_chain_of_who_refuses_it(self, pair) -> None:
+        owner, removed = pair
+        await greet(removed, owner)
+        removal = RemovePeer(removed.peer_id, "slow")
+        chain = ordered_chain.obey(owner.context, run_world.OWNER, removal)
+        removed.session.peers.forget_greetings()
+        removed.knows(owner)
+        async with background(removed.session.peers.keep_greeting()):
+            assert (await removed.event(ev.CommitsReceived)).commits == chain
+        assert removed.session.peers.greeted == set()
+        assert owner.context.facts.refused["removed"] > 0
+
+    async def test_nobody_greets_or_tells_a_removed_peer(self, pair) -> None:
+        owner, removed = pair
+        await greet(owner, removed)
+        assert owner.session.peers.greeted == {removed.peer_id}
+        removal = RemovePeer(removed.peer_id, "")
+        ordered_chain.obey(owner.context, run_world.OWNER, removal)
+        assert owner.session.peers.greeted == set()
+
+    async def test_refused_heartbeat_forgets_the_greeting(self, pair) -> None:
+        owner, removed = pair
+        await greet(removed, owner)
+        removal = RemovePeer(removed.peer_id, "")
+        ordered_chain.obey(owner.context, run_world.OWNER, removal)
+        peers = removed.session.peers
+        await peers.deliver(owner.peer_id, peers.heartbeat(), 5.0)
+        assert peers.greeted == set()
 
 
 class TestChainAndState:
