@@ -109,6 +109,29 @@ def test_codec_is_chosen_and_hashed():
     assert len(one) == 2
 
 
+def test_the_subspace_is_chosen_and_hashed():
+    text = "[model]\nd_model = 64\nsubspace = { dim = 8, mode = 'MODE' }"
+    wire = parse_run_file(text.replace("MODE", "wire"), OWNER)
+    confined = parse_run_file(text.replace("MODE", "reparam"), OWNER)
+    assert (wire.model.written_dim, confined.model.written_dim) == (64, 8)
+    assert wire.run_id != confined.run_id
+    assert parse_canonical(confined.canonical()) == confined
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("[model]\nd_model = 64\nsubspace = { dim = 65 }", "65 of 64"),
+        ("[model.subspace]\nmode = 'both'", "model.subspace.mode"),
+        ("[model.subspace]\nrank = 3", "model.subspace.rank"),
+        ("[ring]\nactivations = 'int4'\n[model.subspace]\ndim = 7", "even"),
+        ("[ring]\nmicrobatch = 0", "ring.microbatch"),
+    ],
+)
+def test_subspaces_and_rings_that_cannot_be_are_refused(text, part):
+    assert part in error_of(parse_run_file, text, OWNER).detail
+
+
 @given(seeds, seeds)
 def test_different_manifests_have_different_run_ids(one, other):
     first, second = Manifest(owner=OWNER, seed=one), Manifest(owner=OWNER, seed=other)
