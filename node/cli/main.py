@@ -15,6 +15,7 @@ from skerry.node.cli import (
     inspect_commands,
     node_commands,
     owner_commands,
+    plan_commands,
     read_commands,
     run_commands,
 )
@@ -92,6 +93,7 @@ owner_commands.register(app)
 read_commands.register(app)
 node_commands.register(app)
 inspect_commands.register(app)
+plan_commands.register(app)
 
 if __name__ == "__main__":
     main()

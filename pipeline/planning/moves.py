@@ -130,17 +130,18 @@ def _shift_microbatches(draw: Draw) -> Change | None:
 
     Where few slots make a ring work in waves, one fewer gains nothing, but a wave fewer does.
     """
-    ring, other = draw.ring(), draw.other()
+    ring, rings = draw.ring(), draw.layout.rings
     path = draw.rng.randrange(len(ring.paths))
-    stages = ring.paths[path][0]
-    match = next((i for i, (own, _) in enumerate(other.paths) if own == stages), None)
-    most = ring.paths[path][1] - 1
-    if draw.first == draw.second or match is None or most < 1:
+    stages, count = ring.paths[path]
+    able = [i for i, other in enumerate(rings) if i != draw.first and stages in dict(other.paths)]
+    if not able or count < 2:
         return None
-    number = 1 if draw.rng.random() < 0.5 else draw.rng.randint(1, most)
+    second = draw.rng.choice(able)
+    match = next(i for i, (own, _) in enumerate(rings[second].paths) if own == stages)
+    number = 1 if draw.rng.random() < 0.5 else draw.rng.randint(1, count - 1)
     changed = {
         draw.first: _counted(ring, path, -number),
-        draw.second: _counted(other, match, number),
+        second: _counted(rings[second], match, number),
     }
     return Change(changed)
 

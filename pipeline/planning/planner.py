@@ -49,7 +49,7 @@ class Budget:
 
     def moves(self, peers: int) -> int:
         """Return how many moves to try: more peers, more moves, within bounds."""
-        return self.evaluations or min(max(100 * peers, 6000), 30_000)
+        return self.evaluations or min(max(100 * peers, 5000), 30_000)
 
     def warm_moves(self, peers: int) -> int:
         """Return how many to try from a running plan."""
