@@ -13,6 +13,7 @@ M kept entries, C candidates or contributions.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class CpuTiles:
 
     def select(self, feedback_N: Tensor, drift: Drift | None, span: TileSpan) -> Entries:
         """See kernels.py."""
-        room = span.num_tiles * span.keep
+        room = span.num_tiles * span.keep + 1  # _select also writes behind the last one
         counts_T = np.empty(span.num_tiles, np.int64)
         positions_M, values_M = np.empty(room, np.uint16), np.empty(room, np.float32)
         out = (counts_T, positions_M, values_M)
@@ -90,7 +91,9 @@ def _round(drift: Drift | None) -> _Round:
     return drift.start.numpy(), drift.local.numpy(), np.float32(drift.decay)
 
 
+@lru_cache(maxsize=1)
 def _rows(span: TileSpan) -> _Rows:
+    """Return the span's rows; they are asked for twice in a row, to select and to subtract."""
     rows = span.rows()
     return rows.begin_R, rows.length_R, rows.first_T
 
@@ -223,11 +226,13 @@ def _select(
         ties = wanted - _count(bits_C[:candidates], low + 1)
         counts_T[tile] = wanted
         for i in range(candidates):
-            if bits_C[i] > low or (bits_C[i] == low and ties > 0):
-                ties -= bits_C[i] == low
-                positions_M[written] = found_V[i]
-                values_M[written] = tile_V[found_V[i]]
-                written += 1
+            # No branch on whether it is kept: every other one would be predicted wrongly. What is
+            # not kept is overwritten by the next one that is.
+            kept = np.int64(bits_C[i] > low) | (np.int64(bits_C[i] == low) & np.int64(ties > 0))
+            ties -= np.int64(bits_C[i] == low)
+            positions_M[written] = found_V[i]
+            values_M[written] = tile_V[found_V[i]]
+            written += kept
     return written
 
 
