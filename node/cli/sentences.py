@@ -92,6 +92,8 @@ def peer_state(peer: pb.PeerStatus, round_: pb.RoundStatus) -> str:
     """Say in a word or two what a peer is to the run, or that the round waits for it."""
     if peer.self:
         return "this node"
+    if peer.removed:
+        return "removed"
     if not peer.alive:
         # A member that no heartbeat of has come yet has not been lost.
         return "lost" if peer.phase else "joining"

@@ -46,7 +46,7 @@ _STUCK_VIEWS = 5
 """Times the grace that a round may be over its deadline before the node counts as stuck."""
 _MAX_BACKLOG = 10_000
 """Events waiting to be decided, above which the node cannot keep up."""
-_NEVER_STUCK = frozenset({Phase.WAITING, Phase.OBSERVING, Phase.PAUSED, Phase.DONE})
+_NEVER_STUCK = frozenset({Phase.WAITING, Phase.OBSERVING, Phase.PAUSED, Phase.REMOVED, Phase.DONE})
 
 
 class Part(Protocol):

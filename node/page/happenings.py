@@ -21,7 +21,9 @@ _SAME_S = 0.02
 _MAX_OPEN = 1000
 _MAX_TEXT = 300
 _COMINGS_AND_GOINGS = frozenset({"daemon-started", "daemon-stopped", "run-entered", "run-left"})
-_AT_WORK = frozenset({"observing", "training", "encoding", "collecting", "paused", "done"})
+_AT_WORK = frozenset(
+    {"observing", "training", "encoding", "collecting", "paused", "removed", "done"}
+)
 """Phases in which this node is in step again."""
 
 
@@ -82,6 +84,8 @@ class Happenings:
                 return [*self._mended(_COMPUTE, line.time), *self._mended(_DAEMON, line.time)]
             case ln.ViewChanged() | ln.Diverged() | ln.Downloaded():
                 return self._new(line, _state_found(line))
+            case ln.Ordered() | ln.AlphaSet():
+                return self._ordered(line)
             case ln.Refused() | ln.Warned() | ln.Failed():
                 return self._trouble(line)
             case _:
@@ -116,6 +120,25 @@ class Happenings:
         if peer in self._open:
             return self._mended(peer, line.time)
         return self._new(line, _Found("peer-up", f"{name} is here", "info", peer))
+
+    def _ordered(self, line: ln.Ordered | ln.AlphaSet) -> list[TimelineEntry]:
+        match line:
+            case ln.AlphaSet(outer_lr=None):
+                text = "the outer learning rate is that of the run file again"
+                return self._new(line, _Found("outer-lr", text, round=line.round))
+            case ln.AlphaSet():
+                text = f"an owner has set the outer learning rate to {line.outer_lr:g}"
+                return self._new(line, _Found("outer-lr", text, round=line.round))
+            case ln.Ordered(event="removed"):
+                self._open.pop(line.peer, None)
+                text = (
+                    f"an owner has removed {short(line.peer)}: {line.reason or 'no reason given'}"
+                )
+                found = _Found("peer-removed", text, "warning", line.peer, line.round)
+                return self._new(line, found)
+            case ln.Ordered():
+                text = f"an owner lets {short(line.peer)} in again"
+                return self._new(line, _Found("peer-readmitted", text, "info", line.peer))
 
     def _trouble(self, line: ln.Refused | ln.Warned | ln.Failed) -> list[TimelineEntry]:
         match line:

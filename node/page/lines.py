@@ -192,6 +192,23 @@ class Diverged(_Line):
     agreed: str
 
 
+class Ordered(_Line):
+    """From this round on the owner's order about a peer holds."""
+
+    event: Literal["removed", "readmitted"]
+    round: int
+    peer: str
+    reason: str = ""
+
+
+class AlphaSet(_Line):
+    """From this round on alpha is another one."""
+
+    event: Literal["outer-lr"]
+    round: int
+    outer_lr: float | None
+
+
 class Refused(_Line):
     """Something of a peer was not accepted."""
 
@@ -227,6 +244,8 @@ Line = (
     | Validated
     | Downloaded
     | Diverged
+    | Ordered
+    | AlphaSet
     | Refused
     | Warned
 )

@@ -118,7 +118,8 @@ def _standing(s: RoundState) -> _Standing:
 def _peer_lines(event: NodeEvent, before: _Standing, now: _Standing) -> Iterator[Line]:
     for peer in sorted(now.alive - before.alive):
         yield "peer-up", {"peer": peer}
-    for peer in sorted(before.alive - now.alive):
+    # Of a removed peer nothing is taken any more: that it falls silent is no news.
+    for peer in sorted(before.alive - now.alive - now.settings.removed.keys()):
         yield "peer-left" if _leaves(event, peer) else "peer-down", {"peer": peer}
 
 

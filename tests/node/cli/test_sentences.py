@@ -47,6 +47,7 @@ def test_of_many_that_are_waited_for_a_few_are_named() -> None:
         (pb.PeerStatus(peer_id=SELF, self=True), "this node"),
         (pb.PeerStatus(peer_id=OTHER, phase="training"), "lost"),
         (pb.PeerStatus(peer_id=OTHER), "joining"),
+        (pb.PeerStatus(peer_id=OTHER, phase="training", alive=True, removed=True), "removed"),
         (pb.PeerStatus(peer_id=OTHER, alive=True, phase="paused"), "paused"),
         (pb.PeerStatus(peer_id=OTHER, alive=True, in_roster=True, phase="training"), "awaited"),
         (pb.PeerStatus(peer_id="x", alive=True, in_roster=True, phase="training"), "alive"),

@@ -103,12 +103,25 @@ VIEW = {"round": 4, "view": 1, "leader": "b", "passed_over": "a"}
         ("compute-failed", {"error": "SK-CMP-001"}, "warning", "error"),
         ("paused", {}, "paused", "info"),
         ("left", {}, "run-left", "info"),
+        ("removed", {"round": 3, "peer": PEER, "reason": "slow"}, "peer-removed", "warning"),
+        ("readmitted", {"round": 3, "peer": PEER}, "peer-readmitted", "info"),
+        ("outer-lr", {"round": 3, "outer_lr": 0.5}, "outer-lr", "info"),
+        ("outer-lr", {"round": 3, "outer_lr": None}, "outer-lr", "info"),
     ],
 )
 def test_what_happens_is_told_by_kind(event, details, kind, severity) -> None:
     log = Log()
     (entry,) = log.add(1.0, event, **details)
     assert (entry.kind, entry.severity) == (kind, severity)
+
+
+def test_peer_that_is_removed_while_it_is_down_is_not_waited_for() -> None:
+    log = Log()
+    log.add(10.0, "peer-down", peer=PEER)
+    log.add(11.0, "removed", peer=PEER, round=3)
+    assert log.newest.text.endswith("no reason given")
+    (back,) = log.add(20.0, "peer-up", peer=PEER)
+    assert back.kind == "peer-up"
 
 
 def test_same_refusal_is_told_once_in_a_while() -> None:

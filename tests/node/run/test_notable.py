@@ -128,6 +128,16 @@ def test_leaving_is_told_from_falling_silent(told) -> None:
     assert feed(ev.Tick(), after=1000.0)["peer-down"] == {"peer": other}
 
 
+def test_removed_peer_that_falls_silent_is_no_news(told) -> None:
+    state, feed = told
+    rounds, other = state.rounds, run_world.signer_of(2).peer_id
+    feed(goodbye(state, "done"))
+    removed = {other: Removal(run_world.OWNER.peer_id, "slow")}
+    rounds.chain._settings[rounds.at] = Settings(removed=removed)
+    assert "peer-down" not in feed(ev.Tick(), after=1000.0)
+    assert other not in rounds.alive
+
+
 def test_what_the_owner_changes_is_told_and_what_a_branch_takes_back(told) -> None:
     state, _ = told
     rounds, other = state.rounds, run_world.signer_of(2).peer_id
