@@ -81,7 +81,7 @@ class NeighbourLink:
                 self._arrived[arrived.frame.lane].append(arrived)
                 self._to_deliver.set()
             for lane, size in self._inbox.received_credit():
-                self._outbox.take_credit(lane, size)
+                self._outbox.take_credit(lane, size, asyncio.get_running_loop().time())
             self._to_write.set()
             while self._inbox.untaken(Lane.CONTROL) > _MOST_CONTROL:
                 self._taken.clear()
@@ -103,7 +103,7 @@ class NeighbourLink:
         while True:
             for lane, size in self._inbox.due_credit():
                 self._outbox.give_credit(lane, size)
-            chunk = self._outbox.next_chunk()
+            chunk = self._outbox.next_chunk(asyncio.get_running_loop().time())
             if chunk is None:
                 self._to_write.clear()
                 await self._to_write.wait()

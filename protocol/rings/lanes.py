@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.rings.codec import MAX_HEAD_BYTES, decode_frame, encode_frame
+from skerry.protocol.rings.flow import Flow
 from skerry.protocol.rings.frames import Activation, Frame, Gradient, Lane
 
 CHUNK_BYTES = 16 * 1024
@@ -50,8 +51,7 @@ class LaneLimits:
     forward: SizeRange
     backward: SizeRange
     window_bytes: int = 1024 * 1024
-    """Of each data lane: sent and not yet credited. Also what a control frame may wait behind in
-    the network's own buffers."""
+    """Of each data lane: the most that is sent and not yet credited."""
     backlog_frames: int = 8192
     """Frames that may wait to be sent before the neighbour counts as stalled."""
 
@@ -112,6 +112,7 @@ class Outbox:
         self._lanes: dict[Lane, deque[_Outgoing]] = {lane: deque() for lane in Lane}
         self._credit = dict.fromkeys((Lane.BACKWARD, Lane.FORWARD), limits.window_bytes)
         self._owed = dict.fromkeys((Lane.BACKWARD, Lane.FORWARD), 0)
+        self._flow = Flow()
 
     def __len__(self) -> int:
         """How many frames wait."""
@@ -130,30 +131,37 @@ class Outbox:
         """Let the other side send ``size`` more bytes of a data lane."""
         self._owed[lane] += size
 
-    def take_credit(self, lane: Lane, size: int) -> None:
+    def take_credit(self, lane: Lane, size: int, now: float) -> None:
         """The other side has taken in ``size`` bytes. Raises: ProtocolError if never sent."""
         if lane not in self._credit or self._credit[lane] + size > self._limits.window_bytes:
             raise ProtocolError("credit", f"{size} bytes of credit that were never used")
         self._credit[lane] += size
+        self._flow.taken(size, now)
 
-    def next_chunk(self) -> Chunk | None:
-        """Return what to send next; None if there is nothing that may be sent."""
+    def next_chunk(self, now: float) -> Chunk | None:
+        """Return what to send next; None if there is nothing that may be sent.
+
+        ``now`` is monotonic seconds.
+        """
         for lane, size in self._owed.items():
             if size:
                 self._owed[lane] = 0
                 return Chunk(_HEADER.pack(_CREDIT + lane, size), None)
         for lane, waiting in self._lanes.items():
-            room = self._credit.get(lane, CHUNK_BYTES)
-            if waiting and room > 0:
-                return self._cut(lane, waiting, room)
+            if not waiting:
+                continue
+            room = min(self._credit[lane], self._flow.room()) if lane else CHUNK_BYTES
+            if room > 0:
+                return self._cut(lane, waiting, room, now)
         return None
 
-    def _cut(self, lane: Lane, waiting: deque[_Outgoing], room: int) -> Chunk:
+    def _cut(self, lane: Lane, waiting: deque[_Outgoing], room: int, now: float) -> Chunk:
         outgoing = waiting[0]
         size = min(outgoing.left, room, CHUNK_BYTES)
         data = _HEADER.pack(lane, size) + outgoing.take(size)
         if lane in self._credit:
             self._credit[lane] -= size
+            self._flow.sent(size, now)
         if outgoing.left:
             return Chunk(data, lane)
         waiting.popleft()
@@ -169,6 +177,11 @@ class _Assembly:
     wanted: int = _LENGTH.size
     """Bytes of what is being read: the length, the head or the payload."""
     length_read: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a frame is here."""
+        return self.length_read or bool(self.buffer)
 
     def reset(self) -> None:
         self.head, self.wanted, self.length_read = None, _LENGTH.size, False
@@ -224,10 +237,12 @@ class Inbox:
 
     def due_credit(self) -> list[tuple[Lane, int]]:
         """Return the credit to give now; it counts as given."""
+        enough = min(2 * CHUNK_BYTES, self._limits.window_bytes // 4)
         due = [
             (lane, size)
             for lane, size in self._uncredited.items()
-            if size >= self._limits.window_bytes // 4 and self._untaken[lane] < _UNTAKEN
+            if (size >= enough or (size and not self._lanes[lane].begun))
+            and self._untaken[lane] < _UNTAKEN
         ]
         for lane, _ in due:
             self._uncredited[lane] = 0

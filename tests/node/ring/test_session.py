@@ -151,7 +151,7 @@ def test_frames_of_the_wrong_shape_are_named_and_the_ring_goes_on():
         fence = fr.Fence(RUN, 1, 0, 1, 1)
         body = fr.Activation(swarm.seat.plan.rings[0].paths[0].hops, TOKENS, fr.Pace())
         outbox.put(fr.Frame(fence, fr.Place(0, 1, 2), body), bytes(999))
-        chunk = outbox.next_chunk()
+        chunk = outbox.next_chunk(0.0)
         stream = await swarm.transports[1].open_stream(swarm.transports[2].peer_id, RING_PROTOCOL)
         assert chunk is not None
         await stream.write(chunk.data)

@@ -1,0 +1,211 @@
+"""One stream between two neighbours, in memory and on virtual time: what waits for what."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from ring_swarm import RUN, new_peer
+
+from skerry.node.ring.link import NeighbourLink
+from skerry.protocol.errors import PeerUnavailable, ProtocolError
+from skerry.protocol.memory import Limits, Link, VirtualNetwork
+from skerry.protocol.rings import frames as fr
+from skerry.protocol.rings.frames import RING_PROTOCOL
+from skerry.protocol.rings.lanes import Arrived, LaneLimits, SizeRange
+from skerry.protocol.transport import ByteStream
+from skerry.protocol.virtual_time import run_virtual
+
+SIZE = 100_000
+WINDOW = 2**20
+LIMITS = LaneLimits(SizeRange(SIZE, SIZE), SizeRange(SIZE, SIZE), WINDOW, backlog_frames=100)
+FENCE = fr.Fence(RUN, 1, 0, 1, 0)
+
+
+def frame(body: fr.Body, microbatch: int = 0) -> fr.Frame:
+    return fr.Frame(FENCE, fr.Place(microbatch, 1, 1), body)
+
+
+ACTIVATION = fr.Activation((), 10, fr.Pace())
+GRADIENT = fr.Gradient(fr.Pace())
+
+
+@dataclass
+class End:
+    """One side: its link, and what arrived when."""
+
+    link: NeighbourLink
+    arrived: list[tuple[float, Arrived]] = field(default_factory=list)
+    sent: list[tuple[fr.Frame, float]] = field(default_factory=list)
+    take: asyncio.Event = field(default_factory=asyncio.Event)
+    """While clear, nothing is taken."""
+
+    def bodies(self) -> list[str]:
+        return [type(arrived.frame.body).__name__ for _, arrived in self.arrived]
+
+
+def end_of(stream: ByteStream) -> End:
+    async def deliver(arrived: Arrived) -> None:
+        if arrived.payload:
+            await end.take.wait()
+        end.arrived.append((asyncio.get_running_loop().time(), arrived))
+
+    async def sent(done: fr.Frame, seconds: float) -> None:
+        end.sent.append((done, seconds))
+
+    end = End(NeighbourLink(stream, LIMITS, deliver, sent, stall_s=5.0))
+    end.take.set()
+    return end
+
+
+def link_test(scenario: Callable[[End, End], Awaitable[None]], link: Link) -> None:
+    """Join two peers by one stream and let ``scenario`` use both ends."""
+
+    async def main() -> None:
+        network = VirtualNetwork(seed=1, link=link, limits=Limits(stall_s=60.0))
+        near, far = (network.transport(new_peer()) for _ in range(2))
+        streams: asyncio.Queue[ByteStream] = asyncio.Queue()
+
+        async def accept(stream: ByteStream) -> None:
+            await streams.put(stream)
+            await asyncio.Event().wait()
+
+        await far.handle(RING_PROTOCOL, accept)
+        await near.connect(far.peer_id, far.addresses)
+        ends = [end_of(await near.open_stream(far.peer_id, RING_PROTOCOL))]
+        ends.append(end_of(await streams.get()))
+        running = [asyncio.create_task(end.link.run()) for end in ends]
+        try:
+            await scenario(*ends)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+            await near.close()
+            await far.close()
+
+    run_virtual(main())
+
+
+def test_a_control_frame_does_not_wait_for_the_activations_before_it():
+    async def scenario(near: End, far: End) -> None:
+        for number in range(5):
+            near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+        await asyncio.sleep(0.05)
+        near.link.send(frame(fr.Passed()))
+        await asyncio.sleep(10.0)
+        assert far.bodies() == ["Passed"] + ["Activation"] * 5
+        # 100 kB take 1 s of this link; the control frame waits for less than that.
+        assert far.arrived[0][0] < 1.0
+
+    link_test(scenario, Link(bytes_per_s=100_000))
+
+
+def test_a_long_fast_link_is_kept_busy():
+    async def scenario(near: End, far: End) -> None:
+        for number in range(100):
+            near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+        await asyncio.sleep(4.0)
+        # 10 MB at 2.5 MB/s take 4 s, were there no delay of 50 ms each way and nothing to learn.
+        assert len(far.arrived) >= 80
+
+    link_test(scenario, Link(delay_s=0.05, bytes_per_s=2_500_000))
+
+
+def test_a_gradient_overtakes_the_activations_before_it():
+    async def scenario(near: End, far: End) -> None:
+        for number in range(3):
+            near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+        near.link.send(frame(GRADIENT), bytes(SIZE))
+        await asyncio.sleep(10.0)
+        assert far.bodies() == ["Gradient"] + ["Activation"] * 3
+
+    link_test(scenario, Link(bytes_per_s=100_000))
+
+
+def test_a_slow_reader_stops_the_data_but_not_the_control_frames():
+    async def scenario(near: End, far: End) -> None:
+        far.take.clear()
+        for number in range(50):
+            near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+        await asyncio.sleep(60.0)
+        waiting = near.link.backlog
+        assert 46 <= waiting < 50  # a window and two frames have left, and no more
+        far.link.send(frame(fr.Passed()))
+        near.link.send(frame(fr.Passed()))
+        await asyncio.sleep(1.0)
+        assert near.bodies() == ["Passed"]
+        far.take.set()
+        await asyncio.sleep(60.0)
+        assert near.link.backlog == 0
+        numbers = [a.frame.place.microbatch for _, a in far.arrived if a.payload]
+        assert numbers == list(range(50))
+
+    link_test(scenario, Link(delay_s=0.02))
+
+
+def test_the_time_of_an_upload_is_told():
+    async def scenario(near: End, far: End) -> None:
+        near.link.send(frame(ACTIVATION), bytes(SIZE))
+        await asyncio.sleep(10.0)
+        near.link.send(frame(fr.Passed()))
+        await asyncio.sleep(1.0)
+        [(done, seconds)] = near.sent
+        assert done == frame(ACTIVATION)
+        assert 0.0 <= seconds < 2.0
+
+    link_test(scenario, Link(bytes_per_s=100_000))
+
+
+def test_too_many_waiting_frames_are_named():
+    async def scenario(near: End, far: End) -> None:
+        far.take.clear()
+        with pytest.raises(ProtocolError) as caught:
+            for number in range(200):
+                near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+        assert caught.value.reason == "stalled"
+
+    link_test(scenario, Link())
+
+
+class Stuck:
+    """A stream whose other side takes nothing, as behind a full pipe."""
+
+    peer = new_peer()
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def read(self, max_bytes: int) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def test_a_stream_that_takes_no_byte_is_given_up():
+    async def main() -> None:
+        stream = Stuck()
+        end = end_of(stream)
+        end.link.send(frame(fr.Passed()))
+        with pytest.raises(PeerUnavailable, match="has taken nothing for 5 s"):
+            await end.link.run()
+        assert stream.closed
+
+    run_virtual(main())
+
+
+def test_both_directions_are_full_at_once_and_nothing_locks_up():
+    async def scenario(near: End, far: End) -> None:
+        for number in range(20):
+            near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+            far.link.send(frame(GRADIENT, number), bytes(SIZE))
+        await asyncio.sleep(30.0)
+        assert far.bodies() == ["Activation"] * 20
+        assert near.bodies() == ["Gradient"] * 20
+
+    link_test(scenario, Link(delay_s=0.05, bytes_per_s=1_000_000))
