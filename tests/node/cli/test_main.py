@@ -16,6 +16,7 @@ COMMANDS = [
     ["daemon"],
     ["init"],
     ["join"],
+    ["plan"],
     ["status"],
     ["peers"],
     ["logs"],
