@@ -58,6 +58,8 @@ class ActivationSpec:
     """R, dimensions of the subspace; 0 sends rows as they are."""
     seed: int = 0
     """Of the run, taken modulo 2^64: the subspace and the fixed embedding part follow from it."""
+    fixed_std: float = 1.0
+    """Standard deviation of the fixed embedding part's entries, as the model adds them."""
 
     def __post_init__(self) -> None:
         """Raise ValueError on unknown values, a width outside 1..65535, R > D, odd rows in int4."""
@@ -152,7 +154,8 @@ class ActivationCodec:
             raise ValueError(f"rows are {found}, need floats [rows, {self.spec.width}]")
 
     def _fixed_rows(self, ids_T: Tensor) -> Tensor:
-        return fixed_rows(self.spec.seed, ids_T.to(self.device), self.spec.width)
+        rows_TD = fixed_rows(self.spec.seed, ids_T.to(self.device), self.spec.width)
+        return rows_TD.mul_(self.spec.fixed_std)
 
     def _projected(self, rows_TD: Tensor) -> Tensor:
         """Return what is sent of rows: [T, W]."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from skerry.compression.activations.codec import ActivationCodec, ActivationSpec
 from skerry.compression.activations.text_ids import decode_ids, encode_ids
 from skerry.compression.errors import CompressionError
+from skerry.pipeline.stream import FIXED_STD
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.manifest import Manifest
 
@@ -33,6 +34,7 @@ class Wire:
             width=section.d_model,
             subspace_dim=section.subspace.dim,
             seed=manifest.seed,
+            fixed_std=FIXED_STD,
         )
         self._codec = ActivationCodec(self.spec, device)
 

@@ -6,7 +6,7 @@ import torch
 from skerry.compression.activations.subspace import fixed_rows, orthonormal_basis
 from skerry.pipeline.model import Decoder, window_loss
 from skerry.pipeline.shards import initial_shard, load_shard
-from skerry.pipeline.stream import Stream
+from skerry.pipeline.stream import FIXED_STD, Stream
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import ModelSection, SubspaceSection
 
@@ -39,6 +39,11 @@ def tokens(section) -> torch.Tensor:
     return torch.randint(0, 256, (2, section.context), generator=random)
 
 
+def fixed_part(section: ModelSection, tokens_BT: torch.Tensor) -> torch.Tensor:
+    rows = fixed_rows(SEED, tokens_BT.flatten(), section.d_model) * FIXED_STD
+    return rows.view(*tokens_BT.shape, -1)
+
+
 def outside(rows: torch.Tensor, basis: torch.Tensor) -> float:
     """Largest entry of what rows [.., D] have outside of the span of basis [D, R]."""
     return float((rows - rows @ basis @ basis.T).detach().abs().max())
@@ -46,7 +51,7 @@ def outside(rows: torch.Tensor, basis: torch.Tensor) -> float:
 
 def test_reparametrised_parts_write_within_the_subspace(section, tokens):
     model = built(with_subspace(section, "reparam"))
-    fixed = fixed_rows(SEED, tokens.flatten(), section.d_model).view(2, -1, section.d_model)
+    fixed = fixed_part(section, tokens)
     basis = orthonormal_basis(SEED, section.d_model, 8)
     for x in states(model, tokens):
         assert float((x - fixed).detach().abs().max()) > 0.1, "there is something to lose"
@@ -58,14 +63,14 @@ def test_any_change_of_the_parameters_keeps_it_so(section, tokens):
     random = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=random).sign()
-    fixed = fixed_rows(SEED, tokens.flatten(), section.d_model).view(2, -1, section.d_model)
+    fixed = fixed_part(section, tokens)
     basis = orthonormal_basis(SEED, section.d_model, 8)
     assert all(outside(x - fixed, basis) < 1e-4 for x in states(model, tokens))
 
 
 def test_free_parts_do_not(section, tokens):
     model = built(with_subspace(section, "wire"))
-    fixed = fixed_rows(SEED, tokens.flatten(), section.d_model).view(2, -1, section.d_model)
+    fixed = fixed_part(section, tokens)
     basis = orthonormal_basis(SEED, section.d_model, 8)
     assert all(outside(x - fixed, basis) > 0.05 for x in states(model, tokens))
 

@@ -143,6 +143,16 @@ def test_the_ids_choose_the_fixed_part():
     assert torch.allclose(shift, expected, atol=1e-5)
 
 
+def test_the_fixed_part_is_as_large_as_the_model_adds_it():
+    ids, x = ids_of(ROWS), normal(ROWS, WIDTH)
+    whole, small = (ActivationSpec("fp32", WIDTH, RANK, 8, std) for std in (1.0, 0.25))
+    basis, fixed = orthonormal_basis(8, WIDTH, RANK), fixed_rows(8, ids, WIDTH)
+    for spec in (whole, small):
+        codec, part = ActivationCodec(spec, CPU), fixed * spec.fixed_std
+        decoded = codec.decode_activations(codec.encode_activations(x, ids), ids)
+        assert torch.allclose(decoded, part + (x - part) @ basis @ basis.T, atol=1e-4)
+
+
 @EACH_SPEC
 def test_gradients_are_unbiased_over_seeds(spec):
     codec = ActivationCodec(spec, CPU)

@@ -11,6 +11,7 @@ from skerry.pipeline.model import Decoder, window_loss
 from skerry.pipeline.outer import descend
 from skerry.pipeline.payloads import shard_codecs
 from skerry.pipeline.shards import flatten_shard, load_shard
+from skerry.pipeline.stream import FIXED_STD
 from skerry.protocol.layout import layout_of
 
 ROUTE = [(0, (0,)), (1, (1,)), (2, (2,))]
@@ -91,7 +92,7 @@ def outside(model, tokens_BT, seed, dim) -> float:
     width = model.head.output.shape[1]
     basis = orthonormal_basis(seed, width, dim)
     x = model.embed(tokens_BT, model.stream)
-    fixed = fixed_rows(seed, tokens_BT.flatten(), width).view_as(x)
+    fixed = fixed_rows(seed, tokens_BT.flatten(), width).view_as(x) * FIXED_STD
     for block in model.block:
         x = block(x, model.stream)
     free = (x - fixed).detach()
