@@ -44,4 +44,3 @@ PUBLISHED = CostModel(
 )
 UPLINKS = CostModel(downlinks=False, ship_after=1.0)
 HOME = CostModel()
-NAMED = {"published": PUBLISHED, "uplinks": UPLINKS, "home": HOME}

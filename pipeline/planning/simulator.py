@@ -121,10 +121,6 @@ class Simulator:
         link = self._links_NN[sender, receiver]
         return float(link["busy"] + link["delay"])
 
-    def busy_s(self, sender: int, receiver: int) -> float:
-        """Return for how long one microbatch occupies the sender's uplink."""
-        return float(self._links_NN[sender, receiver]["busy"])
-
     def hops_NN(self) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
         """Return ``hop_s`` of all pairs, averaged over both directions."""
         there_NN = self._links_NN["busy"] + self._links_NN["delay"]
