@@ -65,7 +65,7 @@ def test_logs_come_line_by_line(client, control, follow) -> None:
         ("SK-DMN-003: in run x", DaemonError, "SK-DMN-003", "in run x"),
         ("SK-NET-001: tried a\nand b", NetworkError, "SK-NET-001", "tried a\nand b"),
         ("SK-PRO-002: other run", ProtocolError, "SK-PRO-002", "other run"),
-        ("SK-XYZ-999: from a newer daemon", DaemonError, "SK-CMP-002", "from a newer daemon"),
+        ("SK-XYZ-999: too new", DaemonError, "SK-DMN-006", "SK-XYZ-999: too new"),
         ("no code", DaemonError, "SK-DMN-006", "FAILED_PRECONDITION: no code"),
     ],
 )
