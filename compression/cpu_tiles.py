@@ -228,8 +228,9 @@ def _select(
         for i in range(candidates):
             # No branch on whether it is kept: every other one would be predicted wrongly. What is
             # not kept is overwritten by the next one that is.
-            kept = np.int64(bits_C[i] > low) | (np.int64(bits_C[i] == low) & np.int64(ties > 0))
-            ties -= np.int64(bits_C[i] == low)
+            tied = int(bits_C[i] == low)
+            kept = int(bits_C[i] > low) | (tied & int(ties > 0))
+            ties -= tied
             positions_M[written] = found_V[i]
             values_M[written] = tile_V[found_V[i]]
             written += kept
