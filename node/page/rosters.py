@@ -21,6 +21,6 @@ class Rosters:
         for name in rounds.chain.path(rounds.at):
             if name == self._read_to:
                 break
-            self._peers.update(rounds.chain[name].message.roster)
+            self._peers.update(rounds.chain.roster(name))
         self._read_to = rounds.at
         return frozenset(self._peers)

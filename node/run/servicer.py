@@ -96,7 +96,7 @@ class RunServicer(PeerServicer):
         wanted = [c for c in rounds.chain.path(rounds.at)]
         wanted = [c for c in reversed(wanted) if rounds.chain.round_of(c) >= request.from_round]
         for commit in wanted[: min(request.limit, MAX_COMMITS)]:
-            yield envelope_to_pb(rounds.chain[commit].envelope)
+            yield envelope_to_pb(rounds.chain.envelope(commit))
 
     async def State(self, request: pb.StateRequest, grpc: Grpc) -> pb.StateReply:
         """Say where the shards of a state are, if they are still here."""

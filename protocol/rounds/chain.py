@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import CommitHash, PeerId, RunId
-from skerry.protocol.messages import Announce, Commit, SignedCommit, SignedMember
+from skerry.protocol.messages import Announce, Commit, Envelope, SignedCommit, SignedMember
+from skerry.protocol.rounds.commits import Commits
 from skerry.protocol.rounds.leader import MAX_VIEW, leader_of
 from skerry.protocol.rounds.settings import INITIAL_SETTINGS, OwnerKeys, Settings, ordered
 
@@ -51,7 +52,7 @@ class Chain:
         """Start empty."""
         self._rules = rules
         self._admission = admission
-        self._commits: dict[CommitHash, SignedCommit] = {}
+        self._commits = Commits()
         self._settings: dict[CommitHash, Settings] = {}
         self._best = rules.root
 
@@ -65,7 +66,15 @@ class Chain:
 
     def get(self, commit: CommitHash) -> SignedCommit | None:
         """Return a commit, or None for the root and unknown ones."""
-        return self._commits.get(commit)
+        return self._commits[commit] if commit in self._commits else None
+
+    def envelope(self, commit: CommitHash) -> Envelope:
+        """Return a known commit as it was signed."""
+        return self._commits.link(commit).envelope
+
+    def roster(self, commit: CommitHash) -> tuple[PeerId, ...]:
+        """Return who trains upon a known commit."""
+        return self._commits.link(commit).roster
 
     def add(self, signed: SignedCommit) -> None:
         """Take in a commit whose parent is known. Raises: ProtocolError."""
@@ -81,16 +90,19 @@ class Chain:
             self._check_child(signed, self._commits[commit.parent].message)
         self._check_removed(commit, settings)
         name = CommitHash(signed.hash)
-        self._commits[name], self._settings[name] = signed, settings
+        self._commits.add(name, signed)
+        self._settings[name] = settings
         self._best = max(self._best, name, key=self.rank)
 
     def round_of(self, commit: CommitHash) -> int:
         """Return a commit's round; -1 for the root."""
-        return self._commits[commit].message.round if commit in self._commits else -1
+        link = self._commits.get_link(commit)
+        return -1 if link is None else link.round
 
     def weight_of(self, commit: CommitHash) -> int:
         """Return the text tokens committed up to a commit."""
-        return self._commits[commit].message.weight if commit in self._commits else 0
+        link = self._commits.get_link(commit)
+        return 0 if link is None else link.weight
 
     def settings(self, commit: CommitHash) -> Settings:
         """Return what is in force in the round after a commit."""
@@ -109,9 +121,9 @@ class Chain:
 
     def path(self, commit: CommitHash) -> Iterator[CommitHash]:
         """Yield ``commit`` and its ancestors, newest first, without the root."""
-        while commit in self._commits:
+        while (link := self._commits.get_link(commit)) is not None:
             yield commit
-            commit = self._commits[commit].message.parent
+            commit = link.parent
 
     def is_ancestor(self, ancestor: CommitHash, commit: CommitHash) -> bool:
         """Say whether ``commit`` is ``ancestor`` or builds on it."""

@@ -55,8 +55,8 @@ class TestWho:
         assert refusal(guest.context, SetOuterLr(0.7))[0] == "SK-OWN-001"
 
     async def test_standby_may_until_it_is_removed(self, world, guest) -> None:
-        text = tiny_run_file(world.folder / "text.txt", name="small")
-        text = f'standby = ["{guest.peer_id}"]\n{text}'
+        owners = [guest.peer_id]
+        text = tiny_run_file(world.folder / "text.txt", name="small", standby=owners)
         context = guest.context
         context.manifest = parse_run_file(text, run_world.OWNER.peer_id)
         start = start_of(guest.peer_id, context.manifest.canonical(), (), 0.2, time.monotonic())
