@@ -95,7 +95,8 @@ class TestVariables:
     @pytest.mark.parametrize(
         ("microseconds", "pid", "due"),
         [
-            ("2000000", str(os.getpid()), 2.0),
+            # An id of its own: the workers of one test run must agree on the tests' names.
+            pytest.param("2000000", str(os.getpid()), 2.0, id="this-process"),
             ("2000000", "1", None),  # another process is watched
             ("0", "", None),
             ("soon", "", None),
