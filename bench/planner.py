@@ -238,8 +238,8 @@ published ones give every origin six. Under the published cost model six each wo
 our search too: the ring with the peer in Australia bounds it.
 
 A lost body peer: it goes for good after a third of the step, 5 s pass until it is noticed, and its
-microbatches start again over other hosts of its stages. Under the published cost model that can lead
-over the link with the slip, hence the long time there."""
+microbatches start again over other hosts of its stages. Under the published cost model that can
+lead over the link with the slip, hence the long time there."""
 
 
 def commit() -> str:

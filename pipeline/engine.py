@@ -169,9 +169,7 @@ class Engine:
         if lr is None:
             lr = self._manifest.outer.lr_at(request.round)
         self._work = None
-        self._parameters.replace(
-            updated_shards(self._manifest, self._payloads, theta, sound, lr)
-        )
+        self._parameters.replace(updated_shards(self._manifest, self._payloads, theta, sound, lr))
         return Applied(
             request=request.request,
             digest=self._parameters.digest,

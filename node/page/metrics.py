@@ -35,6 +35,7 @@ class Metrics(Collector):
     def __init__(self, desk: Desk) -> None:
         """Read from ``desk``."""
         self._desk = desk
+        self._bandwidth = Bandwidth()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -52,6 +53,10 @@ class Metrics(Collector):
         run = header.run_id[:8]
         yield from _progress(run, header)
         yield from _exchange(run, context, header)
+        rates = self._bandwidth.since_last(run, self._desk.now().monotonic, header)
+        if rates:
+            labels, text = ["run", "direction"], "Mean since the last scrape."
+            yield _gauge("bandwidth_bytes_per_second", text, rates, labels)
         yield from _swarm(run, context, self._desk)
         yield _round_seconds(run, chronicle.waterfall.rows.values())
         number, seconds = chronicle.recovered
@@ -68,6 +73,23 @@ class Metrics(Collector):
 
     def _healthy(self) -> bool:
         return self._desk.health_answer().healthy
+
+
+class Bandwidth:
+    """Bytes per second since somebody asked last; a graph of the counters tells the same."""
+
+    def __init__(self) -> None:
+        """Begin without a reading."""
+        self._last: tuple[str, float, tuple[int, int]] | None = None
+
+    def since_last(self, run: str, now: float, header: RunHeader) -> "_Samples":
+        """Return the mean rates up and down, ``now`` in monotonic seconds; none the first time."""
+        totals = sum(header.bytes.sent.values()), sum(header.bytes.received.values())
+        last, self._last = self._last, (run, now, totals)
+        if last is None or last[0] != run or now <= last[1]:
+            return ()
+        rates = [(new - old) / (now - last[1]) for new, old in zip(totals, last[2], strict=True)]
+        return [((run, "up"), rates[0]), ((run, "down"), rates[1])]
 
 
 def _progress(run: str, header: RunHeader) -> Iterator[Metric]:
@@ -110,6 +132,15 @@ def _exchange(run: str, context: RunContext, header: RunHeader) -> Iterator[Metr
     yield _counter("rejected_updates", "Refused from peers.", refused, ["run", "reason"])
     failed = [((run,), context.facts.failed_downloads)]
     yield _counter("downloads_failed", "Contributions that could not be had.", failed)
+    here = [((run,), _downloaded_percent(context))]
+    text = "Of the parameters of the state being downloaded; 100 while none is."
+    yield _gauge("p2p_downloaded_params_percent", text, here, _RUN)
+
+
+def _downloaded_percent(context: RunContext) -> float:
+    wanted = context.facts.state_wanted
+    here = (shard.size for shard in wanted if context.blobs.size(shard.address) is not None)
+    return 100 * sum(here) / sum(shard.size for shard in wanted) if wanted else 100.0
 
 
 def _swarm(run: str, context: RunContext, desk: Desk) -> Iterator[Metric]:

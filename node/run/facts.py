@@ -59,6 +59,8 @@ class Facts:
     """What the payloads handed out would have been as dense fp32."""
     failed_downloads: int = 0
     """Contributions of which a payload could not be had."""
+    state_wanted: tuple[ShardPayload, ...] = ()
+    """Shards of the state that is being downloaded; none while no state is."""
     refused: Counter[str] = field(default_factory=Counter)
     """By reason."""
     traffic: defaultdict[PeerId, Traffic] = field(default_factory=lambda: defaultdict(Traffic))

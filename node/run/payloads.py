@@ -44,8 +44,13 @@ class Payloads:
         self, shards: tuple[ShardPayload, ...], teller: PeerId, holders: tuple[PeerId, ...]
     ) -> None:
         """Get a state that ``teller`` told us of. Raises: SkerryError."""
-        await self._fetcher.fetch_all(_spread(shards, teller, holders))
-        self._context.facts.received_bytes["state"] += sum(shard.size for shard in shards)
+        facts = self._context.facts
+        facts.state_wanted = shards
+        try:
+            await self._fetcher.fetch_all(_spread(shards, teller, holders))
+        finally:
+            facts.state_wanted = ()
+        facts.received_bytes["state"] += sum(shard.size for shard in shards)
 
     def offer(self, shards: tuple[ShardPayload, ...], is_state: bool) -> None:
         """Note what others may ask for, to count what is sent."""

@@ -66,7 +66,7 @@ class Chain:
 
     def get(self, commit: CommitHash) -> SignedCommit | None:
         """Return a commit, or None for the root and unknown ones."""
-        return self._commits[commit] if commit in self._commits else None
+        return self._commits.get(commit)
 
     def envelope(self, commit: CommitHash) -> Envelope:
         """Return a known commit as it was signed."""

@@ -49,6 +49,10 @@ class Commits:
         self._remember(name, signed)
         return signed
 
+    def get(self, name: CommitHash) -> SignedCommit | None:
+        """Return a commit, or None if it is not there."""
+        return self[name] if name in self._links else None
+
     def add(self, name: CommitHash, signed: SignedCommit) -> None:
         """Keep a commit whose signatures were checked."""
         commit = signed.message

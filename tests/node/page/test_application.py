@@ -11,6 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from skerry.node.page import models as md
 from skerry.protocol.errors import PeerUnavailable
+from skerry.protocol.ids import Address
+from skerry.protocol.messages import ShardPayload
 
 BEARER = {"Authorization": f"Bearer {page_world.TOKEN}"}
 
@@ -206,6 +208,36 @@ class TestMetrics:
         assert reasons == {"bad__reason__"}
         phases = {s.labels["phase"] for s in found["skerry_round_seconds"].samples}
         assert {"training", "applying"} <= phases
+
+    async def test_tell_the_bandwidth_since_the_last_scrape(self, page) -> None:
+        def rates(text: str) -> dict[str, float]:
+            found = {f.name: f for f in text_string_to_metric_families(text)}
+            family = found.get("skerry_bandwidth_bytes_per_second")
+            return {s.labels["direction"]: s.value for s in family.samples} if family else {}
+
+        async with page.client() as client:
+            assert rates((await client.get("/metrics")).text) == {}
+            page.context.facts.sent_bytes["payload"] += 5000
+            again = rates((await client.get("/metrics")).text)
+            still = rates((await client.get("/metrics")).text)
+        assert again["up"] > 0 and again["down"] == 0
+        assert still == {"up": 0, "down": 0}
+
+    async def test_tell_how_much_of_a_state_is_here(self, page) -> None:
+        async def percent(client) -> float:
+            text = (await client.get("/metrics")).text
+            found = {f.name: f for f in text_string_to_metric_families(text)}
+            return found["skerry_p2p_downloaded_params_percent"].samples[0].value
+
+        here = page.context.blobs.put(b"x" * 30)
+        missing = Address("ab" * 32)
+        async with page.client() as client:
+            assert await percent(client) == 100
+            page.context.facts.state_wanted = (
+                ShardPayload("block.0", here, 30),
+                ShardPayload("block.1", missing, 90),
+            )
+            assert await percent(client) == 25
 
     async def test_pass_what_promtool_checks(self, page) -> None:
         """The rules of ``promtool check metrics``, over the text as Prometheus gets it."""
