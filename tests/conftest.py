@@ -7,25 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for tiny_run
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules that many tests share
 
-# Python's own helper of multiprocessing lives as long as the interpreter does.
-_LASTING = "multiprocessing.resource_tracker"
+from own_processes import children
+
 _PATIENCE_S = 10.0
-
-
-def _children() -> dict[psutil.Process, str]:
-    found = {}
-    for process in psutil.Process().children(recursive=True):
-        try:
-            command = " ".join(process.cmdline()) or process.name()
-        except psutil.NoSuchProcess:
-            continue
-        except psutil.ZombieProcess:  # pragma: no cover - ended and not waited for
-            command = "ended, not waited for"
-        if _LASTING not in command:
-            found[process] = command
-    return found
 
 
 def _open_files() -> set[str]:
@@ -35,9 +21,9 @@ def _open_files() -> set[str]:
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
     """Fail a test that leaves a process running or a file open."""
-    children, files = set(_children()), _open_files()
+    before, files = set(children()), _open_files()
     yield
-    started = {process: text for process, text in _children().items() if process not in children}
+    started = {process: text for process, text in children().items() if process not in before}
     _, alive = psutil.wait_procs(started, timeout=_PATIENCE_S)
     for process in alive:  # or it would disturb the tests that follow
         process.kill()

@@ -1,6 +1,5 @@
 """Peers leave, join late, fall silent for a while, are stopped in good order or killed."""
 
-import shutil
 import signal
 
 import psutil
@@ -20,7 +19,8 @@ def test_two_runs_without_faults_end_alike(swarm: Swarm, trio: list[Peer]) -> No
         ends.append(swarm.finish(trio, rounds=4))
         for peer in trio:
             peer.client.leave()
-            shutil.rmtree(peer.home.runs)
+            # Moved, not removed: the page may still be closing its history there.
+            peer.home.runs.rename(peer.home.path / f"runs-{len(ends)}")
     assert ends[0].run_id == ends[1].run_id
     assert ends[0].state_digest == ends[1].state_digest
     assert ends[0].text_tokens == ends[1].text_tokens == 3 * 4 * 100 * 2 * 32

@@ -75,10 +75,11 @@ class TransportConformance:
 
         async def note(stream: ByteStream) -> None:
             seen.set_result(stream.peer)
+            await echo(stream)  # a handler that returns closes the stream
 
         await right.handle(ECHO, note)
         stream = await left.open_stream(right.peer_id, ECHO)
-        await stream.write(b"x")
+        assert await exchange(stream, b"x") == b"x"
         assert stream.peer == right.peer_id
         assert await seen == left.peer_id
         await stream.close()

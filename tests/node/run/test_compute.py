@@ -6,9 +6,9 @@ import signal
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
-import psutil
 import pytest
 import run_world
+from own_processes import children
 
 from skerry.node.home import RunHome
 from skerry.node.run import compute as compute_module
@@ -36,10 +36,6 @@ async def started(launch, tmp_path, on_progress=lambda progress: None):
         serving.cancel()
         with suppress(asyncio.CancelledError):
             await serving
-
-
-def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
 
 
 def train(number: int, steps: int = 2) -> cp.Train:
@@ -70,7 +66,7 @@ async def test_answers_in_order_and_reports_progress(launch, tmp_path) -> None:
         assert progress[-1].step == 2
         await process.stop()
         await serving
-    assert children() == []
+    assert children() == {}
 
 
 async def test_refusal_fails_its_own_future_only(launch, tmp_path) -> None:
@@ -95,7 +91,7 @@ async def test_killed_process_fails_what_it_owes_and_what_is_asked_later(launch,
             async with asyncio.timeout(run_world.PATIENCE_S):
                 await process.submit(train)
         process.tell(cp.Finish(request=1))  # nobody is there to hear it
-    assert children() == []
+    assert children() == {}
 
 
 async def test_finish_ends_training_early(launch, tmp_path) -> None:
@@ -122,21 +118,21 @@ async def test_stop_leaves_nothing_even_of_a_process_that_does_not_listen(
         with pytest.raises(ComputeError, match="SK-CMP-001"):
             await asked
         await process.stop()  # once more does no harm
-    assert children() == []
+    assert children() == {}
 
 
 async def test_empty_corpus_is_told_by_its_code(launch, tmp_path) -> None:
     (tmp_path / "text.txt").write_text("")
     with pytest.raises(ConfigError, match="SK-DAT-001"):
         await ComputeProcess.start(launch, tmp_path / "compute.log", lambda progress: None)
-    assert children() == []
+    assert children() == {}
 
 
 async def test_process_that_dies_without_a_word_is_told(launch, tmp_path) -> None:
     broken = replace(launch, manifest="nonsense" * 3, folder="\0")
     with pytest.raises((ComputeError, ConfigError)):
         await ComputeProcess.start(broken, tmp_path / "compute.log", lambda progress: None)
-    assert children() == []
+    assert children() == {}
 
 
 @pytest.fixture
@@ -173,7 +169,7 @@ async def test_bad_greeting_is_a_coded_error(launch, tmp_path, stand_in, program
     stand_in(program.format(settled=cp.encode_reply(cp.Settled(request=0))))
     with pytest.raises(ComputeError, match=error):
         await ComputeProcess.start(launch, tmp_path / "compute.log", lambda progress: None)
-    assert children() == []
+    assert children() == {}
 
 
 async def test_process_that_never_speaks_is_given_up(
@@ -183,7 +179,7 @@ async def test_process_that_never_speaks_is_given_up(
     stand_in("time.sleep(999)")
     with pytest.raises(ComputeError, match="SK-CMP-001: the compute process does not start"):
         await ComputeProcess.start(launch, tmp_path / "compute.log", lambda progress: None)
-    assert children() == []
+    assert children() == {}
 
 
 async def test_start_that_is_cancelled_leaves_no_process(launch, tmp_path, stand_in) -> None:
@@ -196,7 +192,7 @@ async def test_start_that_is_cancelled_leaves_no_process(launch, tmp_path, stand
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    assert children() == []
+    assert children() == {}
 
 
 @pytest.mark.parametrize("rubbish", [r'b"\0\0\0\3xyz"', r'b"\xff\xff\xff\xff"'])
@@ -211,4 +207,4 @@ async def test_rubbish_in_mid_stream_ends_the_process(launch, tmp_path, stand_in
         await serving
         with pytest.raises(ComputeError, match="SK-CMP-001"):
             await asked
-    assert children() == []
+    assert children() == {}

@@ -3,9 +3,9 @@
 import asyncio
 from contextlib import asynccontextmanager, suppress
 
-import psutil
 import pytest
 import run_world
+from own_processes import children
 
 from skerry.node.run.record import old_recording
 from skerry.node.run.status import run_status
@@ -58,14 +58,14 @@ async def test_killed_compute_process_is_restarted_and_healed(world) -> None:
     member = await world.member()
     async with running(member):
         await member.follow_until("applied", round=1)
-        (killed,) = psutil.Process().children()
+        (killed,) = children()
         killed.kill()
         ended = await member.follow_until("warning")
         assert "compute process ended" in ended["text"]
         with pytest.raises(ComputeError, match="SK-CMP-001"):
             await member.session.ask(lambda n: cp.Evaluate(request=n))
         await member.follow_until("validated", round=run_world.ROUNDS)
-        assert killed not in psutil.Process().children()
+        assert killed not in children()
         reply = await member.session.ask(lambda n: cp.Evaluate(request=n))
         assert reply.loss == pytest.approx(member.context.facts.val_loss)
     assert [line["round"] for line in member.lines("applied")] == [1, 2, 3]
@@ -140,13 +140,13 @@ async def test_run_that_cannot_start_says_why_and_leaves_no_process(world, tmp_p
     with pytest.raises(ConfigError, match="SK-DAT-001"):
         await member.session.start()
     await member.session.close()
-    assert psutil.Process().children(recursive=True) == []
+    assert children() == {}
 
 
 async def test_session_that_started_but_never_ran_ends_its_process(world) -> None:
     member = await world.member()
     await member.session.start()
-    (process,) = psutil.Process().children()
+    (process,) = children()
     await member.session.close()
     assert not process.is_running()
 
