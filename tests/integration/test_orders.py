@@ -6,6 +6,8 @@ from swarm import Peer, Swarm
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.errors import SkerryError
 
+pytestmark = [pytest.mark.integration, pytest.mark.chaos]
+
 
 def order(peer: Peer, **change) -> int:
     if "remove" in change:

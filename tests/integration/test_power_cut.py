@@ -16,6 +16,7 @@ _STEP_TOKENS = 2 * 32
 """Text tokens of an inner step: batch size times context."""
 
 
+@pytest.mark.chaos
 def test_power_cut_of_everyone(swarm: Swarm, trio: list[Peer]) -> None:
     swarm.begin(trio, ROUNDS)
     trio[0].wait_for("phase", phase="training", round=4)
@@ -83,6 +84,7 @@ def _fill(file: Path) -> None:
                 assert error.errno == errno.ENOSPC
 
 
+@pytest.mark.chaos
 def test_full_disk(swarm: Swarm, trio: list[Peer]) -> None:
     """The peer says so and stays out; with room again it goes on and ends like the others."""
     with _small_disk(swarm.folder / "small"):
