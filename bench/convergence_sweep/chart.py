@@ -40,8 +40,8 @@ def draw(path: Path, some: Sequence[Row], results: Sequence[Result]) -> None:
         _draw_differences(axes[1, column], varied, curves[DEFAULT])
         axes[0, column].set_title(group)
     seeds = ", ".join(map(str, shared))
-    axes[0, 0].set_ylabel(f"validation loss, nats per byte (mean of seeds {seeds})")
-    axes[1, 0].set_ylabel(f"% above {DEFAULT} (line: mean, band: all seeds)")
+    axes[0, 0].set_ylabel(f"validation loss, nats per byte\n(mean of seeds {seeds})")
+    axes[1, 0].set_ylabel(f"% above {DEFAULT}\n(line: mean, band: all seeds)")
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
