@@ -416,6 +416,7 @@ class TestFullDisk:
         skerry("daemon", "--detach", home=home).is_refused_with("SK-DSK-001")
         skerry("keys", home=home).is_refused_with("SK-DSK-001")
 
+    @pytest.mark.chaos
     def test_run_is_not_begun_and_can_be_when_there_is_space(
         self, small_disk, swarm, tmp_path
     ) -> None:

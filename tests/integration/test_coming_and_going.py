@@ -39,6 +39,7 @@ def test_others_do_not_wait_for_one_that_leaves(swarm: Swarm, trio: list[Peer]) 
     assert set(rest[0].chain(swarm.run_id)[-1].roster) == {peer.peer_id for peer in rest}
 
 
+@pytest.mark.chaos
 def test_nobody_waits_for_a_paused_peer_which_follows_and_comes_back(
     swarm: Swarm, trio: list[Peer]
 ) -> None:
@@ -82,6 +83,7 @@ def test_late_joiner_downloads_the_state(swarm: Swarm, trio: list[Peer]) -> None
     }
 
 
+@pytest.mark.chaos
 def test_frozen_daemon_catches_up(swarm: Swarm, trio: list[Peer]) -> None:
     swarm.begin(trio, rounds=12)
     frozen, *rest = trio  # the owner: nobody depends on it once the run has begun

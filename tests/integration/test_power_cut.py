@@ -36,6 +36,7 @@ def test_power_cut_of_everyone(swarm: Swarm, trio: list[Peer]) -> None:
         assert min(trained) > chain[-1].round
 
 
+@pytest.mark.chaos
 def test_text_tokens_of_a_slow_peer_are_carried(swarm: Swarm, trio: list[Peer]) -> None:
     """The chain counts each text token once, those of a round that it missed with the next."""
     swarm.begin(trio, ROUNDS)
