@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 
 from skerry.compression.activations.row_payload import (
-    MAGNITUDE_LIMIT,
     RowFormat,
     checked_rows,
+    float_rows,
     open_rows,
     require_width,
     seal_rows,
 )
 from skerry.compression.counter_rng import words
-from skerry.compression.errors import CompressionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,7 @@ class Bf16Rows:
         """
         body = open_rows(payload, RowFormat.BF16, self.width, rows, self.row_bytes)
         bits_N = np.frombuffer(body, "<u2").astype(np.uint32) << 16
-        entries_N = bits_N.view(np.float32)
-        if not (np.abs(entries_N) <= MAGNITUDE_LIMIT).all():
-            raise CompressionError("bad-value", f"entry not finite or above {MAGNITUDE_LIMIT}")
-        return torch.from_numpy(entries_N).reshape(rows, self.width).to(device)
+        return float_rows(bits_N.view(np.float32), rows, self.width, device)
 
 
 def _stochastic_bits(rows_TW: Tensor, noise_key: int) -> Tensor:

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from skerry.compression.activations.row_payload import (
-    MAGNITUDE_LIMIT,
     RowFormat,
     checked_rows,
+    float_rows,
     open_rows,
     require_width,
     seal_rows,
 )
-from skerry.compression.errors import CompressionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,4 @@ class Fp32Rows:
         Raises: CompressionError, and no other error: those of ``open_rows``, bad-value.
         """
         body = open_rows(payload, RowFormat.FP32, self.width, rows, self.row_bytes)
-        entries_N = np.frombuffer(body, "<f4").astype(np.float32)
-        if not (np.abs(entries_N) <= MAGNITUDE_LIMIT).all():
-            raise CompressionError("bad-value", f"entry not finite or above {MAGNITUDE_LIMIT}")
-        return torch.from_numpy(entries_N).reshape(rows, self.width).to(device)
+        return float_rows(np.frombuffer(body, "<f4").astype(np.float32), rows, self.width, device)

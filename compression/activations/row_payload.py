@@ -9,13 +9,15 @@ either. A payload, all integers little-endian:
 There is no checksum: the streams between peers are authenticated, and a row is used once. Nothing
 is allocated by what a payload announces: the receiver knows how many rows it waits for.
 
-Shape suffixes: T rows (one per text token), W entries of a row.
+Shape suffixes: T rows (one per text token), W entries of a row, N entries of all rows.
 """
 
 import struct
 from enum import IntEnum
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from skerry.compression.errors import CompressionError
@@ -70,6 +72,15 @@ def open_rows(
     if len(payload) != length:
         raise CompressionError("wrong-length", f"{len(payload)} bytes, need {length}")
     return memoryview(payload)[HEADER_BYTES:]
+
+
+def float_rows(
+    entries_N: NDArray[np.float32], rows: int, width: int, device: torch.device
+) -> Tensor:
+    """Return rows [T, W] f32 of a payload's floats. Raises: CompressionError("bad-value")."""
+    if not (np.abs(entries_N) <= MAGNITUDE_LIMIT).all():
+        raise CompressionError("bad-value", f"entry not finite or above {MAGNITUDE_LIMIT}")
+    return torch.from_numpy(entries_N).reshape(rows, width).to(device)
 
 
 def checked_rows(rows_TW: Tensor, width: int) -> tuple[Tensor, Tensor]:

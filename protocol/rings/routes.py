@@ -13,7 +13,12 @@ from skerry.protocol.rings.plan import ORIGIN, Hop, Plan, Route
 
 
 class PathRouter:
-    """Draws paths in proportion to their quotas; no randomness, no clock."""
+    """Deficit round-robin: draws paths in proportion to their quotas; no randomness, no clock.
+
+    Every path earns its share with each draw; the one that is owed most is drawn and pays. While
+    all are usable, each was drawn as often as its quota says after a multiple of the quotas' sum,
+    and none is ahead of its share by a whole microbatch in between.
+    """
 
     def __init__(self, quotas: Sequence[int]) -> None:
         """Begin with nothing owed."""
