@@ -8,6 +8,7 @@ import typer
 
 from skerry.node.cli.options import RUN_PANEL, OutputFlags
 from skerry.node.cli.spreading import add_commands
+from skerry.node.cli.text_file import read_text
 from skerry.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def plan(
 def _swarm(path: Path) -> "SwarmFile":
     from skerry.pipeline.planning.swarm_file import read_swarm_file
 
-    return read_swarm_file(str(path), _text(path))
+    return read_swarm_file(str(path), read_text(path, _MAX_FILE_BYTES))
 
 
 def _run_file(path: Path) -> "RunFile":
@@ -122,20 +123,7 @@ def _run_file(path: Path) -> "RunFile":
     from skerry.protocol.manifest import parse_run_file
 
     try:
-        return parse_run_file(_text(path), PeerId("planned"))  # who owns it does not matter here
+        text = read_text(path, _MAX_FILE_BYTES)
+        return parse_run_file(text, PeerId("planned"))  # who owns it does not matter here
     except ConfigError as error:
         raise ConfigError(error.code, f"{path}: {error.detail}") from None
-
-
-def _text(path: Path) -> str:
-    """Return a file's text. Raises: ConfigError("SK-CFG-003") or ConfigError("SK-CFG-002")."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError("SK-CFG-003", f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError("SK-CFG-003", f"{path} is not text in UTF-8") from None
-    if len(text) > _MAX_FILE_BYTES:
-        raise ConfigError("SK-CFG-002", f"{path} exceeds {_MAX_FILE_BYTES} bytes")
-    return text

@@ -17,6 +17,7 @@ from skerry.node.cli.options import (
 )
 from skerry.node.cli.output import print_result
 from skerry.node.cli.spreading import add_commands
+from skerry.node.cli.text_file import read_text
 from skerry.node.home import Home
 from skerry.protocol.errors import ConfigError
 
@@ -200,15 +201,7 @@ def demo(
 
 def _read_run_file(path: Path) -> str:
     """Return the file's text. Raises: ConfigError("SK-CFG-003") or ConfigError("SK-CFG-002")."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_RUN_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError("SK-CFG-003", f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError("SK-CFG-003", f"{path} is not text in UTF-8") from None
-    if len(text) > MAX_RUN_FILE_BYTES:
-        raise ConfigError("SK-CFG-002", f"{path} exceeds {MAX_RUN_FILE_BYTES} bytes")
+    text = read_text(path, MAX_RUN_FILE_BYTES)
     _check_run_file(path, text)
     return text
 
