@@ -18,24 +18,12 @@ from skerry.node import demo
 from skerry.node.cli.main import app
 from skerry.node.page.pass_key import load_or_create
 from skerry.proto import control_pb2 as pb
-from skerry.protocol.errors import ConfigError, DaemonError, SkerryError, TokenError
+from skerry.protocol.errors import ConfigError, DaemonError, TokenError
 from skerry.protocol.ids import RunId
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import JoinToken, encode_token, make_invite
 
 RUN_ID = RunId("ab" * 32)
-
-
-@pytest.fixture
-def invoke(home):
-    def run(*arguments: str):
-        result = CliRunner().invoke(app, [*arguments, "--home", str(home.path)])
-        if isinstance(result.exception, SkerryError):
-            raise result.exception
-        assert result.exit_code == 0, (result.output, result.exception)
-        return result.stdout
-
-    return run
 
 
 def token_until(expires_at: int | None) -> str:

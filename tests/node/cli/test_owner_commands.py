@@ -5,26 +5,12 @@ import json
 import fake_daemon
 import grpc
 import pytest
-from typer.testing import CliRunner
 
-from skerry.node.cli.main import app
 from skerry.proto import control_pb2 as pb
-from skerry.protocol.errors import ConfigError, OrderError, SkerryError
+from skerry.protocol.errors import ConfigError, OrderError
 from skerry.protocol.ids import short
 
 NAME = short(fake_daemon.PEER)
-
-
-@pytest.fixture
-def invoke(home):
-    def run(*arguments: str):
-        result = CliRunner().invoke(app, [*arguments, "--home", str(home.path)])
-        if isinstance(result.exception, SkerryError):
-            raise result.exception
-        assert result.exit_code == 0, (result.output, result.exception)
-        return result.stdout
-
-    return run
 
 
 @pytest.mark.parametrize(
