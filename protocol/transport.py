@@ -58,6 +58,12 @@ class Transport(Protocol):
         Raises: PeerUnavailable.
         """
 
+    async def disconnect(self, peer: PeerId) -> None:
+        """End all connections to ``peer``, and with them all streams; it may dial again.
+
+        Never raises; does nothing if there is no connection.
+        """
+
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer. Raises: PeerUnavailable."""
 

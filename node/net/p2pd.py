@@ -141,6 +141,14 @@ class P2pdTransport:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await self._running().connect(peer, addresses)
 
+    async def disconnect(self, peer: PeerId) -> None:
+        """End all connections to ``peer``, which may dial again; never raises."""
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await self._running().disconnect(peer)
+        except (PeerUnavailable, TimeoutError) as error:
+            _LOG.info("p2pd does not let go of %s: %s", peer, error)
+
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer. Raises: PeerUnavailable."""
         with _deadline(f"open {protocol} to {peer}"):

@@ -123,6 +123,12 @@ class P2pdClient:
         request = p2pd_pb2.Request(type=p2pd_pb2.Request.CONNECT, connect=connect)
         await self._ask(request, f"connect to {short(peer)}")
 
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close all connections to ``peer``. Raises: PeerUnavailable."""
+        wanted = p2pd_pb2.DisconnectRequest(peer=_peer_bytes(peer))
+        request = p2pd_pb2.Request(type=p2pd_pb2.Request.DISCONNECT, disconnect=wanted)
+        await self._ask(request, f"disconnect from {short(peer)}")
+
     async def open_stream(
         self, peer: PeerId, protocol: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -97,6 +97,38 @@ class TransportConformance:
         await left.connect(right.peer_id, ())
         await right.connect(left.peer_id, left.addresses)
 
+    async def test_disconnect_ends_streams_at_both_ends_and_one_may_connect_again(
+        self, pair: Pair
+    ) -> None:
+        left, right = pair
+        done = asyncio.get_running_loop().create_future()
+
+        async def hold(stream: ByteStream) -> None:
+            await stream.write(b"x")
+            done.set_result(await ended(stream))
+
+        await right.handle(HOLD, hold)
+        await right.handle(ECHO, echo)
+        stream = await left.open_stream(right.peer_id, HOLD)
+        assert await stream.read(1) == b"x"
+        await right.disconnect(left.peer_id)
+        assert await ended(stream)
+        assert await done
+        await right.disconnect(left.peer_id)  # again: harmless
+        again = await self._reopened(pair)
+        assert await exchange(again, b"y") == b"y"
+        await again.close()
+
+    async def _reopened(self, pair: Pair) -> ByteStream:
+        """Connect until it works: an end may notice late that its connection is gone."""
+        left, right = pair
+        while True:
+            try:
+                await left.connect(right.peer_id, right.addresses)
+                return await left.open_stream(right.peer_id, ECHO)
+            except PeerUnavailable:
+                await asyncio.sleep(0.05)
+
     async def test_malformed_address_hints_are_passed_over(self, pair: Pair) -> None:
         left, right = pair
         await left.connect(right.peer_id, ("", "nonsense", "/ip4/999.0.0.1/tcp/1"))
