@@ -1,14 +1,15 @@
-"""Encoded pseudo-gradients in the blob store: the codecs of all shards of one model.
+"""Encoded pseudo-gradients in the blob store: the codecs of the shards that this peer hosts.
 
 The meeting point of compression/ and the blob store; used for our own contributions
-(feedback.py) and for everyone's (outer.py). It trusts no payload.
+(feedback.py) and for everyone's (outer.py), which may hold other shards of the model than those
+hosted here. It trusts no payload.
 """
 
 from collections.abc import Sequence
 
 import torch
 
-from skerry.compression.aggregate import Divisor, WeightedPayload, aggregate
+from skerry.compression.aggregate import Divisor, Rule, WeightedPayload, aggregate
 from skerry.compression.drift import Drift
 from skerry.compression.errors import CompressionError
 from skerry.compression.pseudogradient import PseudoGradientCodec
@@ -23,11 +24,14 @@ from skerry.protocol.messages import ShardPayload
 class Payloads:
     """Encodes into and decodes from the blob store, shard by shard in layout order."""
 
-    def __init__(self, manifest: Manifest, store: BlobStore) -> None:
-        """Make the codec of each shard, with the manifest's options."""
-        self.layout: tuple[ShardSpec, ...] = layout_of(manifest.model)
+    def __init__(
+        self, manifest: Manifest, store: BlobStore, layout: tuple[ShardSpec, ...] | None = None
+    ) -> None:
+        """Make the codec of each hosted shard, all of the model's by default."""
+        self._model = {spec.name: place for place, spec in enumerate(layout_of(manifest.model))}
+        self.layout = layout_of(manifest.model) if layout is None else layout
         self._store = store
-        self._codecs = shard_codecs(manifest)
+        self._codecs = shard_codecs(manifest, self.layout)
 
     def encode(
         self, position: int, feedback: torch.Tensor, drift: Drift | None = None
@@ -66,22 +70,34 @@ class Payloads:
         weighted = [
             WeightedPayload(self._read(position, payload), weight) for payload, weight in payloads
         ]
-        return aggregate(self._codecs[position], weighted, divisor)
+        return aggregate(self._codecs[position], weighted, Rule(divisor))
 
     def flaw(self, shards: tuple[ShardPayload, ...]) -> str:
-        """Return why a contribution must not be applied, or "" if it is sound.
+        """Return why a contribution must not be taken, or "" if it is sound as far as hosted.
 
         Decodes one shard at a time, so that memory does not grow with the model.
         """
+        if not self.are_shards(shards):
+            return "shards"
+        found = {payload.shard: payload for payload in shards}
+        mine = ((i, found[s.name]) for i, s in enumerate(self.layout) if s.name in found)
+        reasons = (self.shard_flaw(position, payload) for position, payload in mine)
+        return next(filter(None, reasons), "")
+
+    def shard_flaw(self, position: int, payload: ShardPayload) -> str:
+        """Return why one shard's payload must not be applied, or "" if it is sound."""
         try:
-            self._check_names(shards)
-            for position, payload in enumerate(shards):
-                self._codecs[position].check(self._read(position, payload))
+            self._codecs[position].check(self._read(position, payload))
         except (CompressionError, ProtocolError) as error:
             return error.reason
         except StateError:
             return "missing"
         return ""
+
+    def are_shards(self, shards: tuple[ShardPayload, ...]) -> bool:
+        """Say whether these are shards of the model, each once and in layout order."""
+        places = [self._model.get(payload.shard, -1) for payload in shards]
+        return bool(places) and places[0] >= 0 and places == sorted(set(places))
 
     def _read(self, position: int, payload: ShardPayload) -> bytes:
         """Read one shard's payload.
@@ -96,15 +112,10 @@ class Payloads:
             raise ProtocolError("size", f"{detail}, limit {limit}")
         return self._store.read(payload.address)
 
-    def _check_names(self, shards: tuple[ShardPayload, ...]) -> None:
-        names = tuple(payload.shard for payload in shards)
-        if names != tuple(spec.name for spec in self.layout):
-            raise ProtocolError("shards", f"shards {names[:8]!r} are not those of the model")
 
-
-def shard_codecs(manifest: Manifest) -> tuple[PseudoGradientCodec, ...]:
-    """Return the codecs of all shards in layout order. Raises: ValueError on a shard too large."""
+def shard_codecs(
+    manifest: Manifest, layout: tuple[ShardSpec, ...]
+) -> tuple[PseudoGradientCodec, ...]:
+    """Return the codecs of shards, in their order. Raises: ValueError on a shard too large."""
     options = codec_options(manifest)
-    return tuple(
-        PseudoGradientCodec(shapes_of(spec), options) for spec in layout_of(manifest.model)
-    )
+    return tuple(PseudoGradientCodec(shapes_of(spec), options) for spec in layout)
