@@ -84,8 +84,13 @@ def start_daemon(home: Home, flags: DaemonFlags) -> "subprocess.Popen[bytes]":
 
 
 def stop_daemon(home: Home, client: ControlClient) -> None:
-    """Stop a daemon and wait until its home is free again."""
-    client.stop()
+    """Stop a daemon and wait until its home is free again.
+
+    Raises: DaemonError("SK-DMN-001") if none answers, ("SK-DMN-006") if it does not end.
+    """
+    client.status()
+    with suppress(DaemonError):  # one that ends fast may be gone before its answer is sent
+        client.stop()
     deadline = time.monotonic() + STOP_SECONDS
     while home.in_use:
         if time.monotonic() > deadline:

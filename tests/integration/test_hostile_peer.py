@@ -27,7 +27,14 @@ from skerry.pipeline.codecs import payload_limits
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.codec import envelope_to_pb
 from skerry.protocol.ids import CommitHash
-from skerry.protocol.messages import PROTOCOL_VERSION, Envelope, Kind, ShardPayload
+from skerry.protocol.messages import (
+    PROTOCOL_VERSION,
+    Envelope,
+    Kind,
+    Message,
+    ShardPayload,
+    SignedCommit,
+)
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import make_invite
 from skerry.protocol.transport import BULK_PROTOCOL, CONTROL_PROTOCOL
@@ -90,6 +97,38 @@ class Refusals:
                     if not missing:
                         break
                     await asyncio.sleep(0.1)
+
+    async def counted_upon(self, head: SignedCommit, wanted: Counter[str]) -> bool:
+        """Wait until everyone has counted ``wanted`` more; False where one left ``head`` before.
+
+        What a peer hears after the end of the round it was meant for is judged as too old.
+        """
+        for peer, before in zip(self._peers, self._before, strict=True):
+            while True:
+                run = (await asyncio.to_thread(peer.status)).run
+                if Counter(run.refused_by_reason) - before >= wanted:
+                    break
+                if run.head != head.hash:
+                    return False
+                await asyncio.sleep(0.1)
+        return True
+
+
+async def _refused_in_one_round(
+    hostile: HostilePeer,
+    honest: list[Peer],
+    bad: Callable[[SignedCommit], list[tuple[str, Message]]],
+) -> None:
+    """Tell all of ``bad(head)`` in one round, and in further ones until that round held still."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            head = await hostile.next_round()
+            messages, refusals = bad(head), await Refusals.of(honest)
+            for _, message in messages:
+                told = await hostile.tell(message)
+                assert set(told.values()) == {""}  # judged by the state machine, not at the door
+            if await refusals.counted_upon(head, Counter(reason for reason, _ in messages)):
+                return
 
 
 async def _counts(peer: Peer) -> Counter[str]:
@@ -184,27 +223,25 @@ def content_id(text: str) -> Any:
 
 class TestMessages:
     async def test_announcements_outside_the_rules(self, hostile, honest) -> None:
-        head = await hostile.next_round()
-        sound = hostile.sound_announce(head)
         limits = dict(payload_limits(hostile.manifest))
-        big = tuple(replace(shard, size=limits[shard.shard] + 1) for shard in sound.shards)
         most = hostile.manifest.max_round_tokens
-        bad: list[tuple[str, Any]] = [
-            ("tokens", replace(sound, round_tokens=most + 1, text_tokens=most + 1)),
-            ("tokens", replace(sound, text_tokens=2**60)),
-            ("tokens", replace(sound, round_tokens=0)),
-            ("shards", replace(sound, shards=sound.shards[:1])),
-            ("shards", replace(sound, shards=(ShardPayload("head.9", *_rest(sound)),))),
-            ("size", replace(sound, shards=big)),
-            ("stale-round", replace(sound, round=sound.round + 1)),
-            ("stale-round", replace(sound, parent=head.message.parent, round=sound.round - 1)),
-        ]
-        refusals = await Refusals.of(honest)
-        for _, announce in bad:
-            assert set((await hostile.tell(announce)).values()) == {""}  # the state machine's task
-        wanted = Counter(reason for reason, _ in bad)
-        for reason, times in wanted.items():
-            await refusals.counted(reason, times=times)
+
+        def bad(head: SignedCommit) -> list[tuple[str, Message]]:
+            sound = hostile.sound_announce(head)
+            big = tuple(replace(shard, size=limits[shard.shard] + 1) for shard in sound.shards)
+            earlier = replace(sound, parent=head.message.parent, round=sound.round - 1)
+            return [
+                ("tokens", replace(sound, round_tokens=most + 1, text_tokens=most + 1)),
+                ("tokens", replace(sound, text_tokens=2**60)),
+                ("tokens", replace(sound, round_tokens=0)),
+                ("shards", replace(sound, shards=sound.shards[:1])),
+                ("shards", replace(sound, shards=(ShardPayload("head.9", *_rest(sound)),))),
+                ("size", replace(sound, shards=big)),
+                ("stale-round", replace(sound, round=sound.round + 1)),
+                ("stale-round", earlier),
+            ]
+
+        await _refused_in_one_round(hostile, honest, bad)
 
     async def test_numbers_and_runs_that_no_message_may_hold(self, hostile, honest) -> None:
         head = await hostile.next_round()
@@ -244,29 +281,27 @@ class TestMessages:
             await refusals.counted(reason, times=times)
 
     async def test_forged_commits(self, hostile, honest) -> None:
-        head = await hostile.next_round()
-        sound = hostile.sound_commit(head)
         someone = Signer(Ed25519PrivateKey.generate()).peer_id
         uninvited = hostile.sign(replace(hostile.record().message, invite=None))
-        not_mine = next(v for v in range(99) if v != sound.view and v % 3 != sound.view % 3)
-        bad = [
-            ("leader", replace(sound, view=not_mine)),
-            ("view", replace(sound, view=2**20)),
-            ("round", replace(sound, round=sound.round + 1)),
-            ("weight", replace(sound, weight=sound.weight + 1)),
-            ("cursor", replace(sound, cursor=0)),
-            ("announces", replace(sound, announces=())),
-            ("announces", replace(sound, announces=sound.announces * 2)),
-            ("digest", replace(sound, state_digest=content_id("other"))),
-            ("roster", replace(sound, roster=sound.roster[::-1])),
-            ("admission", replace(sound, roster=tuple(sorted((*sound.roster, someone))))),
-            ("admission", replace(sound, admissions=(uninvited,))),
-        ]
-        refusals = await Refusals.of(honest)
-        for _, commit in bad:
-            await hostile.tell(commit)
-        for reason, times in Counter(reason for reason, _ in bad).items():
-            await refusals.counted(reason, times=times)
+
+        def bad(head: SignedCommit) -> list[tuple[str, Message]]:
+            sound = hostile.sound_commit(head)
+            not_mine = next(v for v in range(99) if v != sound.view and v % 3 != sound.view % 3)
+            return [
+                ("leader", replace(sound, view=not_mine)),
+                ("view", replace(sound, view=2**20)),
+                ("round", replace(sound, round=sound.round + 1)),
+                ("weight", replace(sound, weight=sound.weight + 1)),
+                ("cursor", replace(sound, cursor=0)),
+                ("announces", replace(sound, announces=())),
+                ("announces", replace(sound, announces=sound.announces * 2)),
+                ("digest", replace(sound, state_digest=content_id("other"))),
+                ("roster", replace(sound, roster=sound.roster[::-1])),
+                ("admission", replace(sound, roster=tuple(sorted((*sound.roster, someone))))),
+                ("admission", replace(sound, admissions=(uninvited,))),
+            ]
+
+        await _refused_in_one_round(hostile, honest, bad)
 
     async def test_takeover_while_the_roster_is_alive(self, hostile, honest, stranger) -> None:
         """Only who is outside the roster may claim that it is gone; who is in it knows better."""
@@ -317,45 +352,47 @@ class TestPayloads:
     """What can only be seen by fetching: each takes a round, since one may announce only once."""
 
     async def test_bytes_that_do_not_match_their_address(self, hostile, honest) -> None:
-        refusals = await Refusals.of(honest)
-        await self._announce(hostile, lambda data: served(data[::-1]), b"hash")
-        await refusals.counted("hash")
+        await self._refused(hostile, honest, lambda data: served(data[::-1]), "hash")
 
     async def test_another_size_than_announced(self, hostile, honest) -> None:
-        refusals = await Refusals.of(honest)
-        await self._announce(hostile, lambda data: served(data + b"more"), b"size")
-        await refusals.counted("size")
+        await self._refused(hostile, honest, lambda data: served(data + b"more"), "size")
 
     async def test_more_bytes_than_said(self, hostile, honest) -> None:
-        refusals = await Refusals.of(honest)
-        await self._announce(hostile, lambda d: served(d + b"more", size=len(d)), b"more")
-        await refusals.counted("size")
+        def longer(data: bytes) -> Any:
+            return served(data + b"more", size=len(data))
+
+        await self._refused(hostile, honest, longer, "size")
 
     async def test_payload_that_does_not_decode_and_a_second_announcement(
         self, hostile, honest
     ) -> None:
-        refusals = await Refusals.of(honest)
-        announce = await self._announce(hostile, served, b"garbage")
-        await hostile.tell(replace(announce, loss=9.0))
-        await refusals.counted("equivocation")
-        await self._refused_as_undecodable(hostile, honest)
+        reasons = ("too-short", "equivocation")  # the first is the codec's own word
+        await self._refused(hostile, honest, served, *reasons, twice=True)
 
     async def test_payload_that_never_comes(self, hostile, honest) -> None:
-        refusals = await Refusals.of(honest)
-        await self._announce(hostile, never, b"never")
-        await refusals.counted("unavailable")
+        await self._refused(hostile, honest, never, "unavailable")
 
-    async def _announce(self, hostile: HostilePeer, serve: Callable[..., Any], mark: bytes) -> Any:
-        head = await hostile.next_round()
-        shards = hostile.offers(serve, mark)
-        announce = replace(hostile.sound_announce(head), shards=shards)
-        assert set((await hostile.tell(announce)).values()) == {""}
-        return announce
-
-    async def _refused_as_undecodable(self, hostile: HostilePeer, honest: list[Peer]) -> None:
-        """The reason is the codec's own word for what is wrong."""
-        for peer in honest:
-            await asyncio.to_thread(peer.wait_for, "refused", peer=hostile.me, reason="too-short")
+    async def _refused(
+        self,
+        hostile: HostilePeer,
+        honest: list[Peer],
+        serve: Callable[[bytes], Any],
+        *reasons: str,
+        twice: bool = False,
+    ) -> None:
+        """Announce payloads that ``serve`` answers for, in as many rounds as it takes: who has
+        left a round when it hears of them asks for none. ``twice``: and another time, changed."""
+        refusals, wanted = await Refusals.of(honest), Counter(reasons)
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                head = await hostile.next_round()
+                shards = hostile.offers(serve, bytes.fromhex(head.hash)[:6])
+                announce = replace(hostile.sound_announce(head), shards=shards)
+                assert set((await hostile.tell(announce)).values()) == {""}
+                if twice:
+                    await hostile.tell(replace(announce, loss=9.0))
+                if await refusals.counted_upon(head, wanted):
+                    return
 
 
 async def test_a_flood_is_dropped_at_the_door_and_the_run_ends_with_equal_digests(
