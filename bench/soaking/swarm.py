@@ -17,6 +17,8 @@ from lone_daemon import write_text
 from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
 from soaking.readings import Moment, Reading, processes, read
 
+_PATIENCE_S = 60.0
+"""For a daemon that may have to wait for a core itself."""
 _RUN = """
 name = "soak"
 rounds = 0
@@ -51,7 +53,7 @@ class GentleSwarm:
     @property
     def page_url(self) -> str:
         """Where the first daemon serves its status page."""
-        return self.daemons[0].client.status().page_url
+        return self.daemons[0].client.status(_PATIENCE_S).page_url
 
     def check(self) -> None:
         """Raises: DaemonError("SK-DMN-005") if a daemon has ended by itself."""
@@ -62,7 +64,8 @@ class GentleSwarm:
         """Read every process; one that ends meanwhile is left out."""
         readings = []
         for daemon in self.daemons:
-            moment = Moment(began, daemon.client.status().run.round.round)
+            status = daemon.client.status(_PATIENCE_S)
+            moment = Moment(began, status.run.round.round)
             for role, process in processes(daemon).items():
                 with suppress(psutil.Error):
                     readings.append(read(daemon.name, role, process, moment))
