@@ -114,8 +114,9 @@ class Payloads:
 
 
 def shard_codecs(
-    manifest: Manifest, layout: tuple[ShardSpec, ...]
+    manifest: Manifest, layout: tuple[ShardSpec, ...] | None = None
 ) -> tuple[PseudoGradientCodec, ...]:
-    """Return the codecs of shards, in their order. Raises: ValueError on a shard too large."""
+    """Return the codecs of shards, by default of all. Raises: ValueError on a shard too large."""
     options = codec_options(manifest)
-    return tuple(PseudoGradientCodec(shapes_of(spec), options) for spec in layout)
+    specs = layout_of(manifest.model) if layout is None else layout
+    return tuple(PseudoGradientCodec(shapes_of(spec), options) for spec in specs)

@@ -1,6 +1,8 @@
 """The outer update: which contributions count, and the exact arithmetic."""
 
 import weakref
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -25,8 +27,13 @@ def hash_of(name: str) -> int:
     return int.from_bytes(name.encode(), "big") % 2**31
 
 
-def update(manifest, payloads, theta, sound, lr=1.0) -> torch.Tensor:
-    return torch.cat(list(updated_shards(manifest, payloads, theta, sound, lr)))
+def updates(manifest, payloads, theta, contributions, lr=1.0) -> Iterator[torch.Tensor]:
+    sound, _ = admit(manifest, payloads, contributions)
+    return updated_shards(manifest, payloads, theta, sound, lr)
+
+
+def update(manifest, payloads, theta, contributions, lr=1.0) -> torch.Tensor:
+    return torch.cat(list(updates(manifest, payloads, theta, contributions, lr)))
 
 
 def start(payloads: Payloads) -> list[torch.Tensor]:
@@ -57,9 +64,8 @@ def test_one_shard_s_mean_is_gone_when_the_next_is_made(manifest, store):
             return mean
 
     payloads = Watched(manifest, store)
-    for shard in updated_shards(
-        manifest, payloads, start(payloads), [contribution(payloads, "a", 10)], 1
-    ):
+    sound, _ = admit(manifest, payloads, [contribution(payloads, "a", 10)])
+    for shard in updated_shards(manifest, payloads, start(payloads), sound, 1):
         assert made[-1]() is shard
         del shard
     assert len(made) == len(payloads.layout)
@@ -68,12 +74,33 @@ def test_one_shard_s_mean_is_gone_when_the_next_is_made(manifest, store):
 def test_unsound_contributions_are_left_out_by_name(manifest, store):
     payloads = Payloads(manifest, store)
     sound = contribution(payloads, "b", 10)
-    cut = contribution(payloads, "c", 10)
-    cut = Contribution(cut.author, 10, cut.shards[:-1])
+    swapped = Contribution(PeerId("c"), 10, sound.shards[::-1])
     weightless = Contribution(PeerId("a"), 0, sound.shards)
-    kept, rejected = admit(manifest, payloads, (weightless, sound, cut))
-    assert kept == [sound]
+    kept, rejected = admit(manifest, payloads, (weightless, sound, swapped))
+    assert kept == [[(payload, 10)] for payload in sound.shards]
     assert rejected == (Rejection(PeerId("a"), "weight"), Rejection(PeerId("c"), "shards"))
+
+
+def test_hosts_of_different_shards_agree_on_those_they_share(manifest, store):
+    """A peer sees only the payloads of what it hosts; what it decides must not depend on others."""
+    whole = Payloads(manifest, store)
+    block = Payloads(manifest, store, whole.layout[1:2])
+    good, bad = contribution(whole, "a", 10), contribution(whole, "b", 20)
+    broken = replace(bad.shards[2], address=store.put(b"garbage"), size=7)
+    bad = replace(bad, shards=(*bad.shards[:2], broken))
+    own = replace(good, author=PeerId("c"), shards=good.shards[1:2])
+    contributions = (good, bad, own)
+    assert admit(manifest, whole, contributions)[1] == (Rejection(PeerId("b"), "too-short"),)
+    assert admit(manifest, block, contributions)[1] == ()
+    theta = start(whole)
+    everything, part = list(updates(manifest, whole, theta, contributions)), theta[1:2]
+    assert torch.equal(everything[1], next(updates(manifest, block, part, contributions)))
+    without = list(updates(manifest, whole, theta, (good,)))
+    assert [torch.equal(*pair) for pair in zip(everything, without, strict=True)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_no_contribution_leaves_every_bit(manifest, store):
