@@ -169,12 +169,32 @@ class CodecSection(Section):
 
 
 class RingSection(Section):
-    """What travels between the peers of a ring."""
+    """What travels between the peers of a ring, and how long they wait for each other."""
 
     microbatch: Annotated[int, Field(ge=1, le=65536)] = 1
     """Sequences of one microbatch; the last one of an inner step may have fewer."""
     activations: Literal["fp32", "bf16", "int8", "int4"] = "int8"
     """How an entry is sent, of a row of the residual stream or of its coordinates."""
+    slots: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Microbatches that a peer keeps at a time."""
+    skip_ratio: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the stages that each microbatch skips as planned; the first never is."""
+    bypass: Annotated[int, Field(ge=0, le=512)] = 1
+    """Stages that a microbatch may pass over beyond those, where no host is there or in time."""
+    hop_min: Annotated[Seconds, Field(gt=0)] = 2.0
+    hop_max: Annotated[Seconds, Field(gt=0)] = 30.0
+    """How long a neighbour may take to pass a microbatch on, where there is another way."""
+    attempt_min: Annotated[Seconds, Field(gt=0)] = 5.0
+    attempt_max: Annotated[Seconds, Field(gt=0)] = 120.0
+    """How long a microbatch may take around the ring before it is begun anew."""
+    deadline_factor: Annotated[float, Field(ge=1, le=100)] = 4.0
+    """Both deadlines = factor x moving average, within these bounds."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RingSection":
+        if self.hop_min > self.hop_max or self.attempt_min > self.attempt_max:
+            raise ValueError("hop_min and attempt_min must not exceed hop_max and attempt_max")
+        return self
 
 
 class RoundSection(Section):

@@ -126,6 +126,8 @@ def test_the_subspace_is_chosen_and_hashed():
         ("[model.subspace]\nrank = 3", "model.subspace.rank"),
         ("[ring]\nactivations = 'int4'\n[model.subspace]\ndim = 7", "even"),
         ("[ring]\nmicrobatch = 0", "ring.microbatch"),
+        ("[ring]\nhop_min = '1m'", "hop_max"),
+        ("[ring]\nattempt_max = '1s'", "attempt_max"),
     ],
 )
 def test_subspaces_and_rings_that_cannot_be_are_refused(text, part):
