@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,8 @@ RUN = RunId("ab" * 32)
 STRANGER = peer_id_of(bytes(range(32)))
 DATA = bytes(range(251)) * (5 * 2**20 // 251)
 PAYLOAD = ShardPayload("block.0", Address(content_hash(DATA)), len(DATA))
+PATIENCES_S = (0.5, 8.0, 64.0)
+"""One after the other: to the first, all holders seem silent on a slow machine."""
 
 
 class Cut(Exception):
@@ -243,9 +246,16 @@ async def test_silent_holder_is_left_for_the_next(net):
         holder.store.put(DATA)
     net.holders[0].script = lambda request, chunks: chunks[:2]
     net.holders[0].hold.clear()
-    await net.fetcher(stall_seconds=1.0).fetch(PAYLOAD, net.ids, len(DATA))
+    for patience_s in PATIENCES_S:
+        net.holders[1].requests.clear()
+        for path in net.store.path(PAYLOAD.address).parent.iterdir():
+            path.unlink()
+        with suppress(PeerUnavailable):
+            await net.fetcher(patience_s).fetch(PAYLOAD, net.ids, len(DATA))
+        if [request.offset for request in net.holders[1].requests] == [CHUNK_BYTES]:
+            break
     assert net.store.read(PAYLOAD.address) == DATA
-    assert net.holders[1].requests[0].offset == CHUNK_BYTES
+    assert [request.offset for request in net.holders[1].requests] == [CHUNK_BYTES]
     assert net.blamed == []
 
 
@@ -253,11 +263,15 @@ async def test_silence_everywhere_names_everyone_and_what_each_did(net):
     net.holders[0].store.put(DATA)
     net.holders[0].hold.clear()
     net.holders[0].script = lambda request, chunks: chunks[:2]
-    with pytest.raises(PeerUnavailable) as caught:
-        holders = (*net.ids, STRANGER)
-        await net.fetcher(stall_seconds=0.5).fetch(PAYLOAD, holders, len(DATA))
+    for patience_s in PATIENCES_S:
+        with pytest.raises(PeerUnavailable) as caught:
+            holders = (*net.ids, STRANGER)
+            await net.fetcher(patience_s).fetch(PAYLOAD, holders, len(DATA))
+        if "not in the store" in caught.value.detail:
+            break
     assert caught.value.code == "SK-NET-003"
-    for told in ("block.0", "sent nothing for 0.5 s", "not in the store", STRANGER[-6:]):
+    silent = f"sent nothing for {patience_s:g} s"
+    for told in ("block.0", silent, "not in the store", STRANGER[-6:]):
         assert told in caught.value.detail
     assert net.blamed == []
 
