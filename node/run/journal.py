@@ -15,7 +15,8 @@ from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
 MAX_BYTES = 16 * 2**20
-_KEPT_LINES = 10_000
+_KEPT_LINES = 1_000
+"""Held in memory; older ones are read from the file."""
 _QUEUE_LINES = 1_000
 """A listener that is so far behind misses lines rather than holding memory."""
 
@@ -27,10 +28,7 @@ class Journal:
         """Append to ``path``."""
         self._path = path
         self._listeners: set[asyncio.Queue[str]] = set()
-        self._recent: deque[str] = deque(maxlen=_KEPT_LINES)
-        if path.exists():
-            with path.open(encoding="utf-8", errors="replace") as file:
-                self._recent.extend(line.rstrip("\n") for line in file)
+        self._recent = deque(self._read(_KEPT_LINES), maxlen=_KEPT_LINES)
 
     def write(self, event: str, **details: object) -> None:
         """Add one line; ``time`` is unix seconds."""
@@ -43,6 +41,8 @@ class Journal:
 
     def last(self, count: int) -> list[str]:
         """Return the newest lines, oldest first."""
+        if count > len(self._recent) == _KEPT_LINES:
+            return self._read(count)
         return list(self._recent)[-count:] if count else []
 
     async def follow(self, last: int = 0) -> AsyncGenerator[str, None]:
@@ -58,12 +58,23 @@ class Journal:
         finally:
             self._listeners.discard(queue)
 
+    def _read(self, count: int) -> list[str]:
+        newest: deque[str] = deque(maxlen=count)
+        for path in (self._old, self._path):
+            with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
+                newest.extend(line.rstrip("\n") for line in file)
+        return list(newest)
+
+    @property
+    def _old(self) -> Path:
+        return self._path.with_suffix(".old.jsonl")
+
     def _append(self, line: str) -> None:
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
                 size = file.tell()
             if size > MAX_BYTES:
-                self._path.replace(self._path.with_suffix(".old.jsonl"))
+                self._path.replace(self._old)
         except OSError as error:
             _LOG.warning("the event log cannot be written: %s", error)

@@ -36,6 +36,21 @@ def test_last_gives_the_newest_oldest_first_and_survives_a_restart(path) -> None
     assert events(again.last(3)) == ["b", "c", "d"]
 
 
+def test_lines_that_are_no_longer_in_memory_are_read_from_the_files(path, monkeypatch) -> None:
+    monkeypatch.setattr(journal_module, "_KEPT_LINES", 3)
+    monkeypatch.setattr(journal_module, "MAX_BYTES", 400)
+    journal = Journal(path)
+    for number in range(9):
+        journal.write("e", number=number)
+    assert path.with_suffix(".old.jsonl").exists()
+    for count in (2, 3, 4, 6):
+        numbers = [json.loads(line)["number"] for line in journal.last(count)]
+        assert numbers == list(range(9 - count, 9))
+    again = Journal(path)
+    assert len(again._recent) == 3
+    assert again.last(6) == journal.last(6)
+
+
 def test_line_that_is_not_text_does_not_stop_a_start(path) -> None:
     path.write_bytes(b'{"event": "a"}\n\xff\xfe half a li')
     assert len(Journal(path).last(9)) == 2
