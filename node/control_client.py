@@ -18,8 +18,9 @@ from skerry.proto.control_pb2_grpc import ControlStub
 from skerry.protocol.errors import DaemonError, SkerryError, from_code
 
 STATUS_SECONDS = 5.0
-COMMAND_SECONDS = 120.0
-"""A run's start waits for the compute process, a join for the bootstrap peers."""
+COMMAND_SECONDS = 360.0
+"""A run's start waits for the compute process, a join for the bootstrap peers: the daemon gives up
+first, or it would be in a run of which the command said that it had failed."""
 EXPORT_SECONDS = 900.0
 _CODED = re.compile(r"(SK-[A-Z]+-[0-9]{3}): (.*)", re.DOTALL)
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)

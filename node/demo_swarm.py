@@ -20,10 +20,13 @@ from skerry.node.control_client import ControlClient
 from skerry.node.home import Home
 from skerry.protocol.errors import DaemonError, SkerryError
 
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 """A cold start imports torch and hivemind from disk, several daemons at once."""
-STOP_SECONDS = 20.0
-"""A daemon that was told to stop leaves its run, stops p2pd and the compute process."""
+STOP_SECONDS = 60.0
+"""A daemon that was told to stop leaves its run, stops p2pd and the compute process, all within
+10 s if it gets to run."""
+HASTY_SECONDS = 5.0
+"""What a demo that is broken off or has failed leaves to its daemons."""
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a polite kill, and a closed terminal."""
 _POLL_SECONDS = 0.1
@@ -57,7 +60,7 @@ class LocalDaemon:
             return False
         # Not self.client: a connection refused once waits ever longer before it tries again.
         with ControlClient(self.home.control_socket) as client, suppress(DaemonError):
-            return client.status(deadline=1.0).pid == self.process.pid
+            return client.status().pid == self.process.pid
         return False
 
     def wait_until_ready(self) -> None:
@@ -138,7 +141,7 @@ class LocalSwarm:
         for daemon in self.daemons:
             if daemon.running:
                 daemon.process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS / 4
+        deadline = time.monotonic() + HASTY_SECONDS
         while self._processes() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         for pid in self._processes():

@@ -16,8 +16,10 @@ from skerry.node.home import Home
 from skerry.protocol.blobs import disk_errors
 from skerry.protocol.errors import DaemonError, SkerryError, StateError, from_code
 
-START_SECONDS = 60.0
-STOP_SECONDS = 30.0
+START_SECONDS = 180.0
+"""Only a daemon that hangs takes so long; a cold start with every processor busy took 40 s."""
+STOP_SECONDS = 60.0
+"""The daemon bounds its end itself, to 10 s if it gets to run."""
 _POLL_SECONDS = 0.1
 _CODED_LINE = re.compile(r"^error (SK-[A-Z]+-[0-9]{3}): (.*)$", re.MULTILINE)
 
@@ -122,7 +124,7 @@ def _is_ready(home: Home, pid: int) -> bool:
         return False
     # A new connection each time: a refused one would wait ever longer before it tries again.
     with ControlClient(home.control_socket) as client, suppress(DaemonError):
-        return client.status(deadline=1.0).pid == pid
+        return client.status().pid == pid
     return False
 
 

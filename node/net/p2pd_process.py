@@ -29,7 +29,8 @@ from skerry.protocol.blobs import write_atomic
 from skerry.protocol.errors import NetworkError
 
 _LOG = logging.getLogger(__name__)
-_START_SECONDS = 30.0
+# Only one that hangs takes so long: a start with every processor busy takes some seconds.
+_START_SECONDS = 120.0
 _STOP_SECONDS = 3.0
 # A libp2p PrivateKey message {Type: Ed25519 (1), Data: 64 bytes, seed then public key}.
 _KEY_PREFIX = bytes([0x08, 0x01, 0x12, 0x40])

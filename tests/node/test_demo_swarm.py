@@ -30,6 +30,7 @@ def fake_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     os.mkfifo(ready)
     script.write_text(STUBBORN)
     monkeypatch.setattr(demo_swarm, "STOP_SECONDS", 1.0)
+    monkeypatch.setattr(demo_swarm, "HASTY_SECONDS", 0.25)
     original = subprocess.Popen
 
     def popen(command: list[str], **options: object) -> object:
@@ -49,7 +50,7 @@ def test_leaving_the_context_leaves_no_process(tmp_path: Path, fake_daemon: Path
         assert len(family) == 2
         assert not daemon.is_ready()
     assert not daemon.running
-    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert psutil.wait_procs(family, timeout=60)[1] == []
 
 
 def test_orphans_of_a_killed_daemon_are_named(tmp_path: Path, fake_daemon: Path) -> None:
@@ -62,7 +63,7 @@ def test_orphans_of_a_killed_daemon_are_named(tmp_path: Path, fake_daemon: Path)
         assert len(left) == 1
         assert "time.sleep(600)" in left[0]
         orphan = psutil.Process(int(left[0].split()[0]))
-    assert psutil.wait_procs([orphan], timeout=10)[1] == []
+    assert psutil.wait_procs([orphan], timeout=60)[1] == []
 
 
 def test_daemon_that_ended_is_reported_with_its_log(tmp_path: Path, fake_daemon: Path) -> None:
