@@ -5,6 +5,8 @@ loses after a partition and for a peer whose parameters diverged: find the newes
 way to the goal that is at hand, load it if need be, and apply the commits that follow.
 """
 
+from typing import Any
+
 from skerry.protocol.compute import Verdict
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, short
 from skerry.protocol.messages import Commit
@@ -13,6 +15,7 @@ from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.events import Applied, Gathered, LocalState, StateFailed, StateLoaded
 from skerry.protocol.rounds.ordering import remind
 from skerry.protocol.rounds.state import (
+    KEPT_DIGESTS,
     KEPT_STATES,
     Phase,
     RoundState,
@@ -153,6 +156,7 @@ def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
     s.at = event.commit
     _remember(s, event.commit, event.state)
     s.outcomes[outcome_key(s.chain[event.commit].message)] = event.state.digest
+    _keep_newest(s.outcomes, KEPT_DIGESTS)
     if s.queue and s.queue[0] == event.commit:
         s.queue.pop(0)
     refusals: list[Action] = [act.Refuse(peer, reason) for peer, reason in event.rejected]
@@ -423,10 +427,15 @@ def _retain(s: RoundState) -> list[Action]:
 def _remember(s: RoundState, commit: CommitHash, state: LocalState) -> None:
     s.loaded = state.digest
     s.digests[commit] = state.digest
+    _keep_newest(s.digests, KEPT_DIGESTS)
     s.states.pop(state.digest, None)
     s.states[state.digest] = state
-    while len(s.states) > KEPT_STATES:
-        del s.states[next(iter(s.states))]
+    _keep_newest(s.states, KEPT_STATES)
+
+
+def _keep_newest(kept: dict[Any, Any], count: int) -> None:
+    while len(kept) > count:
+        del kept[next(iter(kept))]
 
 
 def _digest_after(s: RoundState, commit: CommitHash, child: Commit | None) -> Digest | None:

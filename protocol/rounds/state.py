@@ -20,6 +20,8 @@ from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.rounds.leader import leader_of
 from skerry.protocol.rounds.settings import Removal, Settings
 
+KEPT_DIGESTS = 128
+"""Digests of the newest states: asked for where the chain ends, and it may end in branches."""
 KEPT_STATES = 3
 """Parameter states that stay in the blob store: for joiners, and to step back after a fork."""
 

@@ -23,6 +23,7 @@ from small_run import (
 from skerry.protocol.compute import Verdict
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds import following
 from skerry.protocol.rounds.machine import next_deadline
 from skerry.protocol.rounds.state import Phase
 
@@ -167,6 +168,17 @@ def test_a_sibling_with_the_same_contributions_needs_no_update():
     assert not of(act.Apply, actions) and not of(act.LoadState, actions)
     assert of(act.Encode, actions) == [act.Encode(name(worse), False)]
     assert of(act.Train, actions)[0].parent == name(better)
+
+
+def test_only_the_newest_digests_are_remembered(monkeypatch):
+    monkeypatch.setattr(following, "KEPT_DIGESTS", 2)
+    peer = trainee()
+    commits = long_chain(6)
+    for number, commit in enumerate(commits, start=1):
+        peer.commits(commit)
+        peer.apply(commit, STATES[number])
+    newest = [STATES[5].digest, STATES[6].digest]
+    assert list(peer.s.digests.values()) == list(peer.s.outcomes.values()) == newest
 
 
 def test_a_peer_that_fell_behind_a_little_replays():
