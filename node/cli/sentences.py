@@ -39,7 +39,7 @@ def waiting_text(round_: pb.RoundStatus) -> str:
 def val_loss_text(run: pb.RunStatus, figures: Figures) -> str:
     """Return what to compare the validation loss with; empty if nothing is known."""
     known = [f"after round {figures.val_round}"] if figures.val_round is not None else []
-    known += [f"start {loss(run.val_loss_start)}"] if run.val_loss_start else []
+    known += [f"first here {loss(run.val_loss_start)}"] if run.val_loss_start else []
     known += [f"unigram entropy {loss(run.unigram_entropy)}"] if run.unigram_entropy else []
     return ", ".join(known)
 

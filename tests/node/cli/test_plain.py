@@ -42,7 +42,7 @@ def test_summary_counts_the_living_and_names_whom_it_waits_for() -> None:
     status.run.round.waiting_for.append(OTHER)
     assert summary_line(moment_of(status, rounds(3), now=START + 30)) == (
         "round 4 of 20 · training 12/30 · loss 2.500"
-        " · val loss 2.625 (after round 3, start 5.545, unigram entropy 3.125)"
+        " · val loss 2.625 (after round 3, first here 5.545, unigram entropy 3.125)"
         " · 1,234,567 text tokens · 1 of 2 peers alive · about 2 min 50 s left"
         " · waiting for 2NASuq (0 s)"
     )

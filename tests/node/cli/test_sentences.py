@@ -93,7 +93,7 @@ def test_bytes_stand_beside_the_dense_exchange() -> None:
 def test_validation_loss_is_compared_with_what_is_known() -> None:
     assert val_loss_text(pb.RunStatus(), Figures()) == ""
     run, figures = in_training().run, Figures(val_round=3)
-    assert val_loss_text(run, figures) == "after round 3, start 5.545, unigram entropy 3.125"
+    assert val_loss_text(run, figures) == "after round 3, first here 5.545, unigram entropy 3.125"
 
 
 def test_a_peer_that_was_never_heard_was_not_seen() -> None:

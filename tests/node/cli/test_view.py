@@ -41,7 +41,7 @@ def test_screen_shows_the_run_and_its_figures() -> None:
         "1,234,567 text tokens · 100 text tokens/s, goodput 25 %",
         "2.500 █▅▁ from 4.750",
         "2.625 █▅▁ from 4.500",
-        "after round 3, start 5.545, unigram entropy 3.125",
+        "after round 3, first here 5.545, unigram entropy 3.125",
         "sent 150.0 kB of pseudo-gradients, dense fp32 12.0 MB (80x)",
         "sent messages 2.5 kB; received parameters 3.0 MB",
         "cdcdcdcdcdcd after round 3 · 1,000,000 parameters · 2 refused",
