@@ -21,6 +21,7 @@ from hivemind.p2p.p2p_daemon_bindings.utils import (
 from hivemind.proto import p2pd_pb2
 from hivemind.utils.multiaddr import Multiaddr
 
+from skerry.node.net.multiaddrs import to_bytes
 from skerry.node.net.pump import close_writer
 from skerry.protocol.errors import PeerUnavailable, ProtocolError
 from skerry.protocol.ids import PeerId, short
@@ -200,8 +201,8 @@ def _peer_bytes(peer: PeerId) -> bytes:
 
 def _binary(address: str) -> bytes:
     try:
-        return bytes(Multiaddr(address).to_bytes())
-    except ValueError:  # hivemind's parse errors are ValueErrors
+        return to_bytes(address)
+    except (ValueError, ProtocolError):  # hivemind's parse errors are ValueErrors
         return b""
 
 
