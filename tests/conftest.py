@@ -8,10 +8,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules that many tests share
 
 from own_processes import children
+
+# Hypothesis fails a test whose examples take long or are drawn slowly: on a busy machine any may.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 _PATIENCE_S = 60.0
 """For what is ending already; far more than it takes, since the machine may be busy."""
