@@ -80,54 +80,19 @@ def copied(partner: Blocks, size: int) -> list[Tensor]:
     return [_at(partner, j, size).clone() for j in range(size)]
 
 
-def interpolated(
-    before: Blocks | None, after: Blocks | None, sizes: Sequence[int]
-) -> list[list[Tensor]]:
-    """Return stages that were lost side by side, linearly by depth between those that are left.
+def interpolated(before: Blocks, after: Blocks, share: float, size: int) -> list[Tensor]:
+    """Return a stage of ``size`` blocks that was lost with others beside it, linearly by depth.
 
-    Of m lost stages the k-th (from 1) is (m + 1 - k) / (m + 1) of the one before and k / (m + 1)
-    of the one after: gradient norms say nothing about stages that far away. Where there is no
-    stage on one side, all are copies of the other side's.
+    Gradient norms say nothing about stages that far away: of m stages lost side by side the k-th
+    is (m + 1 - k) / (m + 1) of the one before them and k / (m + 1) of the one after.
 
     Args:
-        before, after: the stages at both ends of the gap; None where the model ends.
-        sizes: blocks of each lost stage.
-    Returns: for each lost stage its blocks, [N] f32.
-    Raises: ValueError if there is no stage at all.
+        before, after: the nearest stages that are there; the same one where the model ends.
+        share: k / (m + 1), of the one after.
+    Returns: [N] f32 for each block.
     """
-    first, last = before or after, after or before
-    if first is None or last is None:
-        raise ValueError("no stage is left to make others of")
-    gap = len(sizes) + 1
-    return [
-        [
-            _mixed(_at(first, j, size), _at(last, j, size), ((gap - k) / gap, k / gap))
-            for j in range(size)
-        ]
-        for k, size in enumerate(sizes, start=1)
-    ]
-
-
-def swap_partner(stage: int, stages: int) -> int | None:
-    """Return which stage swaps places with ``stage``: the two at each end do, others have none.
-
-    Of three stages, the one in the middle swaps with the first.
-    """
-    pairs = {0: 1, 1: 0} if stages > 1 else {}
-    if stages > 2:
-        pairs |= {stages - 1: stages - 2}
-    if stages > 3:
-        pairs |= {stages - 2: stages - 1}
-    return pairs.get(stage)
-
-
-def visiting_order(stages: int, swapped: bool) -> tuple[int, ...]:
-    """Return in which order a microbatch passes the stages; CheckFree+ swaps every other one's."""
-    order = list(range(stages))
-    if swapped:
-        for first in {0, stages - 2} if stages > 3 else {0} if stages > 1 else set():
-            order[first], order[first + 1] = order[first + 1], order[first]
-    return tuple(order)
+    weights = (1 - share, share)
+    return [_mixed(_at(before, j, size), _at(after, j, size), weights) for j in range(size)]
 
 
 def _at(blocks: Blocks, place: int, size: int) -> Tensor:

@@ -14,8 +14,6 @@ from skerry.recovery.neighbours import (
     copied,
     interpolated,
     shares,
-    swap_partner,
-    visiting_order,
 )
 
 norms = st.floats(0.0, 1e300) | st.just(math.inf) | st.just(math.nan)
@@ -64,45 +62,22 @@ def test_a_copy_is_the_partner_and_shares_no_memory_with_it():
 
 
 def test_stages_lost_side_by_side_lie_between_those_that_are_left():
-    found = interpolated(stage(0.0, 10.0), stage(3.0, 40.0), [2, 2])
-    assert [[round(float(block[0]), 5) for block in one] for one in found] == [
-        [1.0, 20.0],
-        [2.0, 30.0],
-    ]
+    ends = stage(0.0, 10.0), stage(3.0, 40.0)
+    first, second = (interpolated(*ends, share, 2) for share in (1 / 3, 2 / 3))
+    assert [round(float(block[0]), 5) for block in first] == [1.0, 20.0]
+    assert [round(float(block[0]), 5) for block in second] == [2.0, 30.0]
 
 
-@given(st.integers(1, 6), st.integers(1, 3))
-def test_between_equal_stages_nothing_changes(count, size):
+@given(st.floats(0, 1), st.integers(1, 3))
+def test_between_equal_stages_nothing_changes(share, size):
     value = [torch.tensor([0.1, -7.3, 1e-30])] * size
-    for one in interpolated(value, [block.clone() for block in value], [size] * count):
-        assert all(torch.allclose(block, value[0], rtol=1e-6) for block in one)
+    found = interpolated(value, [block.clone() for block in value], share, size)
+    assert all(torch.allclose(block, value[0], rtol=1e-6) for block in found)
 
 
 def test_at_an_end_of_the_model_the_one_side_is_copied():
     after = stage(4.0, 5.0)
-    for found in (interpolated(None, after, [2, 2]), interpolated(after, None, [2, 2])):
-        assert [[float(block[0]) for block in one] for one in found] == [[4.0, 5.0]] * 2
-        found[0][0].zero_()
-        assert float(after[0][0]) == 4.0
-    with pytest.raises(ValueError, match="no stage is left"):
-        interpolated(None, None, [1])
-
-
-@given(st.integers(0, 12))
-def test_only_the_two_stages_at_each_end_swap(stages):
-    plain, swapped = visiting_order(stages, False), visiting_order(stages, True)
-    assert plain == tuple(range(stages))
-    assert sorted(swapped) == list(plain)
-    assert swapped[2:-2] == plain[2:-2]
-    for place, stage in enumerate(swapped):
-        if place != stage:
-            assert swap_partner(stage, stages) == place
-    if stages > 3:
-        assert swapped[:2] == (1, 0)
-        assert swapped[-2:] == (stages - 1, stages - 2)
-    assert (swap_partner(0, stages) is None) == (stages < 2)
-
-
-def test_the_last_of_three_stages_is_copied_from_the_middle():
-    assert [swap_partner(stage, 3) for stage in range(3)] == [1, 0, 1]
-    assert [swap_partner(stage, 6) for stage in range(6)] == [1, 0, None, None, 5, 4]
+    found = interpolated(after, after, 0.4, 2)
+    assert all(map(torch.equal, found, after))
+    found[0].zero_()
+    assert float(after[0][0]) == 4.0
