@@ -85,7 +85,8 @@ class ControlService(ControlServicer):
 
     async def Invite(self, request: pb.InviteRequest, grpc: Grpc) -> pb.RunReply:
         """Return a fresh token for others to join with."""
-        return await _coded(grpc, self._daemon.part.invite(request.lifetime_seconds))
+        work = self._daemon.part.invite(request.lifetime_seconds, request.max_uses)
+        return await _coded(grpc, work)
 
     async def Stop(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
         """End the daemon; the answer comes before the end."""

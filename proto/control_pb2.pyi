@@ -23,17 +23,19 @@ class JoinRequest(_message.Message):
     def __init__(self, token: _Optional[str] = ...) -> None: ...
 
 class RunReply(_message.Message):
-    __slots__ = ("run_id", "name", "token")
+    __slots__ = ("run_id", "name", "token", "invite")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INVITE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     name: str
     token: str
-    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
+    invite: str
+    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[str] = ..., invite: _Optional[str] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason")
+    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason", "admission")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +50,7 @@ class PeerStatus(_message.Message):
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_REASON_FIELD_NUMBER: _ClassVar[int]
+    ADMISSION_FIELD_NUMBER: _ClassVar[int]
     peer_id: str
     self: bool
     alive: bool
@@ -62,7 +65,26 @@ class PeerStatus(_message.Message):
     addresses: _containers.RepeatedScalarFieldContainer[str]
     removed: bool
     removed_reason: str
-    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ...) -> None: ...
+    admission: AdmissionStatus
+    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ..., admission: _Optional[_Union[AdmissionStatus, _Mapping]] = ...) -> None: ...
+
+class AdmissionStatus(_message.Message):
+    __slots__ = ("right", "invite", "inviter", "expires_at", "max_uses", "uses", "refusal")
+    RIGHT_FIELD_NUMBER: _ClassVar[int]
+    INVITE_FIELD_NUMBER: _ClassVar[int]
+    INVITER_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    MAX_USES_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    right: str
+    invite: str
+    inviter: str
+    expires_at: int
+    max_uses: int
+    uses: int
+    refusal: str
+    def __init__(self, right: _Optional[str] = ..., invite: _Optional[str] = ..., inviter: _Optional[str] = ..., expires_at: _Optional[int] = ..., max_uses: _Optional[int] = ..., uses: _Optional[int] = ..., refusal: _Optional[str] = ...) -> None: ...
 
 class RoundStatus(_message.Message):
     __slots__ = ("round", "rounds", "view", "phase", "step", "steps", "waiting_for", "leader", "phase_seconds")
@@ -190,28 +212,44 @@ class RemoveRequest(_message.Message):
     def __init__(self, peer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class OrderRequest(_message.Message):
-    __slots__ = ("remove", "readmit", "outer_lr")
+    __slots__ = ("remove", "readmit", "outer_lr", "revoke", "allow")
     REMOVE_FIELD_NUMBER: _ClassVar[int]
     READMIT_FIELD_NUMBER: _ClassVar[int]
     OUTER_LR_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_FIELD_NUMBER: _ClassVar[int]
     remove: RemoveRequest
     readmit: str
     outer_lr: float
-    def __init__(self, remove: _Optional[_Union[RemoveRequest, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ...) -> None: ...
+    revoke: RevokeRequest
+    allow: str
+    def __init__(self, remove: _Optional[_Union[RemoveRequest, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ..., revoke: _Optional[_Union[RevokeRequest, _Mapping]] = ..., allow: _Optional[str] = ...) -> None: ...
+
+class RevokeRequest(_message.Message):
+    __slots__ = ("invite", "reason")
+    INVITE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    invite: str
+    reason: str
+    def __init__(self, invite: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class OrderReply(_message.Message):
-    __slots__ = ("sequence", "peer")
+    __slots__ = ("sequence", "peer", "invite")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
+    INVITE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     peer: str
-    def __init__(self, sequence: _Optional[int] = ..., peer: _Optional[str] = ...) -> None: ...
+    invite: str
+    def __init__(self, sequence: _Optional[int] = ..., peer: _Optional[str] = ..., invite: _Optional[str] = ...) -> None: ...
 
 class InviteRequest(_message.Message):
-    __slots__ = ("lifetime_seconds",)
+    __slots__ = ("lifetime_seconds", "max_uses")
     LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_USES_FIELD_NUMBER: _ClassVar[int]
     lifetime_seconds: float
-    def __init__(self, lifetime_seconds: _Optional[float] = ...) -> None: ...
+    max_uses: int
+    def __init__(self, lifetime_seconds: _Optional[float] = ..., max_uses: _Optional[int] = ...) -> None: ...
 
 class ExportRequest(_message.Message):
     __slots__ = ("directory",)

@@ -38,14 +38,16 @@ class Envelope(_message.Message):
     def __init__(self, kind: _Optional[_Union[Envelope.Kind, str]] = ..., body: _Optional[bytes] = ..., signer: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Invite(_message.Message):
-    __slots__ = ("run_id", "expires_at", "nonce")
+    __slots__ = ("run_id", "expires_at", "nonce", "max_uses")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    MAX_USES_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     expires_at: int
     nonce: bytes
-    def __init__(self, run_id: _Optional[bytes] = ..., expires_at: _Optional[int] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+    max_uses: int
+    def __init__(self, run_id: _Optional[bytes] = ..., expires_at: _Optional[int] = ..., nonce: _Optional[bytes] = ..., max_uses: _Optional[int] = ...) -> None: ...
 
 class MemberRecord(_message.Message):
     __slots__ = ("run_id", "addresses", "invite", "expires_at", "agent")
@@ -118,18 +120,30 @@ class Commit(_message.Message):
     def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., view: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., announces: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., roster: _Optional[_Iterable[str]] = ..., admissions: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., cursor: _Optional[int] = ..., weight: _Optional[int] = ..., orders: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("run_id", "sequence", "remove", "readmit", "outer_lr")
+    __slots__ = ("run_id", "sequence", "remove", "readmit", "outer_lr", "revoke", "allow")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     REMOVE_FIELD_NUMBER: _ClassVar[int]
     READMIT_FIELD_NUMBER: _ClassVar[int]
     OUTER_LR_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     sequence: int
     remove: RemovePeer
     readmit: str
     outer_lr: float
-    def __init__(self, run_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., remove: _Optional[_Union[RemovePeer, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ...) -> None: ...
+    revoke: RevokeInvite
+    allow: str
+    def __init__(self, run_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., remove: _Optional[_Union[RemovePeer, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ..., revoke: _Optional[_Union[RevokeInvite, _Mapping]] = ..., allow: _Optional[str] = ...) -> None: ...
+
+class RevokeInvite(_message.Message):
+    __slots__ = ("nonce", "reason")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    reason: str
+    def __init__(self, nonce: _Optional[bytes] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RemovePeer(_message.Message):
     __slots__ = ("peer", "reason")

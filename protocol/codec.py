@@ -16,6 +16,7 @@ from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import HASH_BYTES, Address, CommitHash, Digest, PeerId, RunId
 from skerry.protocol.messages import (
     MAX_OUTER_LR,
+    AllowPeer,
     Announce,
     Change,
     Commit,
@@ -28,6 +29,7 @@ from skerry.protocol.messages import (
     Order,
     ReadmitPeer,
     RemovePeer,
+    RevokeInvite,
     SetOuterLr,
     ShardPayload,
     Signed,
@@ -46,6 +48,8 @@ MAX_NAME_CHARS = 64
 MAX_ORDERS = 16
 """In one commit."""
 MAX_REASON_CHARS = 200
+MAX_INVITE_USES = 2**20
+NONCE_BYTES = 16
 MAX_COUNT = 2**62
 SIGNATURE_BYTES = 64
 # Generous upper bounds by kind, checked before anything is parsed.
@@ -138,7 +142,10 @@ def encode_invite(invite: Invite) -> bytes:
     """Return the signed body of an invite."""
     return _serialized(
         pb.Invite(
-            run_id=bytes.fromhex(invite.run_id), expires_at=invite.expires_at, nonce=invite.nonce
+            run_id=bytes.fromhex(invite.run_id),
+            expires_at=invite.expires_at,
+            nonce=invite.nonce,
+            max_uses=invite.max_uses,
         )
     )
 
@@ -146,9 +153,14 @@ def encode_invite(invite: Invite) -> bytes:
 def decode_invite(body: bytes) -> Invite:
     """Read an invite's body. Raises: ProtocolError."""
     message = _parsed(pb.Invite, body)
-    if len(message.nonce) != 16:
-        raise ProtocolError("nonce", f"nonce of {len(message.nonce)} bytes, must be 16")
-    return Invite(RunId(_hash(message.run_id)), _count(message.expires_at), message.nonce)
+    if message.max_uses > MAX_INVITE_USES:
+        raise ProtocolError("range", f"an invite for {message.max_uses}, limit {MAX_INVITE_USES}")
+    return Invite(
+        run_id=RunId(_hash(message.run_id)),
+        expires_at=_count(message.expires_at),
+        nonce=_nonce(message.nonce),
+        max_uses=message.max_uses,
+    )
 
 
 def encode_member(record: MemberRecord) -> bytes:
@@ -322,6 +334,10 @@ def _order_pb(order: Order) -> pb.Order:
             message.readmit = peer
         case SetOuterLr(lr):
             message.outer_lr = lr or 0.0
+        case RevokeInvite(nonce, reason):
+            message.revoke.nonce, message.revoke.reason = nonce, reason
+        case AllowPeer(peer):
+            message.allow = peer
     return message
 
 
@@ -346,6 +362,11 @@ def _change(message: pb.Order) -> Change:
             if not 0 <= lr <= MAX_OUTER_LR:
                 raise ProtocolError("range", f"outer learning rate {lr}, limit {MAX_OUTER_LR}")
             return SetOuterLr(lr or None)
+        case "revoke":
+            reason = _text(message.revoke.reason, MAX_REASON_CHARS)
+            return RevokeInvite(_nonce(message.revoke.nonce), reason)
+        case "allow":
+            return AllowPeer(_peer(message.allow))
         case _:
             raise ProtocolError("malformed", "an order that changes nothing")
 
@@ -393,6 +414,12 @@ def _hash(raw: bytes) -> str:
     if len(raw) != HASH_BYTES:
         raise ProtocolError("malformed", f"hash of {len(raw)} bytes, must be {HASH_BYTES}")
     return raw.hex()
+
+
+def _nonce(raw: bytes) -> bytes:
+    if len(raw) != NONCE_BYTES:
+        raise ProtocolError("nonce", f"nonce of {len(raw)} bytes, must be {NONCE_BYTES}")
+    return raw
 
 
 def _peer(text: str) -> PeerId:

@@ -19,6 +19,7 @@ from skerry.protocol.units import Seconds
 
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_STANDBY = 8
+MAX_ALLOWED = 256
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -230,11 +231,32 @@ class PeerSection(Section):
         return self
 
 
+def _check_peer_ids(where: str, peers: tuple[PeerId, ...]) -> None:
+    for peer in peers:
+        try:
+            public_key_of(peer)
+        except ProtocolError as error:
+            hint = "skerry keys prints a node's"
+            raise ValueError(f"{where}: {error.detail}; {hint}") from None
+
+
 class AdmissionSection(Section):
     """Who may take part."""
 
-    mode: Literal["open", "invite"] = "invite"
+    mode: Literal["open", "invite", "allow-list"] = "invite"
+    """Anyone; whoever holds an invite of an owner; or only peers whose ids are listed."""
     invite_lifetime: Annotated[Seconds, Field(gt=0)] = 30 * 86400.0
+    allowed: Annotated[tuple[PeerId, ...], Field(max_length=MAX_ALLOWED)] = ()
+    """Peer ids, for the mode allow-list; skerry allow adds more while the run goes on."""
+
+    @model_validator(mode="after")
+    def _list_is_used(self) -> "AdmissionSection":
+        if self.allowed and self.mode != "allow-list":
+            raise ValueError(f"admission.allowed has no meaning with mode {self.mode!r}")
+        if len(set(self.allowed)) < len(self.allowed):
+            raise ValueError("admission.allowed names a peer twice")
+        _check_peer_ids("admission.allowed", self.allowed)
+        return self
 
 
 class RunFile(Section):
@@ -260,12 +282,7 @@ class RunFile(Section):
     def _standby_keys(self) -> "RunFile":
         if len(set(self.standby)) < len(self.standby):
             raise ValueError("standby names a key twice")
-        for peer in self.standby:
-            try:
-                public_key_of(peer)
-            except ProtocolError as error:
-                hint = "skerry keys prints a node's"
-                raise ValueError(f"standby: {error.detail}; {hint}") from None
+        _check_peer_ids("standby", self.standby)
         return self
 
     @model_validator(mode="after")
@@ -301,6 +318,13 @@ class Manifest(RunFile):
     def run_id(self) -> RunId:
         """BLAKE2b-256 of the canonical bytes."""
         return RunId(content_hash(self.canonical()))
+
+    @property
+    def allowed(self) -> frozenset[PeerId] | None:
+        """Whom the run lists from the outset, owners included; None if it keeps no list."""
+        if self.admission.mode != "allow-list":
+            return None
+        return self.owner_keys | frozenset(self.admission.allowed)
 
     @property
     def max_round_tokens(self) -> int:

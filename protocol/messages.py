@@ -71,6 +71,8 @@ class Invite:
     """Unix seconds."""
     nonce: bytes
     """16 bytes that name this invite."""
+    max_uses: int = 0
+    """How many peers may come by it; 0: any number. The commit chain counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,23 @@ class SetOuterLr:
     """None: as the run file says."""
 
 
-Change = RemovePeer | ReadmitPeer | SetOuterLr
+@dataclass(frozen=True, slots=True)
+class RevokeInvite:
+    """Let nobody in by an invite any more."""
+
+    nonce: bytes
+    """16 bytes that name it."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllowPeer:
+    """Put a peer on the list of a run that lets in only whom it lists."""
+
+    peer: PeerId
+
+
+Change = RemovePeer | ReadmitPeer | SetOuterLr | RevokeInvite | AllowPeer
 
 
 @dataclass(frozen=True, slots=True)

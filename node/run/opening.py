@@ -24,7 +24,13 @@ from skerry.node.run.store import RunStore
 from skerry.pipeline.capacity import available_bytes, check_memory
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.blobs import BlobStore, write_atomic
-from skerry.protocol.codec import MAX_ADDRESSES, envelope_from_pb, open_member
+from skerry.protocol.codec import (
+    MAX_ADDRESSES,
+    MAX_INVITE_USES,
+    NONCE_BYTES,
+    envelope_from_pb,
+    open_member,
+)
 from skerry.protocol.compute import Launch
 from skerry.protocol.errors import (
     ConfigError,
@@ -38,7 +44,6 @@ from skerry.protocol.manifest import Manifest, parse_canonical, parse_run_file
 from skerry.protocol.messages import Envelope, Kind, SignedMember
 from skerry.protocol.signing import Signer, verify
 from skerry.protocol.token import (
-    NONCE_BYTES,
     JoinToken,
     check_invite,
     decode_token,
@@ -123,32 +128,38 @@ async def _open(
         write_atomic(parts.home.path / CURRENT_FILE, token.run_id.encode())
         undo.pop_all()
     if parts.signer.peer_id in manifest.standby:  # the first owner's machine may be gone
-        text = new_token(parts, session.context, 0.0)
+        text = encode_token(new_token(parts, session.context))
     return Opened(session, members, text)
 
 
-def new_token(parts: NodeParts, context: RunContext, lifetime_s: float) -> str:
+def new_token(
+    parts: NodeParts, context: RunContext, lifetime_s: float = 0.0, max_uses: int = 0
+) -> JoinToken:
     """Return a token that this node, which owns the run or stands by, gives to others.
 
     It names this node first, and then whoever its own token named.
 
     Args:
         lifetime_s: of the invite in it; 0: as the manifest says.
+        max_uses: how many peers may come by it; 0: any number.
     Raises: OrderError.
     """
     check_owner(context)
     manifest = context.manifest
     invite: Envelope | None = None
+    if max_uses > MAX_INVITE_USES or (max_uses and manifest.admission.mode != "invite"):
+        detail = f"this run's tokens hold no invite for {max_uses} peers"
+        raise OrderError("SK-OWN-002", detail)
     if not 0 <= lifetime_s <= MAX_INVITE_SECONDS:
         detail = f"an invite lasts up to {MAX_INVITE_SECONDS // 86400} days, not {lifetime_s} s"
         raise OrderError("SK-OWN-002", detail)
     if manifest.admission.mode == "invite":
         expires_at = int(time.time() + (lifetime_s or manifest.admission.invite_lifetime))
         nonce = secrets.token_bytes(NONCE_BYTES)
-        invite = make_invite(parts.signer, manifest.run_id, expires_at, nonce)
+        invite = make_invite(parts.signer, manifest.run_id, expires_at, nonce, max_uses)
     addresses = dict.fromkeys((*_full_addresses(parts), *context.bootstrap))
     bootstrap = tuple(addresses)[:MAX_ADDRESSES]
-    return encode_token(JoinToken(bootstrap, manifest.run_id, manifest.owner, invite))
+    return JoinToken(bootstrap, manifest.run_id, manifest.owner, invite)
 
 
 CURRENT_FILE = "current"

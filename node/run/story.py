@@ -8,10 +8,12 @@ from skerry.node.run.state import Network, NodeEvent, Unreachable
 from skerry.protocol.compute import Contribution, Verdict
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.messages import (
+    AllowPeer,
     Announce,
     Commit,
     ReadmitPeer,
     RemovePeer,
+    RevokeInvite,
     SetOuterLr,
     SignedCommit,
     SignedOrder,
@@ -248,6 +250,10 @@ def _ordered(order: SignedOrder) -> str:
             return f"{number}: let {short(peer)} in again"
         case SetOuterLr(lr):
             return f"{number}: alpha {'as the run file says' if lr is None else f'{lr:g}'}"
+        case RevokeInvite(nonce, reason):
+            return f"{number}: revoke invite {nonce.hex()} ({reason or 'no reason given'})"
+        case AllowPeer(peer):
+            return f"{number}: put {short(peer)} on the list"
 
 
 def _contributions(contributions: tuple[Contribution, ...], commit: str) -> str:

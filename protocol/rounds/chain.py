@@ -12,7 +12,7 @@ from skerry.protocol.ids import CommitHash, PeerId, RunId
 from skerry.protocol.messages import Announce, Commit, Envelope, SignedCommit, SignedMember
 from skerry.protocol.rounds.commits import Commits
 from skerry.protocol.rounds.leader import MAX_VIEW, leader_of
-from skerry.protocol.rounds.settings import INITIAL_SETTINGS, OwnerKeys, Settings, ordered
+from skerry.protocol.rounds.settings import OwnerKeys, Settings, admitted, ordered
 
 AdmissionCheck = Callable[[SignedMember], None]
 """Raises ProtocolError when a member may not take part."""
@@ -33,6 +33,10 @@ class ChainRules:
     """Shards in layout order with the largest possible payload, bytes."""
     standby: tuple[PeerId, ...] = ()
     """Keys that may give orders as the owner's may."""
+    allowed: frozenset[PeerId] | None = None
+    """Whom the run lists from the outset; None if it keeps no list."""
+    by_invite: bool = True
+    """Whether the run lets peers in by invite."""
 
     @property
     def root(self) -> CommitHash:
@@ -44,6 +48,12 @@ class ChainRules:
         """Whose orders count."""
         return OwnerKeys(self.run_id, self.owner, self.standby)
 
+    @property
+    def settings(self) -> Settings:
+        """What is in force before the first commit."""
+        owners = frozenset((self.owner, *self.standby))
+        return Settings(owners=owners, allowed=self.allowed, by_invite=self.by_invite)
+
 
 class Chain:
     """All valid commits seen, as a tree that grows from the root."""
@@ -53,6 +63,7 @@ class Chain:
         self._rules = rules
         self._admission = admission
         self._commits = Commits()
+        self._initial = rules.settings
         self._settings: dict[CommitHash, Settings] = {}
         self._best = rules.root
 
@@ -88,7 +99,9 @@ class Chain:
             self._check_genesis(signed)
         else:
             self._check_child(signed, self._commits[commit.parent].message)
-        self._check_removed(commit, settings)
+        gone = settings.removed.keys() & set(commit.roster)
+        _require(not gone, "removed", "the roster holds peers that the owner has removed")
+        settings = admitted(settings, commit.admissions)
         name = CommitHash(signed.hash)
         self._commits.add(name, signed)
         self._settings[name] = settings
@@ -106,7 +119,7 @@ class Chain:
 
     def settings(self, commit: CommitHash) -> Settings:
         """Return what is in force in the round after a commit."""
-        return self._settings.get(commit, INITIAL_SETTINGS)
+        return self._settings.get(commit, self._initial)
 
     def rank(self, commit: CommitHash) -> tuple[int, int, int]:
         """Return the fork choice: more text tokens, then longer, then the lower hash."""
@@ -180,12 +193,6 @@ class Chain:
         _require(admitted == new, "admission", "new peers without their member records")
         for member in commit.admissions:
             self._admission(member)
-
-    def _check_removed(self, commit: Commit, settings: Settings) -> None:
-        gone = settings.removed.keys() & set(commit.roster)
-        _require(not gone, "removed", "the roster holds peers that the owner has removed")
-        welcome = all(settings.admits(member) for member in commit.admissions)
-        _require(welcome, "removed", "a new peer was invited by a standby that was removed")
 
 
 def _check_takeover(signed: SignedCommit, parent: Commit) -> None:

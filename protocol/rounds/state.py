@@ -78,6 +78,8 @@ def rules_of(manifest: Manifest, payload_limits: tuple[tuple[str, int], ...]) ->
         max_round_tokens=manifest.max_round_tokens,
         payload_limits=payload_limits,
         standby=manifest.standby,
+        allowed=manifest.allowed,
+        by_invite=manifest.admission.mode == "invite",
     )
     return Rules(
         chain=chain,

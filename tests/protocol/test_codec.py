@@ -14,6 +14,7 @@ from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, CommitHash, Digest, RunId
 from skerry.protocol.messages import (
     MAX_OUTER_LR,
+    AllowPeer,
     Announce,
     Commit,
     Envelope,
@@ -24,6 +25,7 @@ from skerry.protocol.messages import (
     Order,
     ReadmitPeer,
     RemovePeer,
+    RevokeInvite,
     SetOuterLr,
     ShardPayload,
     Signed,
@@ -36,6 +38,7 @@ RUN = RunId("ab" * 32)
 hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
 counts = st.integers(0, codec.MAX_COUNT)
 small = st.integers(0, 2**32 - 1)
+nonces = st.binary(min_size=16, max_size=16)
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 printable = st.characters(min_codepoint=32, max_codepoint=126)
 names = st.text(printable, max_size=codec.MAX_NAME_CHARS)
@@ -46,7 +49,8 @@ invites = st.builds(
     Invite,
     run_id=hashes.map(RunId),
     expires_at=counts,
-    nonce=st.binary(min_size=16, max_size=16),
+    nonce=nonces,
+    max_uses=st.integers(0, codec.MAX_INVITE_USES),
 )
 
 
@@ -95,6 +99,8 @@ orders = st.builds(
         st.builds(RemovePeer, peer=peers, reason=st.text(printable, max_size=60)),
         st.builds(ReadmitPeer, peer=peers),
         st.builds(SetOuterLr, lr=st.none() | st.floats(1e-9, MAX_OUTER_LR)),
+        st.builds(RevokeInvite, nonce=nonces, reason=st.text(printable, max_size=60)),
+        st.builds(AllowPeer, peer=peers),
     ),
 )
 commits = st.builds(
@@ -298,7 +304,11 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (an_order(RemovePeer(SIGNERS[0].peer_id, "x" * 201)), "malformed"),
         (an_order(RemovePeer(SIGNERS[0].peer_id, "a\nb")), "malformed"),
         (an_order(None), "malformed"),
+        (an_order(RevokeInvite(bytes(15), "")), "nonce"),
+        (an_order(RevokeInvite(bytes(16), "a\nb")), "malformed"),
+        (an_order(AllowPeer("nobody")), "peer-id"),
         (Invite(RUN, 1, bytes(15)), "nonce"),
+        (Invite(RUN, 1, bytes(16), codec.MAX_INVITE_USES + 1), "range"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused_by_name(message, reason):
