@@ -92,10 +92,14 @@ class RingSession:
         await self._mesh.close()
         await self._tasks.cancel()
         if self._step is not None and not self._step.done():
-            self._step.cancel()
+            self._step.set_exception(ProtocolError("ring-closed", "the ring was closed"))
+            self._step.exception()  # nobody may be waiting: that is no error of its own
 
     async def step(self, begin: ev.BeginStep) -> act.StepDone:
-        """At the origin: train an inner step and return when the step is over here."""
+        """At the origin: train an inner step and return when the step is over here.
+
+        Raises: ProtocolError("ring-closed") if the session is closed before.
+        """
         self._step = asyncio.get_running_loop().create_future()
         await self._events.put(begin)
         return await self._step

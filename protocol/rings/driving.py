@@ -45,7 +45,7 @@ class Microbatch:
     loss: float | None = None
     """Nats per text token."""
     trained: Route | None = None
-    """The way by which it was trained, in the end."""
+    """The way by which it was trained, or only measured, in the end."""
     left_out: bool = False
     """Whether the step is to end without it."""
 
@@ -59,6 +59,8 @@ class Drive:
     patience: RoundDeadline
     at: At | None = None
     """The inner step being driven."""
+    forward_only: bool = False
+    """Whether it only measures the loss."""
     microbatches: tuple[Microbatch, ...] = ()
     todo: deque[Microbatch] = field(default_factory=deque)
     """Not on their way; those to be redone first."""

@@ -15,6 +15,8 @@ class BeginStep:
     step: int
     text_tokens: tuple[int, ...]
     """Of each microbatch; their positions are their numbers."""
+    forward_only: bool = False
+    """Whether only the loss is computed: nothing is counted, and nobody steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Computed:
     payload: bytes
     seconds: float
     loss: float = 0.0
-    """Nats per text token, of a LOSS task."""
+    """Nats per text token, of a LOSS or MEASURE task."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def _start(p: RingPeer, now: float) -> list[Action]:
     visit = _visit_of(s, task)
     if visit is not None:
         hosting.add_wait(visit, now - since)
-    elif p.d is not None and task.kind is Kind.LOSS:
+    elif p.d is not None and task.kind in (Kind.LOSS, Kind.MEASURE):
         origin.add_wait(p.d, task, now - since)
     hosting.count(s, task)
     s.running = task
@@ -225,8 +225,10 @@ def _on_computed(p: RingPeer, event: ev.Computed, now: float) -> list[Action]:
     s.running = None
     if not isinstance(work, Task):
         return stepping.on_step_taken(s, work.at)
-    if work.kind is Kind.LOSS:
-        return [] if p.d is None else origin.on_loss(s, p.d, work, event.payload, event.loss)
+    if p.d is not None and work.kind is Kind.LOSS:
+        return origin.on_loss(s, p.d, work, event.payload, event.loss)
+    if p.d is not None and work.kind is Kind.MEASURE:
+        return origin.on_measured(s, p.d, work, event.loss)
     visit = _visit_of(s, work)
     if visit is None:
         return [Forget(work.at, work.place)]  # its attempt was ended meanwhile
@@ -252,7 +254,7 @@ def _on_compute_failed(p: RingPeer, event: ev.ComputeFailed, now: float) -> list
     visit = _visit_of(s, work)
     if visit is not None:
         return hosting.on_compute_failed(s, visit, work, event.reason)
-    if p.d is not None and work.kind is Kind.LOSS:
+    if p.d is not None and work.kind in (Kind.LOSS, Kind.MEASURE):
         return origin.on_loss_failed(s, p.d, work, event.reason, now)
     return []
 

@@ -105,7 +105,7 @@ def _accounts(s: RingState, d: Drive) -> list[tuple[fr.StageVisits, ...]]:
     lists: list[dict[int, list[int]]] = [{} for _ in s.ring.members]
     for microbatch in d.microbatches:
         route = microbatch.trained
-        if route is None:
+        if route is None or d.forward_only:
             continue
         for hop, at in enumerate(route):
             for stage in counted_stages(route, hop):

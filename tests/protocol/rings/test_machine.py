@@ -348,6 +348,7 @@ events = st.one_of(
     st.builds(ev.PeerDown, st.sampled_from([PeerId("p0"), PeerId("p1"), PeerId("p4")])),
     st.just(ev.Tick()),
     st.just(ev.BeginStep(1, 0, (TOKENS, TOKENS))),
+    st.just(ev.BeginStep(1, 0, (TOKENS,), forward_only=True)),
     st.booleans(),
 )
 
