@@ -39,8 +39,8 @@ from skerry.protocol.errors import SkerryError
 GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 PAGES = sorted(page.name for page in GUIDE.glob("*.md"))
 WHY_UNTRIED = {"account", "demo", "docker", "install", "ssh", "systemd", "tensorboard"}
-PATIENCE_S = 180.0
-"""For one block; a daemon starts in seconds, on a busy machine in half a minute."""
+PATIENCE_S = 600.0
+"""For one block; a daemon starts in seconds, on a busy machine in a minute."""
 _FENCED = re.compile(r"^( *)```(\w+) ?([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _TOKEN = re.compile(r"\bskerry1[\w-]{50,}")
 _SMALLER = {"d_model = 256": "d_model = 32", "layers = 6": "layers = 1", "context = 256": ""}
@@ -139,7 +139,7 @@ class Story:
         for machine in self._machines.values():
             with contextlib.suppress(SkerryError), ControlClient(machine.home.control_socket) as c:
                 c.stop()
-        _, alive = psutil.wait_procs(self._processes(), timeout=30)
+        _, alive = psutil.wait_procs(self._processes(), timeout=PATIENCE_S)
         for process in alive:
             process.kill()
         assert not alive, f"left behind: {alive}"
@@ -236,7 +236,7 @@ def wait_for(machine: Machine, what: str) -> None:
         if what == "removed":
             return '"event": "removed"' in machine.home.events_file.read_text()
         with ControlClient(machine.home.control_socket) as client:
-            run = client.status().run
+            run = client.status(deadline=PATIENCE_S).run
         alive = sum(peer.alive for peer in run.peers)
         return run.round.phase == "training" and (what != "alive" or alive >= 2)
 

@@ -60,6 +60,7 @@ def test_commands_without_a_daemon(block: Block) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(3600)  # a page has many blocks, each with a patience of its own
 @pytest.mark.parametrize("page", STORIES)
 def test_page_with_daemons(page: str) -> None:
     with Story() as story:

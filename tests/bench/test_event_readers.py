@@ -8,7 +8,7 @@ import pytest
 
 from event_readers import event_readers
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class Stream(BaseHTTPRequestHandler):

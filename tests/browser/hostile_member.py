@@ -12,7 +12,7 @@ from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import SignedMember
 
 MARKUP = '<img src=x onerror="globalThis.hacked=1"><b>bold</b>'
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 
 class _Shouting(HostilePeer):

@@ -19,7 +19,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE_MS = 60_000
+PATIENCE_MS = 240_000
 """For one thing to happen; far more than it takes, since the machine may be busy."""
 SERIOUS = ("serious", "critical")
 

@@ -52,7 +52,7 @@ from skerry.protocol.signing import Signer
 from skerry.protocol.token import JoinToken, decode_token, split_bootstrap
 from skerry.protocol.transport import BULK_PROTOCOL, CONTROL_PROTOCOL
 
-CALL_S = 20.0
+CALL_S = 60.0
 PATIENCE_S = 240.0
 BEAT_S = 0.3
 Serve = Callable[[pb.BlobRequest], AsyncIterator[pb.BlobChunk]]

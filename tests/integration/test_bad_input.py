@@ -38,7 +38,7 @@ from skerry.protocol.token import JoinToken, encode_token, make_invite
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_S = 100.0
+PATIENCE_S = 400.0
 """For one command, on a machine that is busy with other things."""
 EXIT_CODES = {name: error.exit_code for name, error in FAMILIES.items()}
 

@@ -64,10 +64,10 @@ async def rpc(pair: Pair):
 async def test_calls_over_memory_streams(pair: Pair, rpc: RpcClient) -> None:
     left, right = pair
     stub = rpc.stub(right.peer_id, CONTROL_PROTOCOL)
-    reply = await stub.Deliver(pb.Envelope(body=b"x"), timeout=20, wait_for_ready=True)
+    reply = await stub.Deliver(pb.Envelope(body=b"x"), timeout=60, wait_for_ready=True)
     assert reply.refused == left.peer_id
     bulk = rpc.stub(right.peer_id, BULK_PROTOCOL)
-    chunks = [chunk async for chunk in bulk.Blob(pb.BlobRequest(), timeout=20, wait_for_ready=True)]
+    chunks = [chunk async for chunk in bulk.Blob(pb.BlobRequest(), timeout=60, wait_for_ready=True)]
     data = b"".join(chunk.data for chunk in chunks)
     assert chunks[0].size == len(data) == 3 * 2**19
     assert data[2**19] == 1
@@ -78,11 +78,11 @@ async def test_partition_fails_calls_and_healing_brings_them_back(
 ) -> None:
     left, right = pair
     stub = rpc.stub(right.peer_id, CONTROL_PROTOCOL)
-    await stub.Deliver(pb.Envelope(), timeout=20, wait_for_ready=True)
+    await stub.Deliver(pb.Envelope(), timeout=60, wait_for_ready=True)
     network.set_partition([[left.peer_id], [right.peer_id]])
     with pytest.raises(PeerUnavailable), translate(right.peer_id):
-        await stub.Deliver(pb.Envelope(), timeout=20)
+        await stub.Deliver(pb.Envelope(), timeout=60)
     network.heal()
     await left.connect(right.peer_id, right.addresses)
-    reply = await stub.Deliver(pb.Envelope(), timeout=20, wait_for_ready=True)
+    reply = await stub.Deliver(pb.Envelope(), timeout=60, wait_for_ready=True)
     assert reply.refused == left.peer_id

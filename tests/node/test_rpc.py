@@ -79,7 +79,7 @@ class Net:
     async def hello(self, protocol=CONTROL_PROTOCOL, **options):
         with translate(self.right.peer_id):
             return await self.stub(protocol).Hello(
-                pb.HelloRequest(protocol=1), timeout=30, **options
+                pb.HelloRequest(protocol=1), timeout=60, **options
             )
 
 

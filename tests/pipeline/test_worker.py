@@ -54,7 +54,7 @@ from skerry.protocol.errors import StateError
 from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import DataSection, Manifest, ModelSection
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 ME = PeerId("12D3KooWme")
 GENESIS = CommitHash("0" * 64)
 

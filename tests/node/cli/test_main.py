@@ -49,7 +49,7 @@ def skerry(home):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
 
     return run

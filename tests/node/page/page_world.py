@@ -28,7 +28,7 @@ from skerry.node.run.replay import Step, replay
 from skerry.node.run.state import NodeState, apply
 from skerry.proto import control_pb2 as pb
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 TOKEN = "page-token-of-the-tests-0123456789"
 BASE = "http://127.0.0.1:8787"
 

@@ -37,7 +37,7 @@ from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import make_invite
 
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 ROUNDS = 3
 
 
