@@ -21,6 +21,8 @@ STATUS_SECONDS = 5.0
 COMMAND_SECONDS = 360.0
 """A run's start waits for the compute process, a join for the bootstrap peers: the daemon gives up
 first, or it would be in a run of which the command said that it had failed."""
+STOP_SECONDS = 60.0
+"""The answer comes before the end, and waits for nothing."""
 EXPORT_SECONDS = 900.0
 _CODED = re.compile(r"(SK-[A-Z]+-[0-9]{3}): (.*)", re.DOTALL)
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -109,7 +111,7 @@ class ControlClient:
     def stop(self) -> None:
         """Begin to end the daemon; it goes on with its run when it is started again."""
         with self._translated():
-            self._stub.Stop(pb.Empty(), timeout=COMMAND_SECONDS)
+            self._stub.Stop(pb.Empty(), timeout=STOP_SECONDS)
 
     def export(self, directory: Path) -> pb.ExportReply:
         """Write the model in the Hugging Face layout to an absolute ``directory``."""
