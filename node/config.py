@@ -34,8 +34,11 @@ def _comma_separated(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+TransportName = Literal["auto", "p2pd", "py-libp2p"]
+
+
 class ListenSection(Section):
-    """Where other peers reach this node."""
+    """Where other peers reach this node, and by what."""
 
     host: str = "0.0.0.0"
     """IP address to listen on."""
@@ -43,6 +46,8 @@ class ListenSection(Section):
     """TCP port; 0 lets the system choose one."""
     announce: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
     """Further multiaddrs under which this node can be reached, such as a forwarded port."""
+    transport: TransportName = "auto"
+    """The library that carries streams: p2pd, or py-libp2p where there is no p2pd."""
 
     @field_validator("host")
     @classmethod

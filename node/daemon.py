@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,9 +26,10 @@ from skerry.node.environment import environment_errors
 from skerry.node.home import Home
 from skerry.node.identity import load_or_create_identity
 from skerry.node.logs import configure_logging, keep_small
-from skerry.node.net.p2pd import P2pdOptions, P2pdTransport
+from skerry.node.net.node_transport import NodeTransport
 from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.tasks import OwnedTasks
+from skerry.node.network import start_network
 from skerry.node.page.server import PageServer
 from skerry.node.participation import Participation
 from skerry.node.port import keep_port, port_to_use
@@ -189,13 +189,14 @@ async def _start(
     """Start all parts; ``stack`` ends them again. Raises: SkerryError, OSError."""
     journal = Journal(home.events_file)
     port = port_to_use(config.listen, home.path / _PORT_FILE)
-    options = P2pdOptions(host=config.listen.host, port=port, run_dir=_network_folder(home))
-    transport = await P2pdTransport.create(options, key)
+    network = await start_network(home, config.listen, port, key)
+    transport = network.transport
     stack.push_async_callback(transport.close)
     keep_port(transport.addresses, home.path / _PORT_FILE)
     client = RpcClient(transport)
     stack.push_async_callback(client.close)
-    node = Node(NodeParts(home, config, Signer(key), transport, client, journal), load)
+    parts = NodeParts(home, config, Signer(key), transport, client, journal, network.discovery)
+    node = Node(parts, load)
 
     server = _serve_peers(transport, node.part)
     stack.push_async_callback(server.close)
@@ -208,7 +209,7 @@ async def _start(
     return node
 
 
-def _serve_peers(transport: P2pdTransport, part: Participation) -> RpcServer:
+def _serve_peers(transport: NodeTransport, part: Participation) -> RpcServer:
     """Let the run hear what comes from the network; while there is none, nobody does."""
 
     def network(up: bool) -> None:
@@ -228,9 +229,3 @@ def _serve_peers(transport: P2pdTransport, part: Participation) -> RpcServer:
     transport.add_outage_hook(lambda: network(up=False))
     transport.add_restart_hook(network_is_back)
     return RpcServer(transport, servicer_for, on_bad=on_bad)
-
-
-def _network_folder(home: Home) -> Path:
-    folder = home.path / "p2pd"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder

@@ -101,6 +101,8 @@ def check_p2pd() -> Check:
     fix = "Run pip install --force-reinstall hivemind."
     spec = importlib.util.find_spec("hivemind")
     if spec is None or spec.origin is None:
+        if importlib.util.find_spec("libp2p") is not None:
+            return Check("p2pd", Verdict.PASS, "not installed; py-libp2p takes its place")
         return Check("p2pd", Verdict.FAIL, "hivemind is not installed", fix)
     binary = Path(spec.origin).parent / "hivemind_cli" / "p2pd"
     if not binary.exists():

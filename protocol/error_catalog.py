@@ -91,7 +91,7 @@ CATALOG: dict[str, Entry] = {
         "Run skerry doctor; reinstall hivemind if the binary is missing.",
     ),
     "SK-NET-005": Entry(
-        "py-libp2p is not installed, and p2pd is not there or not wanted.",
+        "The library py-libp2p is not installed, and p2pd is not there or not wanted.",
         'Install gcc and libgmp-dev (the headers of GMP), then pip install "skerry[libp2p]".',
     ),
     "SK-NET-006": Entry(

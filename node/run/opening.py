@@ -7,19 +7,17 @@ import secrets
 import shutil
 import time
 from dataclasses import dataclass
-from functools import partial
 
 from skerry.node.config import NodeConfig
 from skerry.node.home import Home
-from skerry.node.net.p2pd import P2pdTransport
+from skerry.node.net.node_transport import NodeTransport
 from skerry.node.net.rpc import RpcClient
 from skerry.node.run.context import RunContext
-from skerry.node.run.discovery import keep_directory
 from skerry.node.run.journal import Journal
 from skerry.node.run.orders import check_owner
 from skerry.node.run.peers import hello, member_record
 from skerry.node.run.record import Recorder, initial_state, start_of
-from skerry.node.run.session import Session
+from skerry.node.run.session import Discovery, Session
 from skerry.node.run.store import RunStore
 from skerry.pipeline.capacity import available_bytes, check_memory
 from skerry.pipeline.codecs import payload_limits
@@ -63,9 +61,11 @@ class NodeParts:
     home: Home
     config: NodeConfig
     signer: Signer
-    transport: P2pdTransport
+    transport: NodeTransport
     client: RpcClient
     journal: Journal
+    discovery: Discovery | None = None
+    """How a run finds its members besides greeting those it knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +215,7 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         threads=parts.config.compute.threads or len(os.sched_getaffinity(0)),
     )
     recorder = Recorder(home.folder / "events.record.jsonl", start)
-    discovery = partial(keep_directory, parts.transport)
-    return Session(context, launch, parts.home.compute_log, recorder, discovery)
+    return Session(context, launch, parts.home.compute_log, recorder, parts.discovery)
 
 
 async def _fetch_manifest(

@@ -72,10 +72,17 @@ class Peers:
 
     async def greet(self, member: SignedMember) -> None:
         """Connect to a member and introduce ourselves. Raises: PeerUnavailable, ProtocolError."""
-        await self._context.transport.connect(member.signer, member.message.addresses)
+        await self.introduce(member.signer, member.message.addresses)
+
+    async def introduce(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        """Do so with a peer of which only addresses are known.
+
+        Raises: PeerUnavailable, ProtocolError.
+        """
         context = self._context
-        reply = await hello(context.client, context.run_id, member.signer, self.own_record())
-        self._greeted.add(member.signer)
+        await context.transport.connect(peer, addresses)
+        reply = await hello(context.client, context.run_id, peer, self.own_record())
+        self._greeted.add(peer)
         for envelope in reply.members:
             self._learn(envelope_from_pb(envelope))
 

@@ -301,12 +301,12 @@ class Swarm:
         """Stop all daemons in good order and name the processes that are there nonetheless."""
         return self._local.stop()
 
-    def start(self, *names: str) -> list[Peer]:
-        """Start daemons side by side and wait for all of them."""
+    def start(self, *names: str, config: str = "") -> list[Peer]:
+        """Start daemons side by side, with further settings, and wait for all of them."""
         for name in names:
             home = Home(self.folder / name)
             home.create()
-            home.config_file.write_text(_CONFIG)
+            home.config_file.write_text(_CONFIG + config)
         started = [Peer(self._local, name) for name in names]
         self.peers += started
         return [peer.ready() for peer in started]
