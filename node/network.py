@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,6 +20,9 @@ from skerry.node.run.acquaintances import keep_asking
 from skerry.node.run.session import Discovery
 from skerry.protocol.errors import NetworkError
 
+if TYPE_CHECKING:
+    from skerry.node.net.p2pd import P2pdTransport
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -27,6 +30,8 @@ class Network:
 
     transport: NodeTransport
     discovery: Discovery
+    p2pd: "P2pdTransport | None" = None
+    """The same transport, for what only p2pd can do; None if it is another."""
 
 
 async def start_network(
@@ -72,7 +77,7 @@ async def _with_p2pd(
     folder.mkdir(mode=0o700, exist_ok=True)
     options = P2pdOptions(host=listen.host, port=port, run_dir=folder)
     transport = await P2pdTransport.create(options, key)
-    return Network(transport, partial(keep_directory, transport))
+    return Network(transport, partial(keep_directory, transport), transport)
 
 
 async def _with_pylibp2p(listen: ListenSection, port: int, key: Ed25519PrivateKey) -> Network:

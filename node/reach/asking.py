@@ -6,18 +6,20 @@ Each is one request and one reply on a stream of its own, both bounded in size a
 import asyncio
 import time
 from collections.abc import Collection
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from skerry.node.net.multiaddrs import Endpoint, endpoint_of
-from skerry.node.net.p2pd import P2pdTransport
 from skerry.node.reach.nat import Observation
 from skerry.node.reach.relays import Place
 from skerry.proto import circuit_pb2, reach_pb2
 from skerry.protocol.errors import PeerUnavailable, ProtocolError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.transport import ByteStream
+
+if TYPE_CHECKING:  # it imports hivemind, which not every node has
+    from skerry.node.net.p2pd import P2pdTransport
 
 REACH_PROTOCOL = "/skerry/reach/1"
 HOP_PROTOCOL = "/libp2p/circuit/relay/0.2.0/hop"
@@ -30,7 +32,9 @@ _GRANTED = 100
 M = TypeVar("M", bound=Message)
 
 
-async def look(transport: P2pdTransport, peer: PeerId, ports: Collection[int]) -> list[Observation]:
+async def look(
+    transport: "P2pdTransport", peer: PeerId, ports: Collection[int]
+) -> list[Observation]:
     """Ask a directly connected peer where it sees us, and to dial us back there.
 
     Returns: an observation for each of our connections to it.
@@ -46,7 +50,7 @@ async def look(transport: P2pdTransport, peer: PeerId, ports: Collection[int]) -
 
 
 async def ask_to_punch(
-    transport: P2pdTransport, peer: PeerId, outer: Endpoint, nonce: bytes
+    transport: "P2pdTransport", peer: PeerId, outer: Endpoint, nonce: bytes
 ) -> tuple[Endpoint, bytes]:
     """Agree with a peer to dial each other now. Returns: its outer endpoint and its nonce.
 
@@ -60,7 +64,9 @@ async def ask_to_punch(
     return theirs, reply.punch.nonce
 
 
-async def take_place(transport: P2pdTransport, relay: PeerId, addresses: tuple[str, ...]) -> Place:
+async def take_place(
+    transport: "P2pdTransport", relay: PeerId, addresses: tuple[str, ...]
+) -> Place:
     """Ask a connected relay for a place. Raises: PeerUnavailable, ProtocolError if refused."""
     message = circuit_pb2.HopMessage(type=circuit_pb2.HopMessage.RESERVE)
     reply = await _ask(transport, relay, HOP_PROTOCOL, message, circuit_pb2.HopMessage)
@@ -105,13 +111,13 @@ async def write_message(stream: ByteStream, message: Message) -> None:
 
 
 async def _ask_reach(
-    transport: P2pdTransport, peer: PeerId, request: reach_pb2.ReachRequest
+    transport: "P2pdTransport", peer: PeerId, request: reach_pb2.ReachRequest
 ) -> reach_pb2.ReachReply:
     return await _ask(transport, peer, REACH_PROTOCOL, request, reach_pb2.ReachReply)
 
 
 async def _ask(
-    transport: P2pdTransport, peer: PeerId, protocol: str, request: Message, kind: type[M]
+    transport: "P2pdTransport", peer: PeerId, protocol: str, request: Message, kind: type[M]
 ) -> M:
     try:
         async with asyncio.timeout(ASK_SECONDS):
