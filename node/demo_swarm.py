@@ -20,7 +20,7 @@ from skerry.node.control_client import ControlClient
 from skerry.node.home import Home
 from skerry.protocol.errors import DaemonError, SkerryError
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 """A cold start imports torch and hivemind from disk, several daemons at once."""
 STOP_SECONDS = 60.0
 """A daemon that was told to stop leaves its run, stops p2pd and the compute process, all within

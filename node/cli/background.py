@@ -16,7 +16,7 @@ from skerry.node.home import Home
 from skerry.protocol.blobs import disk_errors
 from skerry.protocol.errors import DaemonError, SkerryError, StateError, from_code
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 """Only a daemon that hangs takes so long; a cold start with every processor busy took 40 s."""
 STOP_SECONDS = 60.0
 """The daemon bounds its end itself, to 10 s if it gets to run."""
