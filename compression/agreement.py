@@ -10,7 +10,7 @@ say more than those of one shard.
 Shape suffixes: C payloads, T tiles of a span, M entries of all payloads, V positions of a tile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from skerry.compression.compiled import compiled
 from skerry.compression.entries import Entries
+from skerry.compression.errors import CompressionError
+from skerry.compression.payload import OpenedPayload
 from skerry.compression.pseudogradient import PseudoGradientCodec
 
 _Counts = NDArray[np.int64]
@@ -35,6 +37,8 @@ class Agreement:
     """Of those, the ones with equal signs minus the ones with opposite signs."""
     squares: tuple[float, ...]
     """Squared L2 norm of each payload's values."""
+    flaws: Mapping[int, str]
+    """Why payloads are malformed, by their number; all else said of them means nothing."""
 
     def __add__(self, other: "Agreement") -> "Agreement":
         """Return what both shards show; of the same payloads in the same order."""
@@ -44,29 +48,59 @@ class Agreement:
             self.shared_CC + other.shared_CC,
             self.balance_CC + other.balance_CC,
             tuple(one + two for one, two in squares),
+            {**other.flaws, **self.flaws},
         )
 
 
 def agreement(codec: PseudoGradientCodec, payloads: Sequence[bytes]) -> Agreement:
     """Compare all pairs of payloads of one shard, span by span.
 
-    The time is that of decoding, plus a step for each entry that two payloads share.
-    Raises: CompressionError if a payload is malformed.
+    The time is that of decoding, plus a step for each entry that two payloads share. This decodes
+    all of every payload, so whatever is malformed shows; such a payload then takes no further part.
     """
-    opened = [codec.open(payload) for payload in payloads]
-    number = len(opened)
+    readers = [_Reader(codec, payload) for payload in payloads]
+    number = len(readers)
     sent_C = np.zeros(number, np.int64)
     shared_CC, balance_CC = np.zeros((2, number, number), np.int64)
-    for index, span in enumerate(codec.layout.spans):
-        terms = [one.entries(index) for one in opened]
-        if not terms:
-            break
+    for index, span in enumerate(codec.layout.spans if readers else ()):
+        terms = [one.entries(index) for one in readers]
         sent_C += [one.positions_M.size for one in terms]
         counts_CT, positions_M = end_to_end(terms)
         negative_M = np.concatenate([np.signbit(one.values_M) for one in terms])
         _compare(counts_CT, positions_M, negative_M, span.valid, shared_CC, balance_CC)
-    norms = [one.norm() for one in opened]
-    return Agreement(sent_C, shared_CC, balance_CC, tuple(norm * norm for norm in norms))
+    squares = tuple(one.square() for one in readers)
+    flaws = {i: one.flaw for i, one in enumerate(readers) if one.flaw}
+    return Agreement(sent_C, shared_CC, balance_CC, squares, flaws)
+
+
+class _Reader:
+    """A payload that may be malformed; what is left of it is then as if it sent nothing."""
+
+    def __init__(self, codec: PseudoGradientCodec, payload: bytes) -> None:
+        self.flaw = ""
+        self._layout = codec.layout
+        self._opened: OpenedPayload | None = None
+        try:
+            self._opened = codec.open(payload)
+        except CompressionError as error:
+            self.flaw = error.reason
+
+    def entries(self, index: int) -> Entries:
+        """Return the entries of a span."""
+        if self._opened is not None and not self.flaw:
+            try:
+                return self._opened.entries(index)
+            except CompressionError as error:
+                self.flaw = error.reason
+        nothing_T = np.zeros(self._layout.spans[index].num_tiles, np.int64)
+        return Entries(nothing_T, np.zeros(0, np.uint16), np.zeros(0, np.float32))
+
+    def square(self) -> float:
+        """Return the squared norm."""
+        if self._opened is None or self.flaw:
+            return 0.0
+        norm = self._opened.norm()
+        return norm * norm
 
 
 def end_to_end(terms: Sequence[Entries]) -> tuple[_Counts, NDArray[np.uint16]]:

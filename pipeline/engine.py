@@ -22,6 +22,7 @@ from skerry.pipeline.generate import generate
 from skerry.pipeline.inner import InnerOptimizer
 from skerry.pipeline.ledger import RoundWork
 from skerry.pipeline.model import Decoder
+from skerry.pipeline.shards import load_shard
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.compute import (
     Evaluate,
@@ -34,6 +35,8 @@ from skerry.protocol.compute import (
     Sampled,
     Train,
     Trained,
+    Tried,
+    Try,
 )
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import PeerId
@@ -42,6 +45,9 @@ from skerry.protocol.manifest import Manifest
 
 Between = Callable[[Progress], bool]
 """Called after each inner step; returns whether to go on."""
+
+_MOST_HARM = 1e6
+"""What a loss that is no finite number counts as."""
 
 log = logging.getLogger(__name__)
 
@@ -101,15 +107,32 @@ class Engine(Exchange[Decoder]):
 
     def evaluate(self, request: Evaluate) -> Evaluated:
         """Measure the validation loss of theta. Raises: ComputeError if it is not finite."""
-        data, inner = self._manifest.data, self._manifest.inner
-        context = self._manifest.model.context
         with self._parameters.at_theta() as model:
-            loss = validation_loss(
-                model, self._corpus, context, inner.batch_size, data.validation_batches
-            )
+            loss = self._validation_loss(model)
         if not math.isfinite(loss):
             raise ComputeError("SK-CMP-002", f"the validation loss is {loss}")
         return Evaluated(request=request.request, loss=loss)
+
+    def attempt(self, request: Try) -> Tried:
+        """Measure how much a contribution alone lowers the validation loss of theta.
+
+        It is applied as it is, neither clipped nor doubted. Of one that cannot be read nothing is
+        to be found here: it will not count anyway.
+        """
+        shards = {payload.shard: payload for payload in request.contribution.shards}
+        if self._payloads.flaw(request.contribution.shards):
+            return Tried(request=request.request, gain=0.0)
+        lr = self.alpha(request.round, request.outer_lr)
+        with self._parameters.at_theta() as model:
+            before = self._validation_loss(model)
+            for position, (spec, start) in enumerate(self._parameters.hosted()):
+                if spec.name in shards:
+                    flat = start.clone()
+                    self._payloads.add(position, shards[spec.name], flat, -lr)
+                    load_shard(model, spec, flat)
+            gain = before - self._validation_loss(model)
+        harm = -gain if math.isfinite(gain) else _MOST_HARM
+        return Tried(request=request.request, gain=-min(harm, _MOST_HARM))
 
     def sample(self, request: Sample) -> Sampled:
         """Continue a text with theta. Raises: ConfigError, ComputeError as generate does."""
@@ -127,6 +150,11 @@ class Engine(Exchange[Decoder]):
             directory=request.directory,
             digest=self._parameters.digest,
         )
+
+    def _validation_loss(self, model: Decoder) -> float:
+        data, size = self._manifest.data, self._manifest.inner.batch_size
+        context = self._manifest.model.context
+        return validation_loss(model, self._corpus, context, size, data.validation_batches)
 
     @property
     def _step_tokens(self) -> int:

@@ -13,8 +13,9 @@ from typing import Generic
 import torch
 
 from skerry.pipeline.feedback import ErrorFeedback
+from skerry.pipeline.jury import Jury
 from skerry.pipeline.ledger import LedgerEntry, RoundWork
-from skerry.pipeline.outer import admit, updated_shards
+from skerry.pipeline.outer import believed, updated_shards
 from skerry.pipeline.payloads import Payloads
 from skerry.pipeline.states import Model, Parameters, seeded_shards, stored_shards
 from skerry.protocol.blobs import BlobStore
@@ -58,6 +59,7 @@ class Exchange(ABC, Generic[Model]):
         self._manifest, self._store, self._layout = manifest, store, layout
         self._parameters: Parameters[Model] = Parameters(model, layout, store)
         self._payloads = Payloads(manifest, store, layout)
+        self._jury = Jury(manifest, store)
         self._feedback = ErrorFeedback(manifest, self._payloads, folder, author)
 
     @abstractmethod
@@ -133,18 +135,21 @@ class Exchange(ABC, Generic[Model]):
         Raises: StateError("SK-DSK-001") on a full disk, with theta unchanged.
         """
         theta = self._parameters.theta
-        sound, rejected = admit(self._manifest, self._payloads, request.contributions)
-        lr = request.outer_lr
-        if lr is None:
-            lr = self._manifest.outer.lr_at(request.round)
+        judgements = self._jury.judge(request.contributions)
+        sound = believed(self._payloads, request.contributions, judgements)
+        lr = self.alpha(request.round, request.outer_lr)
         self.forget_training()
-        self._parameters.replace(updated_shards(self._manifest, self._payloads, theta, sound, lr))
+        self._parameters.replace(updated_shards(self._payloads, theta, sound, lr))
         return Applied(
             request=request.request,
             digest=self._parameters.digest,
             shards=self._parameters.shards,
-            rejected=rejected,
+            judgements=judgements,
         )
+
+    def alpha(self, number: int, ordered: float | None) -> float:
+        """Return the outer learning rate of a round: as ordered, or as the manifest says."""
+        return self._manifest.outer.lr_at(number) if ordered is None else ordered
 
     def settle(self, request: Settle) -> Settled:
         """Move own contributions into or out of the error feedback as the chain says."""

@@ -6,10 +6,11 @@ hosted here. It trusts no payload.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from skerry.compression.aggregate import Divisor, Rule, WeightedPayload, aggregate
+from skerry.compression.aggregate import Rule, WeightedPayload, aggregate
 from skerry.compression.drift import Drift
 from skerry.compression.errors import CompressionError
 from skerry.compression.pseudogradient import PseudoGradientCodec
@@ -19,6 +20,17 @@ from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.layout import ShardSpec, layout_of
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import ShardPayload
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """One contribution's payload of one shard, and how far it counts."""
+
+    payload: ShardPayload
+    weight: int
+    """Text tokens of the round."""
+    trust: float
+    """Above 0, at most 1 (compression/aggregate.py)."""
 
 
 class Payloads:
@@ -32,6 +44,8 @@ class Payloads:
         self.layout = layout_of(manifest.model) if layout is None else layout
         self._store = store
         self._codecs = shard_codecs(manifest, self.layout)
+        votes = manifest.aggregation.min_votes
+        self._rule = Rule(manifest.outer.divisor, min_votes=votes)
 
     def encode(
         self, position: int, feedback: torch.Tensor, drift: Drift | None = None
@@ -53,24 +67,23 @@ class Payloads:
     ) -> None:
         """Add ``factor`` times one shard's payload to ``into`` [numel] f32, in place.
 
-        Raises: as ``_read`` and, if it is malformed, CompressionError; ``into`` is then untouched.
+        Raises: as ``read`` and, if it is malformed, CompressionError; ``into`` is then untouched.
         """
-        self._codecs[position].add(self._read(position, payload), into, factor)
+        self._codecs[position].add(self.read(position, payload), into, factor)
 
-    def aggregate(
-        self,
-        position: int,
-        payloads: Sequence[tuple[ShardPayload, int]],
-        divisor: Divisor,
-    ) -> torch.Tensor:
-        """Return the mean [numel] f32 of one shard's payloads, given with their weights.
+    def aggregate(self, position: int, some: Sequence[Believed]) -> torch.Tensor:
+        """Return the mean [numel] f32 of one shard's payloads, by the run's rule.
 
         Raises: as ``add``.
         """
         weighted = [
-            WeightedPayload(self._read(position, payload), weight) for payload, weight in payloads
+            WeightedPayload(self.read(position, one.payload), one.weight, one.trust) for one in some
         ]
-        return aggregate(self._codecs[position], weighted, Rule(divisor))
+        return aggregate(self._codecs[position], weighted, self._rule)
+
+    def codec(self, position: int) -> PseudoGradientCodec:
+        """Return the codec of a shard."""
+        return self._codecs[position]
 
     def flaw(self, shards: tuple[ShardPayload, ...]) -> str:
         """Return why a contribution must not be taken, or "" if it is sound as far as hosted.
@@ -87,7 +100,7 @@ class Payloads:
     def shard_flaw(self, position: int, payload: ShardPayload) -> str:
         """Return why one shard's payload must not be applied, or "" if it is sound."""
         try:
-            self._codecs[position].check(self._read(position, payload))
+            self._codecs[position].check(self.read(position, payload))
         except (CompressionError, ProtocolError) as error:
             return error.reason
         except StateError:
@@ -99,7 +112,7 @@ class Payloads:
         places = [self._model.get(payload.shard, -1) for payload in shards]
         return bool(places) and places[0] >= 0 and places == sorted(set(places))
 
-    def _read(self, position: int, payload: ShardPayload) -> bytes:
+    def read(self, position: int, payload: ShardPayload) -> bytes:
         """Read one shard's payload.
 
         Raises: StateError if it is missing or damaged on disk, ProtocolError("size") or

@@ -83,6 +83,10 @@ class Parameters(Generic[Model]):
         for spec, flat in zip(self._layout, self.theta, strict=True):
             yield flat, flatten_shard(self.model, spec)
 
+    def hosted(self) -> Iterator[tuple[ShardSpec, Tensor]]:
+        """Yield each shard and its part of theta, flat [numel] f32, in layout order."""
+        yield from zip(self._layout, self.theta, strict=True)
+
     def local_is_finite(self) -> bool:
         """Say whether the local copy holds no infinity and no NaN."""
         return all(bool(tensor.isfinite().all()) for tensor in self.model.parameters())

@@ -42,6 +42,7 @@ from skerry.protocol.compute import (
     StageTask,
     Stop,
     Train,
+    Try,
     Validate,
 )
 from skerry.protocol.errors import ComputeError, SkerryError, from_code
@@ -88,18 +89,22 @@ class Worker:
                 return self._engine.apply(request)
             case Settle():
                 return self._engine.settle(request)
-            case Train() | Evaluate() | Sample() | Export() if isinstance(self._engine, Engine):
+            case Train() | Evaluate() | Try() | Sample() | Export() if isinstance(
+                self._engine, Engine
+            ):
                 return self._do_whole(self._engine, request)
             case Open() | StageTask() if isinstance(self._engine, StageExchange):
                 return self._do_stages(self._engine, request)
         raise ComputeError("SK-CMP-002", f"{request.kind} is not for this process")
 
-    def _do_whole(self, engine: Engine, request: Train | Evaluate | Sample | Export) -> Reply:
+    def _do_whole(self, engine: Engine, request: Train | Evaluate | Try | Sample | Export) -> Reply:
         match request:
             case Train():
                 return self._train(engine, request)
             case Evaluate():
                 return engine.evaluate(request)
+            case Try():
+                return engine.attempt(request)
             case Sample():
                 return engine.sample(request)
             case Export():

@@ -35,7 +35,7 @@ class RunReply(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[str] = ..., invite: _Optional[str] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason", "admission")
+    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason", "admission", "reputation", "strikes", "influence", "doubt")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,10 @@ class PeerStatus(_message.Message):
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_REASON_FIELD_NUMBER: _ClassVar[int]
     ADMISSION_FIELD_NUMBER: _ClassVar[int]
+    REPUTATION_FIELD_NUMBER: _ClassVar[int]
+    STRIKES_FIELD_NUMBER: _ClassVar[int]
+    INFLUENCE_FIELD_NUMBER: _ClassVar[int]
+    DOUBT_FIELD_NUMBER: _ClassVar[int]
     peer_id: str
     self: bool
     alive: bool
@@ -66,7 +70,11 @@ class PeerStatus(_message.Message):
     removed: bool
     removed_reason: str
     admission: AdmissionStatus
-    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ..., admission: _Optional[_Union[AdmissionStatus, _Mapping]] = ...) -> None: ...
+    reputation: int
+    strikes: int
+    influence: int
+    doubt: str
+    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ..., admission: _Optional[_Union[AdmissionStatus, _Mapping]] = ..., reputation: _Optional[int] = ..., strikes: _Optional[int] = ..., influence: _Optional[int] = ..., doubt: _Optional[str] = ...) -> None: ...
 
 class AdmissionStatus(_message.Message):
     __slots__ = ("right", "invite", "inviter", "expires_at", "max_uses", "uses", "refusal")

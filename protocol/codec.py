@@ -15,14 +15,17 @@ from skerry.proto import peer_pb2 as pb
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import HASH_BYTES, Address, CommitHash, Digest, PeerId, RunId
 from skerry.protocol.messages import (
+    FULL,
     MAX_OUTER_LR,
     AllowPeer,
     Announce,
     Change,
     Commit,
     Envelope,
+    Finding,
     Heartbeat,
     Invite,
+    Judgement,
     Kind,
     MemberRecord,
     Message,
@@ -35,6 +38,7 @@ from skerry.protocol.messages import (
     Signed,
     SignedAnnounce,
     SignedCommit,
+    SignedFinding,
     SignedMember,
     SignedOrder,
 )
@@ -46,6 +50,8 @@ MAX_ADDRESSES = 16
 MAX_ADDRESS_CHARS = 256
 MAX_NAME_CHARS = 64
 MAX_ORDERS = 16
+"""In one commit."""
+MAX_FINDINGS = 64
 """In one commit."""
 MAX_REASON_CHARS = 200
 MAX_INVITE_USES = 2**20
@@ -61,6 +67,7 @@ MAX_BODY_BYTES = {
     Kind.MANIFEST: 64 * 1024,
     Kind.INVITE: 256,
     Kind.ORDER: 1024,
+    Kind.FINDING: 512,
 }
 
 T = TypeVar("T", bound=Protobuf)
@@ -101,6 +108,8 @@ def encode(message: Message) -> tuple[Kind, bytes]:
             return Kind.INVITE, encode_invite(message)
         case Order():
             return Kind.ORDER, _serialized(_order_pb(message))
+        case Finding():
+            return Kind.FINDING, _serialized(_finding_pb(message))
 
 
 def envelope_to_pb(envelope: Envelope) -> pb.Envelope:
@@ -276,6 +285,11 @@ def _commit_pb(commit: Commit) -> pb.Commit:
         cursor=commit.cursor,
         weight=commit.weight,
         orders=[envelope_to_pb(order.envelope) for order in commit.orders],
+        judgements=[
+            pb.Judgement(peer=one.peer, influence=one.influence, reason=one.reason)
+            for one in commit.judgements
+        ],
+        findings=[envelope_to_pb(finding.envelope) for finding in commit.findings],
     )
 
 
@@ -286,6 +300,8 @@ def _decode_commit(body: bytes) -> Commit:
         ("roster", message.roster, MAX_PEERS),
         ("admissions", message.admissions, MAX_PEERS),
         ("orders", message.orders, MAX_ORDERS),
+        ("judgements", message.judgements, MAX_PEERS),
+        ("findings", message.findings, MAX_FINDINGS),
     ):
         if len(items) > limit:
             raise ProtocolError("size", f"{len(items)} {what}, limit {limit}")
@@ -301,7 +317,16 @@ def _decode_commit(body: bytes) -> Commit:
         cursor=_count(message.cursor),
         weight=_count(message.weight),
         orders=tuple(_nested_order(e) for e in message.orders),
+        judgements=tuple(_judgement(one) for one in message.judgements),
+        findings=tuple(_nested_finding(e) for e in message.findings),
     )
+
+
+def _judgement(message: pb.Judgement) -> Judgement:
+    if message.influence >= FULL or not message.reason:
+        raise ProtocolError("range", f"a judgement of {message.influence}, limit {FULL - 1}")
+    reason = _text(message.reason, MAX_NAME_CHARS)
+    return Judgement(_peer(message.peer), message.influence, reason)
 
 
 def _nested_announce(message: pb.Envelope) -> SignedAnnounce:
@@ -323,6 +348,35 @@ def _nested_order(message: pb.Envelope) -> SignedOrder:
     if not isinstance(opened.message, Order):
         raise ProtocolError("kind", "a commit orders something else than an order")
     return Signed(opened.message, opened.envelope)
+
+
+def _nested_finding(message: pb.Envelope) -> SignedFinding:
+    opened = open_envelope(envelope_from_pb(message))
+    if not isinstance(opened.message, Finding):
+        raise ProtocolError("kind", "a commit holds something else than a finding")
+    return Signed(opened.message, opened.envelope)
+
+
+def _finding_pb(finding: Finding) -> pb.Finding:
+    return pb.Finding(
+        run_id=bytes.fromhex(finding.run_id),
+        commit=bytes.fromhex(finding.commit),
+        subject=finding.subject,
+        gain=finding.gain,
+    )
+
+
+def _decode_finding(body: bytes) -> Finding:
+    message = _parsed(pb.Finding, body)
+    gain = _finite(message.gain)
+    if gain >= 0:
+        raise ProtocolError("range", f"a finding of harm with a gain of {gain}")
+    return Finding(
+        run_id=RunId(_hash(message.run_id)),
+        commit=CommitHash(_hash(message.commit)),
+        subject=_peer(message.subject),
+        gain=gain,
+    )
 
 
 def _order_pb(order: Order) -> pb.Order:
@@ -378,6 +432,7 @@ _DECODERS: dict[Kind, Callable[[bytes], Message]] = {
     Kind.COMMIT: _decode_commit,
     Kind.INVITE: decode_invite,
     Kind.ORDER: _decode_order,
+    Kind.FINDING: _decode_finding,
 }
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter
 
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import CommitHash, Digest, PeerId
-from skerry.protocol.messages import ShardPayload
+from skerry.protocol.messages import FULL, Judgement, ShardPayload
 
 MAX_FRAME_BYTES = 2**30
 MAX_HEAD_BYTES = 16 * 2**20
@@ -95,6 +95,20 @@ class Contribution:
     author: PeerId
     round_tokens: int
     shards: tuple[ShardPayload, ...]
+    reputation: int = FULL
+    strikes: int = 0
+    """Both of its author, as of the commit (standing.py)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """Measure what a contribution alone does to the validation loss. Replied by ``Tried``."""
+
+    kind: Literal["try"] = "try"
+    request: int
+    round: int
+    contribution: Contribution
+    outer_lr: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +210,7 @@ Request = (
     | Finish
     | Encode
     | Validate
+    | Try
     | Apply
     | Settle
     | Evaluate
@@ -284,14 +299,6 @@ class Validated:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A contribution that counted as zero, and why."""
-
-    author: PeerId
-    reason: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """The outer update is done and its shards are in the blob store."""
@@ -300,7 +307,17 @@ class Applied:
     request: int
     digest: Digest
     shards: tuple[ShardPayload, ...]
-    rejected: tuple[Rejection, ...]
+    judgements: tuple[Judgement, ...]
+    """Of those that did not count in full, sorted by author."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """The contribution was tried: by how much it lowers the loss, nats per text token."""
+
+    kind: Literal["tried"] = "tried"
+    request: int
+    gain: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,6 +391,7 @@ Reply = (
     | Trained
     | Encoded
     | Validated
+    | Tried
     | Applied
     | Settled
     | Evaluated

@@ -169,6 +169,30 @@ class CodecSection(Section):
         return self
 
 
+class AggregationSection(Section):
+    """How far contributions are believed; malformed ones never count, and norms are clipped.
+
+    0 switches a rule off where it is allowed.
+    """
+
+    min_votes: Annotated[int, Field(ge=1, le=256)] = 1
+    """Entries that fewer contributions name are left out."""
+    norm_limit: Annotated[float, Field(ge=0, le=1e6)] = 10.0
+    """A contribution with so many times the median norm per entry is excluded."""
+    copy_overlap: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Contributions that share more of their entries, beyond what two usually share, are copies of
+    each other."""
+    direction_floor: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """A contribution whose signs agree with the others' less than this share of what is usual
+    among them is excluded."""
+    newcomer_trust: Annotated[float, Field(ge=0.001, le=1)] = 0.25
+    """Influence of a peer's first contributions, relative to that of trusted peers."""
+    ramp_rounds: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Rounds without fault in which a newcomer comes to be trusted in full."""
+    spot_checks: Annotated[int, Field(ge=0, le=16)] = 0
+    """Contributions per round that verifiers try on held-out text, while the others wait."""
+
+
 class RingSection(Section):
     """What travels between the peers of a ring, and how long they wait for each other."""
 
@@ -273,6 +297,7 @@ class RunFile(Section):
     inner: InnerSection = InnerSection()
     outer: OuterSection = OuterSection()
     codec: CodecSection = CodecSection()
+    aggregation: AggregationSection = AggregationSection()
     ring: RingSection = RingSection()
     round: RoundSection = RoundSection()
     peers: PeerSection = PeerSection()

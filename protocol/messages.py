@@ -12,6 +12,8 @@ from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, RunId, cont
 
 PROTOCOL_VERSION = 2
 MAX_OUTER_LR = 10.0
+FULL = 1000
+"""Undiminished influence, and the highest reputation: both are counted in thousandths."""
 
 
 class Kind(IntEnum):
@@ -24,6 +26,7 @@ class Kind(IntEnum):
     MANIFEST = 5
     INVITE = 6
     ORDER = 7
+    FINDING = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,31 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """A contribution that did not count in full."""
+
+    peer: PeerId
+    """Its author."""
+    influence: int
+    """0 to FULL - 1: what its values were multiplied by, in thousandths; 0: it did not count."""
+    reason: str
+    """A short name (pipeline/judging.py), or why it was malformed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verifier's word that a contribution does harm on text that nobody trains on."""
+
+    run_id: RunId
+    commit: CommitHash
+    """The commit that includes the contribution."""
+    subject: PeerId
+    """Its author."""
+    gain: float
+    """By how much it lowered the loss, nats per text token: below zero."""
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """The list of contributions that make up a round, and who trains the next one."""
 
@@ -191,6 +219,10 @@ class Commit:
     """Text tokens committed on this chain so far."""
     orders: tuple[Signed[Order], ...] = ()
     """Of the run's owner; in force from the next round on, one after the other."""
+    judgements: tuple[Judgement, ...] = ()
+    """Of the parent's contributions, those that did not count in full; sorted by peer."""
+    findings: tuple[Signed[Finding], ...] = ()
+    """Of harm, by verifiers of the parent's contributions; sorted by signer and subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +241,11 @@ class Heartbeat:
     loss: float
 
 
-Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order
+Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order | Finding
 
 SignedAnnounce = Signed[Announce]
 SignedCommit = Signed[Commit]
 SignedOrder = Signed[Order]
+SignedFinding = Signed[Finding]
 SignedMember = Signed[MemberRecord]
 SignedHeartbeat = Signed[Heartbeat]

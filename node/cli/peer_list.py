@@ -2,11 +2,21 @@
 
 from collections.abc import Iterator
 
-from skerry.node.cli.sentences import peer_state, seen_text
+from skerry.node.cli.sentences import peer_state, reputation, seen_text
 from skerry.node.cli.wording import count, date_of, loss, name_of, printable
 from skerry.proto import control_pb2 as pb
 
-_HEADINGS = ("peer", "state", "phase", "round", "text tokens/s", "loss", "seen ago", "addresses")
+_HEADINGS = (
+    "peer",
+    "state",
+    "phase",
+    "round",
+    "text tokens/s",
+    "loss",
+    "reputation",
+    "seen ago",
+    "addresses",
+)
 _RIGHTS = ("peer", "right", "invite", "invited by", "until", "uses", "now")
 _NUMBERS = frozenset({"round", "text tokens/s", "loss", "seen ago"})
 
@@ -56,6 +66,7 @@ def _cells(peer: pb.PeerStatus, round_: pb.RoundStatus) -> tuple[str, ...]:
         str(peer.head_round),
         count(peer.tokens_per_second),
         loss(peer.loss),
+        reputation(peer),
         seen_text(peer),
         " ".join(map(printable, peer.addresses)),
     )

@@ -19,7 +19,9 @@ QUOTA = "quota"
 """Reason under which a dropped message is counted."""
 REMOVED = "removed"
 """Reason under which messages of a peer are counted that the run's owner keeps out."""
-HARMLESS = frozenset({QUOTA, REMOVED, "stale-round", "state-digest", "unavailable"})
+JUDGED = frozenset({"norm", "direction", "copy"})
+"""Contributions that do not count: their author is doubted, but may go on."""
+HARMLESS = JUDGED | {QUOTA, REMOVED, "stale-round", "state-digest", "unavailable"}
 """Refused, but no fault: what a slow, diverged or unreachable honest peer meets."""
 
 

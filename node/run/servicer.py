@@ -28,6 +28,7 @@ from skerry.protocol.messages import (
     PROTOCOL_VERSION,
     Announce,
     Commit,
+    Finding,
     Heartbeat,
     Message,
     Order,
@@ -36,6 +37,7 @@ from skerry.protocol.messages import (
 from skerry.protocol.rounds.events import (
     AnnounceReceived,
     CommitsReceived,
+    FindingReceived,
     HeartbeatReceived,
     MemberLearned,
     OrderReceived,
@@ -167,15 +169,17 @@ class RunServicer(PeerServicer):
         message, envelope = signed.message, signed.envelope
         if not isinstance(message, Commit | Order) and envelope.signer != self._peer:
             raise ProtocolError("signature", "signed by another peer than the one that sent it")
+        if message.run_id != context.run_id:
+            raise ProtocolError("run", "of another run")
         match message:
-            case Announce() | Commit() | Heartbeat() | Order() if message.run_id != context.run_id:
-                raise ProtocolError("run", "of another run")
             case Announce():
                 context.post(AnnounceReceived(Signed(message, envelope)))
             case Commit():
                 context.post(CommitsReceived((Signed(message, envelope),), self._peer))
             case Order():
                 context.post(OrderReceived(Signed(message, envelope), self._peer))
+            case Finding():
+                context.post(FindingReceived(Signed(message, envelope)))
             case Heartbeat():
                 context.saw(self._peer, message)
                 context.post(HeartbeatReceived(Signed(message, envelope)))

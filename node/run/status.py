@@ -9,6 +9,7 @@ from skerry.proto import control_pb2 as pb
 from skerry.protocol.ids import PeerId
 from skerry.protocol.rounds.ordering import pending
 from skerry.protocol.rounds.state import RoundState
+from skerry.protocol.rounds.trust import trust_in
 from skerry.protocol.rounds.waiting import waiting_for
 
 
@@ -71,6 +72,7 @@ def _reason(rounds: RoundState, peer: PeerId) -> str:
 
 def _peer_status(context: RunContext, peer: PeerId, holders: Holders) -> pb.PeerStatus:
     rounds, facts = context.state.rounds, context.facts
+    trust = trust_in(rounds, peer)
     if peer == rounds.me:
         return pb.PeerStatus(
             peer_id=peer,
@@ -87,6 +89,10 @@ def _peer_status(context: RunContext, peer: PeerId, holders: Holders) -> pb.Peer
             removed=peer in rounds.settings.removed,
             removed_reason=_reason(rounds, peer),
             admission=admission_status(context, peer, holders),
+            reputation=trust.reputation,
+            strikes=trust.strikes,
+            influence=trust.influence,
+            doubt=trust.doubt,
         )
     member, seen = rounds.members.get(peer), facts.seen.get(peer)
     status = pb.PeerStatus(
@@ -98,6 +104,10 @@ def _peer_status(context: RunContext, peer: PeerId, holders: Holders) -> pb.Peer
         removed=peer in rounds.settings.removed,
         removed_reason=_reason(rounds, peer),
         admission=admission_status(context, peer, holders),
+        reputation=trust.reputation,
+        strikes=trust.strikes,
+        influence=trust.influence,
+        doubt=trust.doubt,
     )
     if seen is not None:
         beat = seen.heartbeat

@@ -11,6 +11,7 @@ from skerry.protocol.rounds.following import encode_trained, enter, forget_settl
 from skerry.protocol.rounds.ordering import orders_for, remind
 from skerry.protocol.rounds.settings import Settings, welcome
 from skerry.protocol.rounds.state import Phase, RoundState, majority
+from skerry.protocol.rounds.trust import findings_for, may_judge
 
 MAX_EARLY_PARENTS = 16
 
@@ -99,7 +100,7 @@ def progress(s: RoundState, now: float) -> list[Action]:
         s.unheard.clear()
     _note_completeness(s, now)
     _pass_over_leaders(s, now)
-    if s.leader != s.me or s.published_view == s.view or not s.sound:
+    if s.leader != s.me or s.published_view == s.view or not s.sound or not may_judge(s):
         return []
     if missing(s) and now < collect_deadline(s):
         return []
@@ -236,6 +237,8 @@ def _publish(s: RoundState) -> list[Action]:
         cursor=s.head.cursor + s.rules.chain.steps * len(s.roster),
         weight=s.head.weight + sum(a.message.text_tokens for a in included),
         orders=orders,
+        judgements=s.judged.get(s.at, ()),
+        findings=findings_for(s),
     )
     return [*refused, act.PublishCommit(commit)]
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from skerry.compression.agreement import agreement
 from skerry.compression.errors import CompressionError
+from skerry.compression.layout import DIGEST_BYTES, HEADER
 from skerry.compression.options import CodecOptions
+from skerry.compression.payload import checksum
 from skerry.compression.pseudogradient import PseudoGradientCodec
 
 CODECS = {
@@ -68,7 +70,15 @@ def test_shards_add_up():
     assert both.squares == tuple(2 * square for square in one.squares)
 
 
-def test_a_malformed_payload_is_refused():
-    good = sent(SIGN, noise(0))
-    with pytest.raises(CompressionError, match="bad-checksum"):
-        agreement(SIGN, [good, good[:-1] + b"x"])
+def test_a_malformed_payload_is_named_and_takes_no_part():
+    good, padded = sent(SIGN, noise(0)), sent(SIGN, noise(1))
+    cut = padded[:-1]
+    resealed = bytearray(padded)
+    resealed[-1] ^= 0xFF  # within the last span's gap bytes: the header does not show it
+    resealed[HEADER.size - DIGEST_BYTES : HEADER.size] = checksum(bytes(resealed))
+    with pytest.raises(CompressionError) as wrong:
+        SIGN.check(bytes(resealed))
+    found = agreement(SIGN, [good, good[:-1] + b"x", good, cut, bytes(resealed)])
+    assert found.flaws == {1: "bad-checksum", 3: "bad-checksum", 4: wrong.value.reason}
+    assert found.shared_CC[0, 2] == found.sent_C[0]
+    assert found.squares[1] == found.squares[4] == 0.0

@@ -137,7 +137,7 @@ def test_a_ring_and_a_replica_share_a_round(ring, replica, ring_manifest):
     whole = {shard.shard: shard for shard in replica.apply(apply).shards}
     for member in ring.members.values():
         applied = member.apply(apply)
-        assert applied.rejected == ()
+        assert applied.judgements == ()
         assert [whole[shard.shard] for shard in applied.shards] == list(applied.shards)
 
 
