@@ -1,8 +1,9 @@
 """The transport interface: byte streams between authenticated peers, and nothing else.
 
 gRPC runs inside the streams (node/net/rpc.py), so deadlines, message limits and flow control
-of calls are not a transport's business. Implementations: node/net/p2pd.py (hivemind's p2pd) and
-protocol/memory.py (virtual network for tests and simulations).
+of calls are not a transport's business. Implementations: node/net/p2pd.py (hivemind's p2pd),
+node/net/pylibp2p/transport.py (py-libp2p) and protocol/memory.py (virtual network for tests and
+simulations).
 """
 
 from collections.abc import Awaitable, Callable

@@ -27,8 +27,23 @@ class TestPyLibp2pTransport(TransportConformance):
     LARGE_BYTES = 2**22
 
 
+async def test_p2pd_and_py_libp2p_open_streams_to_each_other(tmp_path):
+    theirs, ours = await p2pd_swarm.start(tmp_path), await start()
+    await ours.connect(theirs.peer_id, theirs.addresses)
+    for opener, other in ((ours, theirs), (theirs, ours)):
+        await other.handle(ECHO, echo)
+        stream = await opener.open_stream(other.peer_id, ECHO)
+        assert stream.peer == other.peer_id
+        data = bytes(range(256)) * 4096
+        assert await exchange(stream, data) == data
+        await stream.close()
+    await ours.close()
+    await theirs.close()
+
+
+@pytest.mark.chaos
 class TestMixedPair(TransportConformance):
-    """The same with p2pd at the other end."""
+    """The common suite with p2pd at one end."""
 
     LARGE_BYTES = 2**22
 
