@@ -126,11 +126,13 @@ class Host:
         try:
             await propose(stream, protocol)
             agreed = True
-        finally:
+        except PeerUnavailable:
+            if connection.session.received_at == heard_at:
+                connection.cut("it does not answer")  # the next attempt shall dial again
+            raise
+        finally:  # also if whoever wanted it has given up
             if not agreed:
                 stream.reset()
-                if connection.session.received_at == heard_at:
-                    connection.cut("it does not answer")  # the next attempt shall dial again
         return stream
 
     async def _listen(self) -> Sequence[trio.SocketListener]:
