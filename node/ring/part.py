@@ -12,7 +12,7 @@ from skerry.node.ring.mesh import Addresses
 from skerry.node.ring.session import Engine, RingSession, Seat
 from skerry.node.ring.settings import mesh_settings, rules_of
 from skerry.node.ring.stage_engine import Ask, StageEngine, StagesStepped
-from skerry.protocol.errors import ComputeError, ProtocolError
+from skerry.protocol.errors import ComputeError, ProtocolError, SkerryError
 from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.rings import actions as act
@@ -23,6 +23,8 @@ from skerry.protocol.rings.tasks import At
 from skerry.protocol.transport import Transport
 
 _LOG = logging.getLogger(__name__)
+_NO_ROUND = 0
+"""Rounds that train count from 1."""
 _MEASURES = 0
 """The step of a round that measures the validation loss."""
 
@@ -61,6 +63,7 @@ class RingPart:
 
     async def start(self, addresses: Addresses) -> None:
         """Open the streams; ``addresses`` says where a member may be dialled."""
+        await self._session.open_round(_NO_ROUND)
         await self._session.start(addresses)
 
     async def close(self) -> None:
@@ -69,8 +72,14 @@ class RingPart:
         await self._tasks.cancel()
 
     async def begin_round(self, number: int, parent: CommitHash) -> None:
-        """The compute process holds the parameters of a round's start. Raises: SkerryError."""
+        """The compute process holds the parameters of a round's start.
+
+        Raises: ProtocolError("round-over") if a later round has begun here, SkerryError.
+        """
+        if number < self._session.newest[0]:
+            raise ProtocolError("round-over", f"round {number} is over in this ring")
         await self._engine.begin_round(number, parent)
+        await self._session.open_round(number)
         self._round = number
 
     def end_round(self) -> None:
@@ -80,9 +89,12 @@ class RingPart:
     async def train(self, index: int, batch: int) -> act.StepDone:
         """At the origin: take inner step ``index`` of the round, along a batch of the run.
 
+        In a round that is begun anew, steps go on counting where they were.
         Raises: ProtocolError("ring-closed") if the ring is closed meanwhile.
         """
-        at = (self._round, index + 1)
+        newest = self._session.newest
+        done = newest[1] if newest[0] == self._round else _MEASURES
+        at = (self._round, max(index, done) + 1)
         self._engine.expect(at, batch)
         sizes = self._sizes(self._manifest.inner.batch_size)
         return await self._session.step(BeginStep(*at, sizes))
@@ -90,7 +102,7 @@ class RingPart:
     async def evaluate(self) -> float:
         """At the origin: measure the validation loss, nats per text token, before step 0.
 
-        Raises: ComputeError if it is not finite or cannot be measured, ProtocolError.
+        Raises: ComputeError if it cannot be measured, ProtocolError, ValueError after step 0.
         """
         at = (self._round, _MEASURES)
         most = MAX_MICROBATCHES * self._manifest.ring.microbatch
@@ -130,7 +142,7 @@ class RingPart:
     async def _drop(self, at: At, place: Place) -> None:
         try:
             await self._engine.forget(at, place)
-        except (ComputeError, ProtocolError) as error:
+        except SkerryError as error:
             _LOG.info("a visit was not dropped: %s", error)  # with its step it is, at the latest
 
     def _pass_on(self, action: act.Action) -> None:

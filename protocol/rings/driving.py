@@ -64,6 +64,10 @@ class Drive:
     microbatches: tuple[Microbatch, ...] = ()
     todo: deque[Microbatch] = field(default_factory=deque)
     """Not on their way; those to be redone first."""
+    unseen: set[int] = field(default_factory=set)
+    """Members that have never been there: at first all others, as streams take a while to open."""
+    unseen_until: float | None = None
+    """How long they are waited for, from the first step on, before any is passed by."""
     looked_at: float = 0.0
     """When it was last looked whether something can be injected."""
     redone: int = 0
@@ -91,4 +95,5 @@ def new_drive(ring: Ring, rules: Rules) -> Drive:
         router=PathRouter([path.quota for path in ring.paths]),
         flight=Flight(ring.in_flight, ring.members[ORIGIN].slots),
         patience=RoundDeadline(rules.attempt_min_s, rules.attempt_max_s, rules.factor),
+        unseen=set(range(len(ring.members))) - {ORIGIN},
     )

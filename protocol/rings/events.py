@@ -20,6 +20,13 @@ class BeginStep:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundOpened:
+    """This peer holds the parameters of a round's start: its steps may begin here."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
 class CutStep:
     """The origin is to end the inner step early: what has no loss yet is left out of it."""
 
@@ -85,6 +92,7 @@ class Tick:
 
 Event = (
     BeginStep
+    | RoundOpened
     | CutStep
     | FrameReceived
     | FrameSent

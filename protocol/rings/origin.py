@@ -26,6 +26,8 @@ def on_begin(s: RingState, d: Drive, event: BeginStep, now: float) -> list[Actio
     if d.at is not None or at <= s.newest:
         raise ValueError(f"step {at} cannot begin: {d.at or s.newest} is there")
     d.at, d.redone, d.ended, d.forward_only = at, 0, False, event.forward_only
+    if d.unseen_until is None:
+        d.unseen_until = now + s.rules.attempt_min_s
     d.todo.clear()
     d.microbatches = tuple(
         Microbatch(number, tokens, not_before=now)
@@ -41,6 +43,8 @@ def on_begin(s: RingState, d: Drive, event: BeginStep, now: float) -> list[Actio
 def inject(s: RingState, d: Drive, now: float) -> list[Action]:
     """Reserve paths for as many microbatches as are to be on their way."""
     actions: list[Action] = []
+    if d.unseen and d.unseen_until is not None and now < d.unseen_until:
+        return actions
     for microbatch in list(d.todo):
         if len(d.active) >= d.flight.window:
             break

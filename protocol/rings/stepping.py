@@ -49,6 +49,7 @@ def on_step_end(s: RingState, source: int, at: At, end: fr.StepEnd) -> list[Acti
     actions = open_book(s, at)
     book = s.books.get(at)
     if book is None:
+        s.early = None
         return actions
     if book.end is not None:
         return refuse(s, source, "duplicate")
