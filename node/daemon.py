@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from importlib.metadata import version
 
 import uvloop
@@ -28,6 +29,7 @@ from skerry.node.identity import load_or_create_identity
 from skerry.node.logs import configure_logging, keep_small
 from skerry.node.net.node_transport import NodeTransport
 from skerry.node.net.rpc import RpcClient, RpcServer
+from skerry.node.net.shaping import ShapedTransport
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.network import start_network
 from skerry.node.page.server import PageServer
@@ -48,6 +50,8 @@ from skerry.protocol.signing import Signer
 
 _LOG = logging.getLogger(__name__)
 _PORT_FILE = "port"
+_RATES_SECONDS = 10.0
+"""Between two looks at the clock for quiet hours."""
 _VERSION = version("skerry")
 """Looked up once: it is read from a file, and the status page asks every second."""
 LoadConfig = Callable[[], NodeConfig]
@@ -113,7 +117,18 @@ class Node:
         self._parts = replace(self._parts, config=change.config)
         configure_logging(change.config)
         self.part.reconfigure(change.config)
+        self._set_rates()
         self.journal.write("reloaded", changed=change.live, needs_restart=change.waiting)
+
+    async def keep_rates(self) -> None:
+        """Keep to the limits of the time of day, until cancelled."""
+        while True:
+            self._set_rates()
+            await asyncio.sleep(_RATES_SECONDS)
+
+    def _set_rates(self) -> None:
+        if self._parts.shaped is not None:
+            self._parts.shaped.set_rates(self._parts.config.bandwidth, datetime.now().time())
 
 
 def run_daemon(home: Home, load: LoadConfig) -> int:
@@ -142,6 +157,7 @@ async def _main(
         stack.push_async_callback(tasks.cancel)
         tasks.start(keep_small((home.log_file, home.compute_log)), "log files")
         tasks.start(notifier.keep_alive(lambda: _summary(node.part.session)), "service manager")
+        tasks.start(node.keep_rates(), "bandwidth")
         tasks.start(keep_sinks(home, config.sinks, node.journal), "sinks")
         _take_signals(node, notifier)
         notifier.ready()
@@ -193,12 +209,15 @@ async def _start(
     transport = network.transport
     stack.push_async_callback(transport.close)
     keep_port(transport.addresses, home.path / _PORT_FILE)
-    client = RpcClient(transport)
+    shaped = ShapedTransport(transport)
+    client = RpcClient(shaped)
     stack.push_async_callback(client.close)
-    parts = NodeParts(home, config, Signer(key), transport, client, journal, network.discovery)
+    parts = NodeParts(
+        home, config, Signer(key), transport, client, journal, network.discovery, shaped=shaped
+    )
     node = Node(parts, load)
 
-    server = _serve_peers(transport, node.part)
+    server = _serve_peers(transport, shaped, node.part)
     stack.push_async_callback(server.close)
     await server.start()
     control = await serve_control(node, home.control_socket)
@@ -209,7 +228,9 @@ async def _start(
     return node
 
 
-def _serve_peers(transport: NodeTransport, part: Participation) -> RpcServer:
+def _serve_peers(
+    transport: NodeTransport, shaped: ShapedTransport, part: Participation
+) -> RpcServer:
     """Let the run hear what comes from the network; while there is none, nobody does."""
 
     def network(up: bool) -> None:
@@ -228,4 +249,4 @@ def _serve_peers(transport: NodeTransport, part: Participation) -> RpcServer:
 
     transport.add_outage_hook(lambda: network(up=False))
     transport.add_restart_hook(network_is_back)
-    return RpcServer(transport, servicer_for, on_bad=on_bad)
+    return RpcServer(shaped, servicer_for, on_bad=on_bad, quotas=part.quotas)

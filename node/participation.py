@@ -25,6 +25,7 @@ from skerry.proto import control_pb2 as pb
 from skerry.protocol.codec import decode_invite
 from skerry.protocol.errors import DaemonError, SkerryError
 from skerry.protocol.ids import RunId, is_hash
+from skerry.protocol.quota import Quotas
 from skerry.protocol.token import encode_token
 
 _LOG = logging.getLogger(__name__)
@@ -46,6 +47,11 @@ class Participation:
     def session(self) -> Session | None:
         """The run that the daemon takes part in."""
         return self._opened.session if self._opened else None
+
+    @property
+    def quotas(self) -> Quotas:
+        """What peers may ask of this node."""
+        return self._parts.quotas
 
     @property
     def opening(self) -> bool:

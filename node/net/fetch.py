@@ -43,6 +43,8 @@ class Wanted:
     """Who may have it, in the order in which they are asked."""
     limit_bytes: int
     """What the manifest allows for it."""
+    protocol: str = BULK_PROTOCOL
+    """The class of traffic that it belongs to."""
 
 
 class _Call(Protocol):
@@ -56,6 +58,8 @@ class _Call(Protocol):
 @dataclass(slots=True)
 class _Lock:
     lock: asyncio.Lock
+    protocol: str
+    """By which whoever asked first wants it."""
     users: int = 0
 
 
@@ -82,7 +86,11 @@ class Fetcher:
         """How often a holder broke the rules."""
 
     async def fetch(
-        self, payload: ShardPayload, holders: Sequence[PeerId], limit_bytes: int
+        self,
+        payload: ShardPayload,
+        holders: Sequence[PeerId],
+        limit_bytes: int,
+        protocol: str = BULK_PROTOCOL,
     ) -> None:
         """Have ``payload`` complete and verified in the store.
 
@@ -94,7 +102,7 @@ class Fetcher:
         if not 0 <= payload.size <= limit_bytes:
             detail = f"{payload.shard} is announced with {payload.size} of at most {limit_bytes}"
             raise ProtocolError("size", f"{detail} bytes")
-        entry = self._locks.setdefault(payload.address, _Lock(asyncio.Lock()))
+        entry = self._locks.setdefault(payload.address, _Lock(asyncio.Lock(), protocol))
         entry.users += 1
         try:
             async with entry.lock:
@@ -116,7 +124,7 @@ class Fetcher:
         async def one(item: Wanted) -> None:
             async with slots:
                 try:
-                    await self.fetch(item.payload, item.holders, item.limit_bytes)
+                    await self.fetch(item.payload, item.holders, item.limit_bytes, item.protocol)
                 except (PeerUnavailable, ProtocolError) as error:
                     failures.append(error)
 
@@ -180,7 +188,8 @@ class Fetcher:
             offset=partial.offset,
         )
         with translate(holder):
-            call: _Call = self._client.stub(holder, BULK_PROTOCOL).Blob(request)
+            protocol = self._locks[payload.address].protocol
+            call: _Call = self._client.stub(holder, protocol).Blob(request)
             try:
                 await self._check_size(await self._next(call, holder), partial, payload)
                 while partial.offset < payload.size:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from skerry.node.net.rpc import RpcClient
 from skerry.node.run.facts import Facts, Seen
 from skerry.node.run.journal import Journal
-from skerry.node.run.quota import QUOTA, REMOVED, BadMessages
 from skerry.node.run.state import NodeEvent, NodeState
 from skerry.node.run.store import RunStore
 from skerry.protocol.blobs import BlobStore
@@ -15,6 +14,7 @@ from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, PeerId, RunId, short
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import Envelope, Heartbeat, ShardPayload, SignedMember
+from skerry.protocol.quota import QUOTA, REMOVED, Quotas, Verdict
 from skerry.protocol.rounds.settings import NOT_LISTED
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import check_member
@@ -48,7 +48,9 @@ class RunContext:
     events: "asyncio.Queue[NodeEvent]" = field(default_factory=asyncio.Queue)
     served: dict[Address, tuple[ShardPayload, bool]] = field(default_factory=dict)
     """Blobs that others may ask for; True for parameter shards."""
-    bad_messages: BadMessages = field(default_factory=BadMessages)
+    quotas: Quotas = field(default_factory=Quotas)
+    unwelcome: "asyncio.Queue[PeerId]" = field(default_factory=asyncio.Queue)
+    """Peers whose connections are to be ended."""
 
     @property
     def me(self) -> PeerId:
@@ -110,13 +112,26 @@ class RunContext:
             self.facts.traffic[peer].refused += 1
         if reason not in (QUOTA, REMOVED):  # said again and again: counted, not written down
             self.journal.write("refused", peer=peer, reason=reason, detail=detail)
-        if self.bad_messages.charge(peer, reason, time.monotonic()):
-            text = f"{short(peer)} sent too much that was refused; it is not heard for a while"
-            self.journal.write("warning", text=text)
+        match self.quotas.charge(peer, reason, time.monotonic()):
+            case Verdict.SHUT_OUT:
+                text = f"{short(peer)} sent too much that was refused; it is not heard for a while"
+                self.journal.write("warning", text=text)
+            case Verdict.DISCONNECT:
+                text = f"{short(peer)} goes on although it is not heard; its connections are ended"
+                self.journal.write("warning", text=text)
+                self.unwelcome.put_nowait(peer)
+            case Verdict.HEARD:
+                pass
+
+    async def keep_out(self) -> None:
+        """End the connections of peers that go on although they are shut out, until cancelled."""
+        while True:
+            peer = await self.unwelcome.get()
+            await self.transport.disconnect(peer)
 
     def shuts_out(self, peer: PeerId) -> bool:
         """Say whether a peer has sent so much rubbish that it is not listened to for now."""
-        return self.bad_messages.exceeded(peer, time.monotonic())
+        return self.quotas.shut_out(peer, time.monotonic())
 
 
 _REFUSALS = {

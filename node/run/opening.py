@@ -6,12 +6,13 @@ import os
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from skerry.node.config import NodeConfig
 from skerry.node.home import Home
 from skerry.node.net.node_transport import NodeTransport
 from skerry.node.net.rpc import RpcClient
+from skerry.node.net.shaping import ShapedTransport
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
 from skerry.node.run.orders import check_owner
@@ -40,6 +41,7 @@ from skerry.protocol.errors import (
 from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.manifest import Manifest, parse_canonical, parse_run_file
 from skerry.protocol.messages import Envelope, Kind, SignedMember
+from skerry.protocol.quota import Quotas
 from skerry.protocol.signing import Signer, verify
 from skerry.protocol.token import (
     JoinToken,
@@ -66,6 +68,10 @@ class NodeParts:
     journal: Journal
     discovery: Discovery | None = None
     """How a run finds its members besides greeting those it knows."""
+    quotas: Quotas = field(default_factory=Quotas)
+    """What peers may ask of this node, in whatever run."""
+    shaped: ShapedTransport | None = None
+    """The transport with the node's limits; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +202,12 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         manifest=manifest,
         manifest_envelope=envelope,
         invite=token.invite if me not in manifest.owner_keys else None,
-        transport=parts.transport,
+        transport=parts.shaped or parts.transport,
         client=parts.client,
         store=store,
         blobs=blobs,
         journal=parts.journal,
+        quotas=parts.quotas,
         state=initial_state(start),
         heartbeat_s=gap,
         announced=parts.config.listen.announce,

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from skerry.node.net.rpc import RpcClient
 from skerry.node.net.rpc_errors import translate
 from skerry.node.run.context import RunContext
-from skerry.node.run.quota import REMOVED
 from skerry.node.run.state import LEAVING, Unreachable
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.codec import (
@@ -34,6 +33,7 @@ from skerry.protocol.messages import (
     SignedCommit,
     SignedMember,
 )
+from skerry.protocol.quota import REMOVED
 from skerry.protocol.rounds.events import CommitsReceived, MemberLearned
 from skerry.protocol.signing import Signer
 from skerry.protocol.transport import BULK_PROTOCOL, CONTROL_PROTOCOL

@@ -12,7 +12,6 @@ from skerry.node.net.fetch import blob_chunks
 from skerry.node.net.rpc_errors import refuse
 from skerry.node.run.context import RunContext
 from skerry.node.run.peers import MAX_COMMITS, MAX_RECORD_SECONDS, NOT_ADMITTED
-from skerry.node.run.quota import QUOTA
 from skerry.proto import peer_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
 from skerry.protocol.codec import (
@@ -34,6 +33,7 @@ from skerry.protocol.messages import (
     Order,
     Signed,
 )
+from skerry.protocol.quota import QUOTA
 from skerry.protocol.rounds.events import (
     AnnounceReceived,
     CommitsReceived,

@@ -92,6 +92,7 @@ class Session:
             async with asyncio.TaskGroup() as group:
                 self._effects = Effects(self.context, self.peers, self._fetcher, group)
                 group.create_task(self._supervise(*self._first))
+                group.create_task(self.context.keep_out())
                 group.create_task(self.peers.keep_greeting())
                 group.create_task(self.peers.keep_beating())
                 if self._discovery is not None:
