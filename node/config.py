@@ -22,8 +22,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from skerry.protocol.errors import ConfigError
+from skerry.protocol.errors import ConfigError, ProtocolError
 from skerry.protocol.manifest import Section, validated
+from skerry.protocol.token import split_bootstrap
 from skerry.protocol.units import BytesPerSecond, Seconds
 
 PREFIX = "SKERRY_"
@@ -63,11 +64,26 @@ class ListenSection(Section):
     """Further multiaddrs under which this node can be reached, such as a forwarded port."""
     transport: TransportName = "auto"
     """The library that carries streams: p2pd, or py-libp2p where there is no p2pd."""
+    relay: bool = False
+    """Whether to relay for peers behind NATs; needs an address that the internet can dial."""
+    relays: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
+    """Full multiaddrs of relays to be reached through, while nobody can dial this node."""
 
     @field_validator("host")
     @classmethod
     def _is_address(cls, value: str) -> str:
         ip_address(value)  # raises ValueError, which pydantic reports
+        return value
+
+    @field_validator("relays")
+    @classmethod
+    def _are_relays(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            try:
+                split_bootstrap(address)
+            except ProtocolError:
+                example = "/ip4/203.0.113.7/tcp/4001/p2p/12D3Koo…"
+                raise ValueError(f"{address!r} is not a relay such as {example}") from None
         return value
 
     @field_validator("announce")

@@ -30,11 +30,14 @@ from skerry.node.logs import configure_logging, keep_small
 from skerry.node.net.node_transport import NodeTransport
 from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.shaping import ShapedTransport
+from skerry.node.net.sources import Link
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.network import start_network
 from skerry.node.page.server import PageServer
 from skerry.node.participation import Participation
 from skerry.node.port import keep_port, port_to_use
+from skerry.node.reach.keeper import Listener, Reachability
+from skerry.node.reach.status import reach_status
 from skerry.node.reload import change_of
 from skerry.node.run.journal import Journal
 from skerry.node.run.opening import NodeParts
@@ -85,6 +88,7 @@ class Node:
             home=str(self._parts.home.path),
             compute="starting" if self.part.opening else "none",
             page_url=self._page.url if self._page else "",
+            reach=reach_status(self._parts.reach) if self._parts.reach else None,
         )
 
     @property
@@ -95,6 +99,30 @@ class Node:
     async def relayed(self) -> Mapping[PeerId, bool]:
         """Say of each connected peer whether only a relay leads to it. Raises: PeerUnavailable."""
         return await self._parts.transport.relayed()
+
+    @property
+    def links(self) -> Mapping[PeerId, Link]:
+        """How each connected peer was connected when that was last looked up."""
+        return self._parts.reach.links if self._parts.reach else {}
+
+    def members(self) -> Mapping[PeerId, tuple[str, ...]]:
+        """Return the other members of the run, if there is one, with their addresses."""
+        session = self.part.session
+        return session.peers.addresses() if session is not None else {}
+
+    def readdressed(self) -> None:
+        """Tell everyone how this node is reached from now on."""
+        status = reach_status(self._parts.reach) if self._parts.reach else pb.ReachStatus()
+        self.journal.write(
+            "reachability",
+            verdict=status.verdict,
+            nat=status.nat,
+            relays=list(status.relays),
+            addresses=list(self._parts.transport.addresses),
+            text=status.summary,
+        )
+        if self.part.session is not None:
+            self.part.session.readdress()
 
     async def serve_page(self) -> PageServer:
         """Serve the status page from now on; the caller closes it."""
@@ -204,6 +232,10 @@ async def _start(
 ) -> Node:
     """Start all parts; ``stack`` ends them again. Raises: SkerryError, OSError."""
     journal = Journal(home.events_file)
+
+    def journal_link(peer: PeerId, link: Link) -> None:
+        journal.write("link", peer=peer, link=link)
+
     port = port_to_use(config.listen, home.path / _PORT_FILE)
     network = await start_network(home, config.listen, port, key)
     transport = network.transport
@@ -212,10 +244,19 @@ async def _start(
     shaped = ShapedTransport(transport)
     client = RpcClient(shaped)
     stack.push_async_callback(client.close)
+    reach: Reachability | None = None
+    if network.p2pd is not None:
+        listener = Listener(lambda: node.members(), lambda: node.readdressed(), journal_link)
+        reach = Reachability(network.p2pd, config.listen.relays, listener)
+        stack.push_async_callback(reach.close)
+        transport.add_outage_hook(reach.network_is_down)
+    signer = Signer(key)
     parts = NodeParts(
-        home, config, Signer(key), transport, client, journal, network.discovery, shaped=shaped
+        home, config, signer, transport, client, journal, network.discovery, reach, shaped=shaped
     )
     node = Node(parts, load)
+    if reach is not None:
+        await reach.start()
 
     server = _serve_peers(transport, shaped, node.part)
     stack.push_async_callback(server.close)

@@ -70,13 +70,15 @@ def has_pylibp2p() -> bool:
 async def _with_p2pd(
     home: Home, listen: ListenSection, port: int, key: Ed25519PrivateKey
 ) -> Network:
-    from skerry.node.net.p2pd import P2pdOptions, P2pdTransport
+    from skerry.node.net.p2pd import P2pdOptions
+    from skerry.node.reach.circuits import start_transport
     from skerry.node.run.discovery import keep_directory
 
     folder = home.path / "p2pd"
     folder.mkdir(mode=0o700, exist_ok=True)
-    options = P2pdOptions(host=listen.host, port=port, run_dir=folder)
-    transport = await P2pdTransport.create(options, key)
+    reachability = "public" if listen.relay else "auto"
+    options = P2pdOptions(folder, listen.host, port, reachability=reachability)
+    transport = await start_transport(options, key)
     return Network(transport, partial(keep_directory, transport), transport)
 
 

@@ -9,6 +9,7 @@ from skerry.proto import control_pb2 as pb
 _HEADINGS = (
     "peer",
     "state",
+    "link",
     "phase",
     "round",
     "text tokens/s",
@@ -62,6 +63,7 @@ def _cells(peer: pb.PeerStatus, round_: pb.RoundStatus) -> tuple[str, ...]:
     return (
         printable(peer.peer_id),
         peer_state(peer, round_),
+        peer.link or "-",
         printable(peer.phase) or "-",
         str(peer.head_round),
         count(peer.tokens_per_second),

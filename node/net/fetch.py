@@ -32,6 +32,8 @@ OnBad = Callable[[PeerId, str], None]
 """Told which peer broke the rules, and the reason."""
 OnReceived = Callable[[PeerId, int], None]
 """Told how many bytes of a blob came from a peer, good or bad."""
+Order = Callable[[Sequence[PeerId]], Sequence[PeerId]]
+"""Returns holders in the order in which they are best asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,12 @@ class Fetcher:
         on_bad: OnBad = lambda peer, reason: None,
         stall_seconds: float = STALL_SECONDS,
         on_received: OnReceived = lambda peer, num_bytes: None,
+        order: Order = tuple,
     ) -> None:
         """Fetch for ``run_id``; a holder that sends nothing for ``stall_seconds`` is left."""
         self._client, self._store, self._run_id = client, store, run_id
         self._on_bad, self._stall_seconds = on_bad, stall_seconds
-        self._on_received = on_received
+        self._on_received, self._order = on_received, order
         self._locks: dict[Address, _Lock] = {}
         self.received_bytes = 0
         """Blob bytes that arrived, good or bad."""
@@ -141,7 +144,7 @@ class Fetcher:
         partial = self._store.partial(payload.address, payload.size)
         if await self._already_complete(partial, payload):
             return
-        left, failures = list(dict.fromkeys(holders)), dict[PeerId, str]()
+        left, failures = list(dict.fromkeys(self._order(holders))), dict[PeerId, str]()
         for _ in range(_PASSES):
             for holder in list(left):
                 try:

@@ -1,25 +1,14 @@
-"""Multiaddrs as far as reachability needs them: endpoints, circuits, and their binary form.
+"""Multiaddrs as far as reachability needs them: endpoints and circuits. Pure."""
 
-Hivemind's ``Multiaddr`` writes ``/p2p/ID`` in a form that go-libp2p refuses (a CID instead of a
-multihash), which every address through a relay holds; so that part is encoded here.
-"""
-
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-
-from hivemind.p2p import PeerID
-from hivemind.utils.multiaddr import Multiaddr
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.signing import public_key_of
 
 _CIRCUIT = "/p2p-circuit"
-_PEER_PART = re.compile(r"(/p2p/[^/]+)")
-# The code of "p2p" (421) as a varint, then the length of an Ed25519 key's identity multihash.
-_P2P_PREFIX = b"\xa5\x03\x26"
 
 Ip = IPv4Address | IPv6Address
 
@@ -90,17 +79,3 @@ def relay_in(address: str) -> tuple[PeerId, str] | None:
     except ProtocolError:
         return None
     return PeerId(relay), own
-
-
-def to_bytes(address: str) -> bytes:
-    """Return the binary form that libp2p takes. Raises: ValueError, ProtocolError."""
-    parts = (part for part in _PEER_PART.split(address) if part)
-    return b"".join(_part_to_bytes(part) for part in parts)
-
-
-def _part_to_bytes(part: str) -> bytes:
-    if not part.startswith("/p2p/"):
-        return bytes(Multiaddr(part).to_bytes())
-    name = PeerId(part.removeprefix("/p2p/"))
-    public_key_of(name)  # an Ed25519 key: the length above holds
-    return _P2P_PREFIX + bytes(PeerID.from_base58(name).to_bytes())

@@ -98,7 +98,8 @@ class P2pdTransport:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Multiaddrs without ``/p2p``; they change as NATs and relays are found."""
-        return tuple(dict.fromkeys((*self._addresses, *self._announced)))
+        # What was found out comes first: of a machine with many addresses not all are passed on.
+        return tuple(dict.fromkeys((*self._announced, *self._addresses)))
 
     @property
     def own_addresses(self) -> tuple[str, ...]:
@@ -119,6 +120,11 @@ class P2pdTransport:
     def traverses_nat(self) -> bool:
         """Whether others may be beyond NATs; false on loopback."""
         return self._options.traverses_nat
+
+    @property
+    def is_relay(self) -> bool:
+        """Whether this node is to relay for others."""
+        return self._options.reachability == "public"
 
     def announce(self, addresses: tuple[str, ...]) -> None:
         """Have ``addresses`` tell what was found out: further ways to this node."""

@@ -1,19 +1,20 @@
 """How this node is reached, kept up to date: looks, places at relays, holes, announcements.
 
-One task goes around every few seconds. It asks directly connected peers where they see us and
-whether they can dial us back, concludes from that (nat.py), holds places at relays while others
-cannot dial us (relays.py), and tries to get from relayed connections to direct ones (punching.py).
+One task goes around every few seconds, and as soon as there is news. It asks directly connected
+peers where they see us and whether they can dial us back, concludes from that (nat.py), holds
+places at relays while others cannot dial us (relays.py), and tries to get from relayed connections
+to direct ones (punching.py).
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from skerry.node.net.multiaddrs import Scope, endpoint_of, is_relayed
-from skerry.node.net.p2pd import P2pdTransport
-from skerry.node.net.sources import Link
+from skerry.node.net.sources import Link, in_order
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.reach.asking import look, take_place
 from skerry.node.reach.nat import Observation, Standing, Verdict, judge
@@ -22,6 +23,9 @@ from skerry.node.reach.service import ReachService
 from skerry.node.reach.upgrade import Upgrades
 from skerry.protocol.errors import PeerUnavailable, ProtocolError
 from skerry.protocol.ids import PeerId, short
+
+if TYPE_CHECKING:  # it imports hivemind, which not every node has
+    from skerry.node.net.p2pd import P2pdTransport
 
 _LOG = logging.getLogger(__name__)
 GAP_SECONDS = 3.0
@@ -35,43 +39,74 @@ _MAX_OBSERVERS = 4
 _MAX_OBSERVATIONS = 32
 
 Members = Mapping[PeerId, tuple[str, ...]]
-OnChange = Callable[[], None]
+"""Who takes part in the run, and under which addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is asked by the keeper, and told."""
+
+    members: Callable[[], Members]
+    """Returns the other members of the run; none while there is no run."""
+    on_addresses: Callable[[], None]
+    """Told that this node's addresses, or what is known of them, are other than before."""
+    on_link: Callable[[PeerId, Link], None]
+    """Told that a member is now connected in this way."""
 
 
 class Reachability:
     """The daemon's knowledge of how it is reached; ``keep`` must run beside it."""
 
     def __init__(
-        self, transport: P2pdTransport, relays: Iterable[str], on_change: OnChange
+        self, transport: "P2pdTransport", relays: Iterable[str], listener: Listener
     ) -> None:
-        """Begin without knowledge.
-
-        Args:
-            relays: full multiaddrs of relays that the settings name.
-            on_change: called when our addresses or the links to others are other than before.
-        """
-        self._transport, self._on_change = transport, on_change
+        """Begin without knowledge; ``relays`` are full multiaddrs that the settings name."""
+        self._transport, self._listener = transport, listener
         self._told: dict[str, None] = dict.fromkeys(relays)
         self._members: Members = {}
         self._observations: list[Observation] = []
         self._looked: dict[PeerId, float] = {}
         self._places: dict[PeerId, Place] = {}
         self._refusals: dict[PeerId, Refusal] = {}
+        self._known: tuple[tuple[str, ...], Standing] = (transport.addresses, Standing())
         self._wake, self._settled = asyncio.Event(), asyncio.Event()
         self._tasks = OwnedTasks()
-        self._upgrades = Upgrades(transport, self._tasks)
+        self._upgrades = Upgrades(transport, self._tasks, self._wake.set)
         self._service = ReachService(
             transport, lambda: self.standing.outer, lambda peer: peer in self._members
         )
         self.standing = Standing()
         """What is known of the way here."""
-        self.links: Mapping[PeerId, Link] = {}
+        self.links: dict[PeerId, Link] = {}
         """How each connected peer is connected."""
 
     @property
     def places(self) -> tuple[Place, ...]:
         """The places held at relays."""
         return tuple(self._places.values())
+
+    @property
+    def port(self) -> int:
+        """The TCP port that this node listens on."""
+        return self._transport.port
+
+    @property
+    def beyond(self) -> bool:
+        """Whether other peers may be beyond NATs; false on loopback."""
+        return self._transport.traverses_nat
+
+    @property
+    def names_as_relay(self) -> tuple[str, ...]:
+        """What others write into their settings to be reached through us, if we are a relay."""
+        if not self._transport.is_relay:
+            return ()
+        addresses = [a for a in self._transport.addresses if not is_relayed(a)]
+        public = [a for a in addresses if (e := endpoint_of(a)) and e.scope is Scope.PUBLIC]
+        return tuple(f"{a}/p2p/{self._transport.peer_id}" for a in public or addresses)
+
+    def in_order(self, holders: Sequence[PeerId]) -> tuple[PeerId, ...]:
+        """Return whom to ask first for bytes that ``holders`` have."""
+        return in_order(holders, self.links)
 
     async def start(self) -> None:
         """Answer others and go around from now on; does nothing on loopback."""
@@ -101,14 +136,9 @@ class Reachability:
         except TimeoutError:
             _LOG.warning("how this node can be reached is not known yet")
 
-    def meet(self, members: Members) -> None:
-        """Take in who takes part in the run, and under which addresses."""
-        self._members = members
-
-    def network_is_back(self) -> None:
-        """Begin anew: the network process has none of our places any more."""
-        self._places, self._looked = {}, {}
-        self._wake.set()
+    def network_is_down(self) -> None:
+        """Begin anew: with the network process all places have ended."""
+        self._places, self._looked, self.links = {}, {}, {}
 
     async def _keep(self) -> None:
         while True:
@@ -127,17 +157,16 @@ class Reachability:
                 pass
 
     async def _go_around(self) -> None:
+        self._members = self._listener.members()
         connections = await self._transport.connections()
-        links = links_of(connections)
-        changed = links != self.links
-        self.links = links
+        before, self.links = self.links, links_of(connections)
+        for peer in self._members.keys() & self.links.keys():
+            if self.links[peer] != before.get(peer):
+                self._listener.on_link(peer, self.links[peer])
         if self._transport.traverses_nat:
-            changed |= await self._find_out(connections)
-        if changed:
-            self._on_change()
+            await self._find_out(connections)
 
-    async def _find_out(self, connections: tuple[tuple[PeerId, str], ...]) -> bool:
-        before = self._transport.addresses
+    async def _find_out(self, connections: tuple[tuple[PeerId, str], ...]) -> None:
         self._look_at(connections)
         if self.standing.verdict is not Verdict.REACHABLE:
             await self._keep_places(connections)
@@ -146,7 +175,10 @@ class Reachability:
         self._transport.announce(self._ways())
         relayed = {peer: at for peer, at in self._members.items() if self._is_relayed(peer)}
         self._upgrades.try_due(relayed, self.standing)
-        return self._transport.addresses != before
+        known = (self._transport.addresses, self.standing)
+        if known != self._known:
+            self._known = known
+            self._listener.on_addresses()
 
     def _is_relayed(self, peer: PeerId) -> bool:
         return self.links.get(peer) == "relayed"
@@ -172,9 +204,11 @@ class Reachability:
         except (PeerUnavailable, ProtocolError) as error:
             _LOG.info("%s did not tell where it sees us: %s", short(peer), error)
             return
-        # Of what it said before only the outer ports still count: they show what NAT there is.
+        # Of what it said before, as of who is gone, only the outer ports still count: they show
+        # what NAT there is.
+        others = self._looked.keys() - {peer}
         old = (
-            replace(o, answered=frozenset()) if o.observer == peer else o
+            o if o.observer in others else replace(o, answered=frozenset())
             for o in self._observations
         )
         kept = [o for o in dict.fromkeys(old) if o not in found]
@@ -196,7 +230,9 @@ class Reachability:
         members = (f"{a}/p2p/{peer}" for peer, at in self._members.items() for a in at)
         found = candidates((*self._told, *members), self._transport.peer_id)
         due = to_ask(found, self._places, self._refusals, now)
-        await asyncio.gather(*(self._take_place(relay, found.get(relay, ())) for relay in due))
+        held = {peer: place.addresses for peer, place in self._places.items()}
+        ways = held | found
+        await asyncio.gather(*(self._take_place(relay, ways[relay]) for relay in due))
 
     async def _take_place(self, relay: PeerId, addresses: tuple[str, ...]) -> None:
         try:

@@ -9,9 +9,10 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from skerry.node.net.multiaddrs import Endpoint, Scope, endpoint_of, is_relayed
-from skerry.node.net.p2pd import P2pdTransport
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.reach.asking import (
     ASK_SECONDS,
@@ -25,15 +26,32 @@ from skerry.proto import reach_pb2 as pb
 from skerry.protocol.ids import PeerId
 from skerry.protocol.transport import ByteStream
 
+if TYPE_CHECKING:  # it imports hivemind, which not every node has
+    from skerry.node.net.p2pd import P2pdTransport
+
 _LOG = logging.getLogger(__name__)
 MAX_PORTS = 4
 """Ports dialled back for one question."""
 MAX_AT_ONCE = 16
 """Questions and holes at a time, of all peers together."""
 MIN_GAP_SECONDS = 1.0
-"""Between two questions of one peer."""
+"""Between two questions of one peer and kind."""
 _MAX_REMEMBERED = 1024
 _DIAL_BACK_SECONDS = 4.0
+
+
+@dataclass(slots=True)
+class Gaps:
+    """Who has just asked what."""
+
+    _asked: dict[tuple[PeerId, str], float] = field(default_factory=dict)
+
+    def allow(self, peer: PeerId, kind: str, now: float) -> bool:
+        """Say whether ``peer`` may ask a question of this kind at ``now``; then it has."""
+        recent = {key: at for key, at in self._asked.items() if now - at < MIN_GAP_SECONDS}
+        allowed = (peer, kind) not in recent and len(recent) < _MAX_REMEMBERED
+        self._asked = {**recent, (peer, kind): now} if allowed else recent
+        return allowed
 
 
 class ReachService:
@@ -41,7 +59,7 @@ class ReachService:
 
     def __init__(
         self,
-        transport: P2pdTransport,
+        transport: "P2pdTransport",
         outer: Callable[[], Endpoint | None],
         admits: Callable[[PeerId], bool],
     ) -> None:
@@ -52,7 +70,7 @@ class ReachService:
             admits: says for whom holes are punched.
         """
         self._transport, self._outer, self._admits = transport, outer, admits
-        self._asked: dict[PeerId, float] = {}
+        self._gaps = Gaps()
         self._holes = OwnedTasks()
         self._busy = 0
 
@@ -78,19 +96,12 @@ class ReachService:
             self._busy -= 1
 
     async def _answer(self, peer: PeerId, request: pb.ReachRequest) -> pb.ReachReply:
-        if not self._in_time(peer):
+        kind = request.WhichOneof("ask") or "nothing"
+        if not self._gaps.allow(peer, kind, time.monotonic()):
             return pb.ReachReply(refused="too-often")
         if request.HasField("look"):
             return pb.ReachReply(look=await self._look(peer, request.look.ports))
         return self._punch(peer, request.punch)
-
-    def _in_time(self, peer: PeerId) -> bool:
-        now = time.monotonic()
-        recent = {p: at for p, at in self._asked.items() if now - at < MIN_GAP_SECONDS}
-        if peer in recent or len(recent) >= _MAX_REMEMBERED:
-            return False
-        self._asked = {**recent, peer: now}
-        return True
 
     async def _look(self, peer: PeerId, ports: Iterable[int]) -> pb.LookReply:
         seen = seen_at(await self._transport.connections(), peer)

@@ -7,12 +7,12 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from skerry.node.net.dialling import to_probe
 from skerry.node.net.multiaddrs import endpoint_of, is_relayed
-from skerry.node.net.p2pd import P2pdTransport
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.reach.asking import NONCE_BYTES, ask_to_punch
 from skerry.node.reach.hole import answers, open_door, punch
@@ -21,6 +21,9 @@ from skerry.node.reach.punching import PunchBook
 from skerry.protocol.errors import PeerUnavailable, ProtocolError
 from skerry.protocol.ids import PeerId, short
 
+if TYPE_CHECKING:  # it imports hivemind, which not every node has
+    from skerry.node.net.p2pd import P2pdTransport
+
 _LOG = logging.getLogger(__name__)
 _PROBE_SECONDS = 2.0
 
@@ -28,9 +31,11 @@ _PROBE_SECONDS = 2.0
 class Upgrades:
     """The tries of one node, each in a task of its own."""
 
-    def __init__(self, transport: P2pdTransport, tasks: OwnedTasks) -> None:
-        """Run tries in ``tasks``."""
-        self._transport, self._tasks = transport, tasks
+    def __init__(
+        self, transport: "P2pdTransport", tasks: OwnedTasks, on_direct: Callable[[], None]
+    ) -> None:
+        """Run tries in ``tasks``; ``on_direct`` is told that one was successful."""
+        self._transport, self._tasks, self._on_direct = transport, tasks, on_direct
         self._book = PunchBook()
         self._trying: set[PeerId] = set()
 
@@ -51,6 +56,7 @@ class Upgrades:
         try:
             if await self._dial(peer, addresses) or await self._dig(peer, standing):
                 self._book.succeeded(peer, time.monotonic())
+                self._on_direct()
                 return
         except (PeerUnavailable, ProtocolError) as error:
             _LOG.info("no direct way to %s: %s", short(peer), error)

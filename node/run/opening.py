@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from skerry.node.config import NodeConfig
 from skerry.node.home import Home
+from skerry.node.net.fetch import Order
 from skerry.node.net.node_transport import NodeTransport
 from skerry.node.net.rpc import RpcClient
 from skerry.node.net.shaping import ShapedTransport
+from skerry.node.reach.keeper import Reachability
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
 from skerry.node.run.orders import check_owner
@@ -68,10 +70,17 @@ class NodeParts:
     journal: Journal
     discovery: Discovery | None = None
     """How a run finds its members besides greeting those it knows."""
+    reach: Reachability | None = None
+    """How this node is reached; None where the transport alone knows."""
     quotas: Quotas = field(default_factory=Quotas)
     """What peers may ask of this node, in whatever run."""
     shaped: ShapedTransport | None = None
     """The transport with the node's limits; None where there are none."""
+
+    async def prepare(self, bootstrap: tuple[str, ...]) -> None:
+        """Learn of peers and relays by full multiaddrs, and find out our own addresses."""
+        if self.reach is not None:
+            await self.reach.prepare(bootstrap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,7 @@ async def begin(parts: NodeParts, toml: str, nonce: bytes) -> Opened:
     """Start a run that this node owns. Raises: SkerryError; then nothing is left behind."""
     manifest = parse_run_file(toml, parts.signer.peer_id)
     expires_at = int(time.time() + manifest.admission.invite_lifetime)
+    await parts.prepare(())
     token = JoinToken(
         bootstrap=_full_addresses(parts),
         run_id=manifest.run_id,
@@ -105,6 +115,7 @@ async def join(parts: NodeParts, text: str) -> Opened:
     check_invite(token, time.time())
     if token.owner == parts.signer.peer_id:
         raise ConfigError("SK-CFG-002", "this node owns the run; others join with the token")
+    await parts.prepare(token.bootstrap)
     envelope, members = await _fetch_manifest(parts, token)
     return await _open(parts, envelope, token, members)
 
@@ -113,6 +124,7 @@ async def go_on(parts: NodeParts, run_id: RunId) -> Opened:
     """Continue a run of which this node kept manifest and token. Raises: SkerryError, OSError."""
     envelope, text = RunStore(parts.home.run(run_id)).load_manifest()
     token = decode_token(text)
+    await parts.prepare(token.bootstrap)
     return await _open(parts, envelope, token, ())
 
 
@@ -222,7 +234,8 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         threads=parts.config.compute.threads or len(os.sched_getaffinity(0)),
     )
     recorder = Recorder(home.folder / "events.record.jsonl", start)
-    return Session(context, launch, parts.home.compute_log, recorder, parts.discovery)
+    order: Order = parts.reach.in_order if parts.reach is not None else tuple
+    return Session(context, launch, parts.home.compute_log, recorder, parts.discovery, order)
 
 
 async def _fetch_manifest(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from skerry.node.net.rpc import RpcClient
 from skerry.node.net.rpc_errors import translate
@@ -51,6 +52,14 @@ _KNOCKING_GAPS = 10
 """Heartbeats between two questions of a removed peer whether it may come back."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """What our newest record says."""
+
+    addresses: tuple[str, ...]
+    until: int
+
+
 class Peers:
     """This node's view of the others as things to call."""
 
@@ -58,17 +67,31 @@ class Peers:
         """Know nobody yet but those in the state's member list."""
         self._context = context
         self._greeted: set[PeerId] = set()
+        # The record that we joined with may be as young.
+        self._newest = _Newest((), int(time.time()) + RECORD_SECONDS)
 
     @property
     def greeted(self) -> frozenset[PeerId]:
         """Members that have taken in our record, and take part."""
         return frozenset(self._greeted - self._context.state.rounds.settings.removed.keys())
 
+    def addresses(self) -> dict[PeerId, tuple[str, ...]]:
+        """Return the other members with the addresses that they announce."""
+        members = self._context.state.rounds.members.values()
+        return {m.signer: m.message.addresses for m in members if m.signer != self._context.me}
+
     def own_record(self) -> SignedMember:
-        """Return this node's member record, signed now."""
+        """Return this node's member record, signed now.
+
+        Others replace a record by one that is valid for longer, so new addresses must be.
+        """
         context = self._context
         addresses = (*context.announced, *context.transport.addresses)
-        return member_record(context.signer, context.run_id, addresses, context.invite)
+        until = int(time.time()) + RECORD_SECONDS
+        if addresses != self._newest.addresses:
+            until = max(until, self._newest.until + 1)
+        self._newest = _Newest(addresses, until)
+        return member_record(context.signer, context.run_id, addresses, context.invite, until)
 
     async def greet(self, member: SignedMember) -> None:
         """Connect to a member and introduce ourselves. Raises: PeerUnavailable, ProtocolError."""
@@ -256,14 +279,18 @@ async def hello(
 
 
 def member_record(
-    signer: Signer, run_id: RunId, addresses: tuple[str, ...], invite: Envelope | None
+    signer: Signer,
+    run_id: RunId,
+    addresses: tuple[str, ...],
+    invite: Envelope | None,
+    until: int | None = None,
 ) -> SignedMember:
-    """Return the record of a peer, signed now."""
+    """Return the record of a peer, signed now, valid ``until`` a Unix time or the usual time."""
     record = MemberRecord(
         run_id=run_id,
         addresses=tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES],
         invite=invite,
-        expires_at=int(time.time()) + RECORD_SECONDS,
+        expires_at=int(time.time()) + RECORD_SECONDS if until is None else until,
         agent=AGENT,
     )
     return Signed(record, sign_message(signer, record).envelope)

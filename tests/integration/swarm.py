@@ -272,10 +272,10 @@ class Peer:
 class Swarm:
     """Daemons in one folder. Use as a context: leaving it leaves no process."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep the homes and the text in ``folder``."""
+    def __init__(self, folder: Path, local: LocalSwarm | None = None) -> None:
+        """Keep the homes and the text in ``folder``; ``local`` starts daemons in its own way."""
         self.folder = folder
-        self._local = LocalSwarm(folder)
+        self._local = local or LocalSwarm(folder)
         self.peers: list[Peer] = []
         self.token = ""
         self.run_id = ""

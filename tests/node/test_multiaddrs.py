@@ -2,7 +2,6 @@ from ipaddress import ip_address
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hivemind.utils.multiaddr import Multiaddr
 
 from skerry.node.net.multiaddrs import (
     Endpoint,
@@ -12,9 +11,7 @@ from skerry.node.net.multiaddrs import (
     is_relayed,
     relay_in,
     scope_of,
-    to_bytes,
 )
-from skerry.protocol.errors import ProtocolError
 from skerry.protocol.signing import Signer
 
 RELAY = Signer(Ed25519PrivateKey.generate()).peer_id
@@ -72,19 +69,3 @@ def test_a_circuit_names_its_relay() -> None:
 )
 def test_no_relay_in(address: str) -> None:
     assert relay_in(address) is None
-
-
-def test_bytes_are_those_of_go_libp2p() -> None:
-    data = to_bytes(circuit("/ip4/51.10.0.1/tcp/43565", RELAY))
-    # ip4 4, tcp 6, p2p 421 with 38 bytes of an identity multihash, p2p-circuit 290 (multicodec)
-    assert data[:8] == bytes.fromhex("04330a000106aa2d")
-    assert data[8:16] == bytes.fromhex("a503260024080112")
-    assert len(data) == 8 + 3 + 38 + 2 and data[-2:] == bytes.fromhex("a202")
-    assert str(Multiaddr(data)) == circuit("/ip4/51.10.0.1/tcp/43565", RELAY)
-
-
-def test_bytes_of_a_name_that_is_no_key() -> None:
-    with pytest.raises(ProtocolError):
-        to_bytes(f"{DIRECT}/p2p/rubbish/p2p-circuit")
-    with pytest.raises(ValueError):
-        to_bytes("/ip4/nowhere/tcp/1")
