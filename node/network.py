@@ -6,7 +6,7 @@ or more, and one process cannot hold both: their protobuf files define the same 
 
 import importlib.util
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -76,8 +76,9 @@ async def _with_p2pd(
 
     folder = home.path / "p2pd"
     folder.mkdir(mode=0o700, exist_ok=True)
-    reachability = "public" if listen.relay else "auto"
-    options = P2pdOptions(folder, listen.host, port, reachability=reachability)
+    options = P2pdOptions(folder, listen.host, port)
+    if listen.relay:
+        options = replace(options, reachability="public")
     transport = await start_transport(options, key)
     return Network(transport, partial(keep_directory, transport), transport)
 
