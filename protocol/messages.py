@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, RunId, content_hash
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_OUTER_LR = 10.0
 FULL = 1000
 """Undiminished influence, and the highest reputation: both are counted in thousandths."""
