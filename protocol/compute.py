@@ -3,9 +3,8 @@
 A frame is two 4-byte big-endian lengths, of all that follows and of the JSON object that comes
 next; what is left is bytes that belong to it: the tasks of a ring and their results, which carry
 activations. Nothing else that is large crosses: payloads and parameter shards lie in the
-content-addressed blob store on disk, and messages name them.
-The compute process handles requests strictly in order, except ``Finish`` and ``Stop``, which it
-also looks for between two inner steps. Every request but ``Stop`` is answered by exactly one
+content-addressed blob store on disk, and messages name them. Requests are handled in order, but
+``Finish`` and ``Stop`` also between two inner steps. Every request but ``Stop`` is answered by one
 reply of the same ``request`` number (``Train`` by ``Trained``, after any number of ``Progress``).
 """
 
