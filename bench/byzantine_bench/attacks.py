@@ -57,7 +57,8 @@ def scale(situation: Situation) -> bytes:
 def noise(situation: Situation) -> bytes:
     """Send random entries of random signs, as large as honest ones."""
     codec = situation.codec
-    random_N = torch.randn(codec.numel, generator=situation.random)
+    # Small, since the codec's scales end at about 2.
+    random_N = 1e-3 * torch.randn(codec.numel, generator=situation.random)
     size = _norm(codec, situation.own) / _norm(codec, codec.encode(random_N.clone()))
     return codec.encode(random_N * size)
 
