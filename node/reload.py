@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
-from skerry.node.config import BandwidthSection, NodeConfig
+from skerry.node.config import NodeConfig
 
-LIVE = frozenset(
-    {"log.level", "heartbeat.interval", "listen.announce"}
-    | {f"bandwidth.{key}" for key in BandwidthSection.model_fields}
-)
+LIVE = frozenset({"log.level", "heartbeat.interval", "listen.announce"})
 """What can change while the daemon runs; everything else waits for its next start."""
 
 

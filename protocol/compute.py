@@ -1,28 +1,23 @@
 """What the node process and its compute process say to each other, over a socket pair.
 
-A frame is two 4-byte big-endian lengths, of all that follows and of the JSON object that comes
-next; what is left is bytes that belong to it: the tasks of a ring and their results, which carry
-activations. Nothing else that is large crosses: payloads and parameter shards lie in the
-content-addressed blob store on disk, and messages name them. Requests are handled in order, but
-``Finish`` and ``Stop`` also between two inner steps. Every request but ``Stop`` is answered by one
+Frames are a 4-byte big-endian length and one JSON object. No tensor crosses: payloads and
+parameter shards lie in the content-addressed blob store on disk, and messages name them.
+The compute process handles requests strictly in order, except ``Finish`` and ``Stop``, which it
+also looks for between two inner steps. Every request but ``Stop`` is answered by exactly one
 reply of the same ``request`` number (``Train`` by ``Trained``, after any number of ``Progress``).
 """
 
 import json
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import CommitHash, Digest, PeerId
-from skerry.protocol.messages import FULL, Judgement, ShardPayload
+from skerry.protocol.messages import ShardPayload
 
-MAX_FRAME_BYTES = 2**30
-MAX_HEAD_BYTES = 16 * 2**20
-_LENGTH_BYTES = 4
-
-M = TypeVar("M", "Request", "Reply")
+MAX_FRAME_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,20 +89,6 @@ class Contribution:
     author: PeerId
     round_tokens: int
     shards: tuple[ShardPayload, ...]
-    reputation: int = FULL
-    strikes: int = 0
-    """Both of its author, as of the commit (standing.py)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Try:
-    """Measure what a contribution alone does to the validation loss. Replied by ``Tried``."""
-
-    kind: Literal["try"] = "try"
-    request: int
-    round: int
-    contribution: Contribution
-    outer_lr: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,29 +154,6 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Open:
-    """Open a round at a host of stages: what is trained from now on counts upon ``parent``.
-
-    Opened again upon the same parent, it goes on. Replied by ``Opened``.
-    """
-
-    kind: Literal["open"] = "open"
-    request: int
-    round: int
-    parent: CommitHash
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageTask:
-    """Do one task of a ring (pipeline/stages/tasks.py). Replied by ``StageDone``."""
-
-    kind: Literal["stage-task"] = "stage-task"
-    request: int
-    frame: bytes
-    """The task, as pipeline/stages/frames.py writes it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """End the process at once, in good order; no reply."""
 
@@ -204,20 +162,7 @@ class Stop:
 
 
 Request = (
-    Begin
-    | Train
-    | Finish
-    | Encode
-    | Validate
-    | Try
-    | Apply
-    | Settle
-    | Evaluate
-    | Sample
-    | Export
-    | Open
-    | StageTask
-    | Stop
+    Begin | Train | Finish | Encode | Validate | Apply | Settle | Evaluate | Sample | Export | Stop
 )
 
 
@@ -298,6 +243,14 @@ class Validated:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A contribution that counted as zero, and why."""
+
+    author: PeerId
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """The outer update is done and its shards are in the blob store."""
@@ -306,17 +259,7 @@ class Applied:
     request: int
     digest: Digest
     shards: tuple[ShardPayload, ...]
-    judgements: tuple[Judgement, ...]
-    """Of those that did not count in full, sorted by author."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """The contribution was tried: by how much it lowers the loss, nats per text token."""
-
-    kind: Literal["tried"] = "tried"
-    request: int
-    gain: float
+    rejected: tuple[Rejection, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,24 +299,6 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """The round is open."""
-
-    kind: Literal["opened"] = "opened"
-    request: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageDone:
-    """A task of a ring is done, or was refused."""
-
-    kind: Literal["stage-done"] = "stage-done"
-    request: int
-    frame: bytes
-    """The result, as pipeline/stages/frames.py writes it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """The request could not be done; the process goes on."""
 
@@ -390,14 +315,11 @@ Reply = (
     | Trained
     | Encoded
     | Validated
-    | Tried
     | Applied
     | Settled
     | Evaluated
     | Sampled
     | Exported
-    | Opened
-    | StageDone
     | Failed
 )
 
@@ -407,22 +329,22 @@ _REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="k
 
 def encode_request(request: Request) -> bytes:
     """Return one frame."""
-    return _frame(request, _REQUEST)
+    return _frame(_REQUEST.dump_json(request))
 
 
 def encode_reply(reply: Reply) -> bytes:
     """Return one frame."""
-    return _frame(reply, _REPLY)
+    return _frame(_REPLY.dump_json(reply))
 
 
 def decode_request(body: bytes) -> Request:
-    """Read a frame's body (without the first length). Raises: ValueError."""
-    return _message(body, _REQUEST)
+    """Read a frame's body (without the length). Raises: ValueError."""
+    return _REQUEST.validate_json(body)
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Read a frame's body (without the first length). Raises: ValueError."""
-    return _message(body, _REPLY)
+    """Read a frame's body (without the length). Raises: ValueError."""
+    return _REPLY.validate_json(body)
 
 
 def frame_length(header: bytes) -> int:
@@ -433,43 +355,8 @@ def frame_length(header: bytes) -> int:
     return length
 
 
-def _frame(message: M, adapter: TypeAdapter[M]) -> bytes:
-    data = b""
-    if isinstance(message, StageTask | StageDone):
-        data, message = message.frame, replace(message, frame=b"")
-    head = adapter.dump_json(message)
-    length = _LENGTH_BYTES + len(head) + len(data)
-    return b"".join((length.to_bytes(4, "big"), len(head).to_bytes(4, "big"), head, data))
-
-
-def _message(body: bytes, adapter: TypeAdapter[M]) -> M:
-    end = _LENGTH_BYTES + int.from_bytes(body[:_LENGTH_BYTES], "big")
-    if end > min(len(body), _LENGTH_BYTES + MAX_HEAD_BYTES):
-        raise ValueError(f"head until byte {end} of {len(body)}")
-    message = adapter.validate_json(body[_LENGTH_BYTES:end])
-    if isinstance(message, StageTask | StageDone):
-        return replace(message, frame=body[end:])
-    if end != len(body):
-        raise ValueError(f"{len(body) - end} bytes too many")
-    return message
-
-
-@dataclass(frozen=True, slots=True)
-class HostedStage:
-    """One stage that a compute process hosts."""
-
-    number: int
-    shards: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Hosting:
-    """What a peer of a ring hosts."""
-
-    stages: tuple[HostedStage, ...]
-    """Ascending."""
-    slots: int
-    """Microbatches whose inputs it keeps at a time."""
+def _frame(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + body
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,8 +373,6 @@ class Launch:
     """This peer; what is random in its error feedback is its own."""
     threads: int
     """Torch threads."""
-    hosting: Hosting | None = None
-    """The stages of a peer of a ring; None: the whole model."""
 
     def to_json(self) -> str:
         """Return it as one line."""

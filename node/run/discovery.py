@@ -37,12 +37,11 @@ async def keep_directory(transport: P2pdTransport, context: RunContext, peers: P
 
 async def _take_part(directory: Directory, context: RunContext, peers: Peers) -> None:
     clock = asyncio.get_running_loop().time
-    published_at, published = -_PUBLISH_SECONDS, tuple[str, ...]()
+    published_at = -_PUBLISH_SECONDS
     while True:
-        record = peers.own_record()
-        if clock() >= published_at + _PUBLISH_SECONDS or record.message.addresses != published:
-            await directory.publish(record)
-            published_at, published = clock(), record.message.addresses
+        if clock() >= published_at + _PUBLISH_SECONDS:
+            await directory.publish(peers.own_record())
+            published_at = clock()
         for member in await directory.members():
             known = context.state.rounds.members.get(member.signer)
             if member.signer == context.me or (known and known.hash == member.hash):

@@ -17,11 +17,9 @@ class Kind(IntEnum):
 
     LOSS = 0
     """Head and loss; returns the gradient of the head's input, and adds to the head's gradient."""
-    MEASURE = 1
-    """The loss alone, of a step that is forward only."""
-    INPUT_GRADIENT = 2
-    FORWARD = 3
-    WEIGHT_GRADIENT = 4
+    INPUT_GRADIENT = 1
+    FORWARD = 2
+    WEIGHT_GRADIENT = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 from skerry.protocol.ids import CommitHash, Digest, PeerId
 from skerry.protocol.messages import (
-    Judgement,
     ShardPayload,
     SignedAnnounce,
     SignedCommit,
-    SignedFinding,
     SignedHeartbeat,
     SignedMember,
     SignedOrder,
@@ -123,25 +121,8 @@ class Applied:
 
     commit: CommitHash
     state: LocalState
-    judgements: tuple[Judgement, ...]
-    """Contributions that did not count in full, and why; sorted by author."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """A contribution was tried on held-out text, before its commit was applied."""
-
-    commit: CommitHash
-    subject: PeerId
-    gain: float
-    """By how much it lowers the loss, nats per text token."""
-
-
-@dataclass(frozen=True, slots=True)
-class FindingReceived:
-    """A verifier found harm: another peer, or this one."""
-
-    finding: SignedFinding
+    rejected: tuple[tuple[PeerId, str], ...]
+    """Contributions that counted as zero, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +189,6 @@ Event = (
     | CommitsReceived
     | Gathered
     | Applied
-    | Tried
-    | FindingReceived
     | OrderReceived
     | MemberLearned
     | HeartbeatReceived

@@ -22,7 +22,6 @@ from skerry.protocol.rounds.state import (
     contributions_of,
     outcome_key,
 )
-from skerry.protocol.rounds.trust import is_misjudged, judged, spot_checks, with_standing
 
 _MAX_FAILURES = 4
 """Attempts at a state before it counts as lost: two by replay and two by download."""
@@ -131,8 +130,7 @@ def on_load_failed(s: RoundState, event: StateFailed, now: float) -> list[Action
         return []
     s.failures += 1
     if s.failures >= _MAX_FAILURES and s.queue and not _somebody_applied(s, s.queue[0]):
-        why = f"nobody has the state before round {_round(s, s.queue[0])}"
-        return _drop(s, s.queue[0], why, now)
+        return _drop(s, s.queue[0], "the state before", now)
     s.retry_at = now + s.rules.grace / 2
     name = short(event.digest) if event.digest else "initial"
     return [act.Note(True, f"state {name} could not be loaded; trying again")]
@@ -147,8 +145,8 @@ def on_gathered(s: RoundState, event: Gathered, now: float) -> list[Action]:
     enter(s, Phase.APPLYING, now)
     commit = s.chain[event.commit].message
     outer_lr = s.chain.settings(commit.parent).outer_lr
-    apply = act.Apply(event.commit, commit.round, with_standing(s, event.commit), outer_lr)
-    return [*_leave_round(s), *spot_checks(s, event.commit, outer_lr), apply]
+    apply = act.Apply(event.commit, commit.round, contributions_of(commit), outer_lr)
+    return [*_leave_round(s), apply]
 
 
 def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
@@ -161,7 +159,8 @@ def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
     _keep_newest(s.outcomes, KEPT_DIGESTS)
     if s.queue and s.queue[0] == event.commit:
         s.queue.pop(0)
-    return judged(s, event.commit, event.judgements) + _continue(s, now)
+    refusals: list[Action] = [act.Refuse(peer, reason) for peer, reason in event.rejected]
+    return refusals + _continue(s, now)
 
 
 def on_compute_lost(s: RoundState, now: float) -> list[Action]:
@@ -215,8 +214,6 @@ def _advance(s: RoundState, now: float) -> list[Action]:
         commit = s.chain[s.queue[0]].message
         if commit.state_digest != s.loaded:
             return left + _heal(s, commit, now)
-        if is_misjudged(s, commit):
-            return left + _refuse_commit(s, s.queue[0], now)
         if commit.announces:
             enter(s, Phase.FETCHING, now)
             holders = _holders(s, s.queue[0])
@@ -266,7 +263,6 @@ def _reject_own_state(s: RoundState, commit: Commit) -> Action:
     mine, theirs = short(s.loaded), short(commit.state_digest)
     text = f"state {mine} differs from the agreed {theirs} before round {commit.round}: healing"
     s.states.pop(s.loaded, None)
-    s.judged.pop(commit.parent, None)  # what diverged here is no measure for others
     return act.Note(True, text)
 
 
@@ -299,26 +295,16 @@ def _unavailable(s: RoundState, commit: CommitHash, now: float) -> list[Action]:
     if _somebody_applied(s, commit):
         s.retry_at = now + s.rules.grace / 2
         return []
-    return _drop(s, commit, f"nobody has all contributions of round {_round(s, commit)}", now)
+    return _drop(s, commit, "all contributions of", now)
 
 
-def _refuse_commit(s: RoundState, commit: CommitHash, now: float) -> list[Action]:
-    """A commit judges contributions otherwise than whoever applied them must (trust.py)."""
-    leader = s.chain[commit].signer
-    why = f"{short(leader)} misjudges contributions in its commit of round {_round(s, commit)}"
-    return [act.Refuse(leader, "judgements"), *_drop(s, commit, why, now)]
-
-
-def _round(s: RoundState, commit: CommitHash) -> int:
-    return s.chain.round_of(commit)
-
-
-def _drop(s: RoundState, commit: CommitHash, why: str, now: float) -> list[Action]:
+def _drop(s: RoundState, commit: CommitHash, what: str, now: float) -> list[Action]:
     """Leave out a commit that cannot be applied, until a peer shows that it can (unban)."""
     s.banned.add(commit)
     s.goal, s.queue, s.failures = None, [], 0
+    text = f"nobody has {what} round {s.chain.round_of(commit)}: doing without"
     way = _resume(s, now) if s.loaded is not None else plan(s, now)
-    return [act.Note(True, f"{why}: doing without"), *way]
+    return [act.Note(True, text), *way]
 
 
 def _somebody_applied(s: RoundState, commit: CommitHash) -> bool:

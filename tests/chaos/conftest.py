@@ -1,4 +1,4 @@
-"""The chaos tests use the swarm of the integration tests and the simulator of the rounds."""
+"""The chaos tests use the swarm of the integration tests."""
 
 import sys
 from pathlib import Path
@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 
 pytest.register_assert_rewrite("swarm")
-TESTS = Path(__file__).parent.parent
-sys.path[:0] = [
-    str(folder) for folder in (TESTS / "chaos", TESTS / "integration", TESTS / "protocol/rounds")
-]
+sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
 
 
 @pytest.fixture

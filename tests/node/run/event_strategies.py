@@ -14,9 +14,7 @@ from skerry.protocol.messages import (
     Announce,
     Commit,
     Envelope,
-    Finding,
     Heartbeat,
-    Judgement,
     Kind,
     MemberRecord,
     Order,
@@ -49,8 +47,6 @@ def _messages(kind: type) -> list:
             return [member, dataclasses.replace(member, addresses=())]
         case _ if kind is Heartbeat:
             return [Heartbeat(RUN, parent, 2, 64, "training", 1, 30, 12.5, 3.25)]
-        case _ if kind is Finding:
-            return [Finding(RUN, parent, SIGNERS[2].peer_id, -0.125)]
         case _ if kind is Order:
             about = SIGNERS[2].peer_id
             changes = (RemovePeer(about, "slow"), ReadmitPeer(about), SetOuterLr(0.7))
@@ -65,10 +61,7 @@ def _messages(kind: type) -> list:
             included = (sign_message(owner, announce),)
             orders = tuple(sign_message(owner, order) for order in _messages(Order))
             second = dataclasses.replace(first, round=1, announces=included, weight=64)
-            judged = (Judgement(SIGNERS[2].peer_id, 250, "newcomer"),)
-            found = tuple(sign_message(owner, finding) for finding in _messages(Finding))
-            third = dataclasses.replace(second, orders=orders, judgements=judged, findings=found)
-            return [first, second, third]
+            return [first, second, dataclasses.replace(second, orders=orders)]
     raise AssertionError(kind)
 
 
@@ -89,7 +82,7 @@ def any_of(kind) -> st.SearchStrategy:
         return st.builds(
             Envelope, st.sampled_from(Kind), st.binary(max_size=9), st.text(), st.binary(max_size=9)
         )
-    if kind in (Announce, Commit, Finding):
+    if kind in (Announce, Commit):
         return st.sampled_from([item.message for item in signed(kind)])
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)

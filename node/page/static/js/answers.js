@@ -22,16 +22,6 @@
  */
 
 /**
- * @typedef {object} Reach
- * @property {"reachable" | "not-reachable" | "unknown" | "local"} verdict
- * @property {"none" | "endpoint-independent" | "symmetric" | "unknown"} nat
- * @property {string[]} relays
- * @property {number} observers
- * @property {string} summary
- * @property {string} advice
- */
-
-/**
  * @typedef {object} Node
  * @property {string} peer
  * @property {string} name
@@ -42,7 +32,6 @@
  * @property {string} page_url
  * @property {string} compute
  * @property {number} restarts
- * @property {Reach | null} reach
  */
 
 /**
