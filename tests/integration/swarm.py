@@ -34,7 +34,7 @@ from skerry.protocol.rounds.leader import leader_of
 
 Event = dict[str, Any]
 Test = Callable[[Event], bool]
-PATIENCE_S = 240.0
+PATIENCE_S = 60.0
 """For one thing to happen; far more than it takes, since the machine may be busy."""
 _POLL_S = 0.02
 _EVERYTHING = 100_000
@@ -50,8 +50,6 @@ _SETTINGS = {
     "replay": 6,
 }
 """Small, so that a fault costs little time; 100 inner steps of this model take half a second."""
-UNHURRIED = {"deadline_min": "300s", "deadline_max": "300s"}
-"""Settings under which a round ends when all who live have trained, however long that takes."""
 _CONFIG = '[heartbeat]\ninterval = "500ms"\n'
 
 
@@ -157,11 +155,8 @@ class Peer:
         return self.client.status(deadline=PATIENCE_S)
 
     def mark(self) -> int:
-        """Return a number that stands for now: ``wait_for`` can look at what comes after it.
-
-        The lines on disk are counted: of those, some may not have come here yet.
-        """
-        return self.home.events_file.read_bytes().count(b"\n")
+        """Return a number that stands for now: ``wait_for`` can look at what comes after it."""
+        return len(self.log.events)
 
     def wait_for(
         self, event: str, since: int | None = None, patience: float = PATIENCE_S, **details: object
@@ -227,13 +222,6 @@ class Peer:
         return "\n".join(told)
 
     # -- what is done to it ----------------------------------------------------------------
-
-    def configure(self, text: str = _CONFIG) -> int:
-        """Change the settings and have them read again; returns a mark from before."""
-        mark = self.mark()
-        self.home.config_file.write_text(text)
-        os.kill(self.daemon.process.pid, signal.SIGHUP)
-        return mark
 
     def kill(self) -> None:
         """SIGKILL to the daemon alone; what it started must end by itself."""
@@ -340,9 +328,7 @@ class Swarm:
         except SkerryError as error:
             raise AssertionError("\n".join([str(error), *(p.story() for p in members)])) from None
 
-    def finish(
-        self, members: list[Peer], rounds: int, patience: float = PATIENCE_S
-    ) -> pb.RunStatus:
+    def finish(self, members: list[Peer], rounds: int, patience: float = 90.0) -> pb.RunStatus:
         """Wait until all stand at one commit of the last round; return a status.
 
         A peer that was cut off may have come to the end on a chain of its own; it goes over to
@@ -360,23 +346,6 @@ class Swarm:
         assert [run.digest_round for run in runs] == [rounds] * len(runs)
         assert len({run.state_digest for run in runs}) == 1, [p.story() for p in members]
         return runs[0]
-
-    @contextlib.contextmanager
-    def held_in_training(self, pick: Callable[[int], Peer], first: int, last: int) -> Iterator[int]:
-        """Keep the peer that ``pick`` names for a round from training that round to its end.
-
-        Yields the first round, from ``first`` to ``last``, in which it was caught in time.
-        """
-        for number in range(first, last + 1):
-            peer = pick(number)
-            peer.wait_for("phase", phase="training", round=number)
-            with peer.frozen("compute"):
-                peer.status()  # what it sent just before is taken in meanwhile
-                at = peer.status().run.round
-                if (at.phase, at.round) == ("training", number):
-                    yield number
-                    return
-        raise AssertionError(f"always too late in rounds {first} to {last}\n{peer.story()}")
 
     def leader(self, round_number: int, members: list[Peer]) -> Peer:
         """Return who leads a round first if exactly ``members`` train it."""

@@ -1,34 +1,31 @@
 """A run survives SIGKILL of any of its processes, at any point of a round."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import psutil
 import pytest
-from swarm import UNHURRIED, Peer, Swarm
+from swarm import Peer, Swarm
 
 from skerry.proto import control_pb2 as pb
 
 pytestmark = pytest.mark.integration
 
 ROUNDS = 6
-FIRST = 2
-"""The first round that may be disturbed: not the first of all, for a history to go on from."""
-LAST = 4
-"""The last one: the others go on without the victim, which then has rounds to catch up with."""
+ROUND = 2
+"""The round that is disturbed; not the first, so that there is a history to go on from."""
 
 
-def _roles(swarm: Swarm, trio: list[Peer], number: int) -> tuple[Peer, Peer, Peer]:
-    """Return the leader of a round and the two others."""
-    leader = swarm.leader(number, trio)
+def _roles(swarm: Swarm, trio: list[Peer]) -> tuple[Peer, Peer, Peer]:
+    """Return the leader of ROUND and the two others."""
+    leader = swarm.leader(ROUND, trio)
     first, second = (peer for peer in trio if peer is not leader)
     return leader, first, second
 
 
-def _waits_only_for(peer: Peer, number: int) -> Callable[[pb.RunStatus], bool]:
+def _waits_only_for(peer: Peer) -> Callable[[pb.RunStatus], bool]:
     def test(run: pb.RunStatus) -> bool:
         waited = list(run.round.waiting_for)
-        return (run.round.phase, run.round.round, waited) == ("collecting", number, [peer.peer_id])
+        return (run.round.phase, run.round.round, waited) == ("collecting", ROUND, [peer.peer_id])
 
     return test
 
@@ -42,28 +39,20 @@ def _comes_back(swarm: Swarm, victim: Peer, rest: list[Peer]) -> None:
 
 
 def test_leader_killed_while_it_trains(swarm: Swarm, trio: list[Peer]) -> None:
-    swarm.begin(trio, ROUNDS, steps=200, **UNHURRIED)
-
-    def leader_of(number: int) -> Peer:
-        return swarm.leader(number, trio)
-
-    with swarm.held_in_training(leader_of, FIRST, LAST) as number:
-        leader, *rest = _roles(swarm, trio, number)
-        leader.kill()
+    swarm.begin(trio, ROUNDS, steps=200)
+    leader, *rest = _roles(swarm, trio)
+    leader.wait_for("phase", phase="training", round=ROUND)
+    leader.kill()
     assert leader.last_phase() == "training"
     _comes_back(swarm, leader, rest)
 
 
-def _slow(swarm: Swarm, trio: list[Peer]) -> AbstractContextManager[int]:
-    """Hold a peer in the training of a round that another leads; the second of the roles."""
-    return swarm.held_in_training(lambda number: _roles(swarm, trio, number)[1], FIRST, LAST)
-
-
 def test_leader_killed_while_it_collects(swarm: Swarm, trio: list[Peer]) -> None:
-    swarm.begin(trio, ROUNDS, steps=200, **UNHURRIED)
-    with _slow(swarm, trio) as number:
-        leader, slow, other = _roles(swarm, trio, number)
-        leader.wait_for("phase", phase="collecting", round=number)
+    swarm.begin(trio, ROUNDS, steps=200)
+    leader, slow, other = _roles(swarm, trio)
+    slow.wait_for("phase", phase="fetching", round=ROUND - 1)
+    with slow.frozen("compute"):  # whatever it is at, it has not trained ROUND
+        leader.wait_for("phase", phase="collecting", round=ROUND)
         leader.kill()
     assert leader.last_phase() == "collecting"
     _comes_back(swarm, leader, [slow, other])
@@ -71,24 +60,25 @@ def test_leader_killed_while_it_collects(swarm: Swarm, trio: list[Peer]) -> None
 
 def test_leader_killed_while_another_has_yet_to_fetch(swarm: Swarm, trio: list[Peer]) -> None:
     """The frozen peer must have the dead leader's contribution from the third peer."""
-    swarm.begin(trio, ROUNDS, steps=200, **UNHURRIED)
-    with _slow(swarm, trio) as number:
-        leader, frozen, other = _roles(swarm, trio, number)
-        with frozen.frozen():
-            leader.wait_for("commit", round=number)
-            other.wait_for("applied", round=number)
-            leader.kill()
-    frozen.wait_for("phase", phase="fetching", round=number)
+    swarm.begin(trio, ROUNDS, steps=200)
+    leader, frozen, other = _roles(swarm, trio)
+    frozen.wait_for("phase", phase="training", round=ROUND)
+    with frozen.frozen():
+        leader.wait_for("commit", round=ROUND)
+        other.wait_for("applied", round=ROUND)
+        leader.kill()
+    frozen.wait_for("phase", phase="fetching", round=ROUND)
     _comes_back(swarm, leader, [frozen, other])
 
 
 def test_leader_killed_while_it_applies(swarm: Swarm, trio: list[Peer]) -> None:
-    swarm.begin(trio, ROUNDS, steps=200, **UNHURRIED)
-    with _slow(swarm, trio) as number:
-        leader, slow, other = _roles(swarm, trio, number)
-        leader.wait_until(_waits_only_for(slow, number), "waiting for the slow peer alone")
-        with leader.frozen("compute"), slow.frozen():  # silent, so nobody waits for it
-            leader.wait_for("phase", phase="applying", round=number)
+    swarm.begin(trio, ROUNDS, steps=200)
+    leader, slow, other = _roles(swarm, trio)
+    slow.wait_for("phase", phase="fetching", round=ROUND - 1)
+    with slow.frozen("compute"):  # whatever it is at, it has not trained ROUND
+        leader.wait_until(_waits_only_for(slow), "waiting for the slow peer alone")
+        with leader.frozen("compute"):
+            leader.wait_for("phase", phase="applying", round=ROUND)
             leader.kill()
     assert leader.last_phase() == "applying"
     _comes_back(swarm, leader, [slow, other])
@@ -97,10 +87,9 @@ def test_leader_killed_while_it_applies(swarm: Swarm, trio: list[Peer]) -> None:
 def test_compute_process_killed(swarm: Swarm, trio: list[Peer]) -> None:
     swarm.begin(trio, ROUNDS, steps=200)
     victim = trio[1]
-    training = victim.wait_for("phase", phase="training", round=FIRST)
-    mark = victim.log.events.index(training)
+    victim.wait_for("phase", phase="training", round=ROUND)
     dead = victim.kill_child("compute")
-    victim.wait_for("phase", mark, phase="starting")
+    victim.wait_for("phase", phase="starting")
     victim.wait_for("warning", text="the compute process ended; it is being restarted")
     assert victim.pid_of("compute") != dead
     swarm.finish(trio, ROUNDS)
@@ -108,8 +97,8 @@ def test_compute_process_killed(swarm: Swarm, trio: list[Peer]) -> None:
 
 def test_p2pd_killed(swarm: Swarm, trio: list[Peer]) -> None:
     swarm.begin(trio, ROUNDS, steps=200)
-    victim = swarm.leader(FIRST, trio)
-    victim.wait_for("phase", phase="training", round=FIRST)
+    victim = swarm.leader(ROUND, trio)
+    victim.wait_for("phase", phase="training", round=ROUND)
     dead = victim.kill_child("p2pd")
     swarm.finish(trio, ROUNDS)
     assert victim.pid_of("p2pd") != dead
