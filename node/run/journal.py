@@ -61,7 +61,7 @@ class Journal:
     def _read(self, count: int) -> list[str]:
         newest: deque[str] = deque(maxlen=count)
         for path in (self._old, self._path):
-            with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
+            with suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as file:
                 newest.extend(line.rstrip("\n") for line in file)
         return list(newest)
 
