@@ -90,7 +90,7 @@ def stop_daemon(home: Home, client: ControlClient) -> None:
 
     Raises: DaemonError("SK-DMN-001") if none answers, ("SK-DMN-006") if it does not end.
     """
-    client.status()
+    client.status(deadline=STOP_SECONDS)
     with suppress(DaemonError):  # one that ends fast may be gone before its answer is sent
         client.stop()
     deadline = time.monotonic() + STOP_SECONDS

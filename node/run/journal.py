@@ -41,9 +41,10 @@ class Journal:
 
     def last(self, count: int) -> list[str]:
         """Return the newest lines, oldest first."""
-        if count > len(self._recent) == _KEPT_LINES:
-            return self._read(count)
-        return list(self._recent)[-count:] if count else []
+        recent = list(self._recent)
+        if count > len(recent) == _KEPT_LINES:
+            recent = [*self._before(recent[0], count), *recent]
+        return recent[-count:] if count else []
 
     async def follow(self, last: int = 0) -> AsyncGenerator[str, None]:
         """Yield the newest lines, then those to come; none is missed in between."""
@@ -57,6 +58,15 @@ class Journal:
                 yield await queue.get()
         finally:
             self._listeners.discard(queue)
+
+    def _before(self, line: str, count: int) -> list[str]:
+        """Return up to ``count`` lines of the files; those a full disk kept out are not there."""
+        try:
+            older = self._read(count)
+        except OSError as error:
+            _LOG.warning("the event log cannot be read: %s", error)
+            return []
+        return older[: older.index(line)] if line in older else older
 
     def _read(self, count: int) -> list[str]:
         newest: deque[str] = deque(maxlen=count)

@@ -51,6 +51,21 @@ def test_lines_that_are_no_longer_in_memory_are_read_from_the_files(path, monkey
     assert again.last(6) == journal.last(6)
 
 
+def test_lines_that_the_disk_refused_are_newer_than_those_of_the_files(path, monkeypatch) -> None:
+    monkeypatch.setattr(journal_module, "_KEPT_LINES", 3)
+    journal = Journal(path)
+    for number in range(5):
+        journal.write("e", number=number)
+    monkeypatch.setattr(Journal, "_append", lambda *given: None)  # as if the disk were full
+    for number in range(5, 9):
+        journal.write("e", number=number)
+    numbers = [json.loads(line)["number"] for line in journal.last(6)]
+    assert numbers == [2, 3, 4, 6, 7, 8]  # 5 is lost: neither written nor among the newest
+    path.unlink()
+    path.mkdir()
+    assert [json.loads(line)["number"] for line in journal.last(6)] == [6, 7, 8]
+
+
 def test_line_that_is_not_text_does_not_stop_a_start(path) -> None:
     path.write_bytes(b'{"event": "a"}\n\xff\xfe half a li')
     assert len(Journal(path).last(9)) == 2
