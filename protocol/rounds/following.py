@@ -5,7 +5,7 @@ loses after a partition and for a peer whose parameters diverged: find the newes
 way to the goal that is at hand, load it if need be, and apply the commits that follow.
 """
 
-from typing import Any
+from typing import TypeVar
 
 from skerry.protocol.compute import Verdict
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, short
@@ -22,6 +22,9 @@ from skerry.protocol.rounds.state import (
     contributions_of,
     outcome_key,
 )
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _MAX_FAILURES = 4
 """Attempts at a state before it counts as lost: two by replay and two by download."""
@@ -155,8 +158,8 @@ def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
         return []
     s.at = event.commit
     _remember(s, event.commit, event.state)
-    s.outcomes[outcome_key(s.chain[event.commit].message)] = event.state.digest
-    _keep_newest(s.outcomes, KEPT_DIGESTS)
+    outcome = outcome_key(s.chain[event.commit].message)
+    _keep(s.outcomes, outcome, event.state.digest, KEPT_DIGESTS)
     if s.queue and s.queue[0] == event.commit:
         s.queue.pop(0)
     refusals: list[Action] = [act.Refuse(peer, reason) for peer, reason in event.rejected]
@@ -426,14 +429,14 @@ def _retain(s: RoundState) -> list[Action]:
 
 def _remember(s: RoundState, commit: CommitHash, state: LocalState) -> None:
     s.loaded = state.digest
-    s.digests[commit] = state.digest
-    _keep_newest(s.digests, KEPT_DIGESTS)
-    s.states.pop(state.digest, None)
-    s.states[state.digest] = state
-    _keep_newest(s.states, KEPT_STATES)
+    _keep(s.digests, commit, state.digest, KEPT_DIGESTS)
+    _keep(s.states, state.digest, state, KEPT_STATES)
 
 
-def _keep_newest(kept: dict[Any, Any], count: int) -> None:
+def _keep(kept: dict[K, V], key: K, value: V, count: int) -> None:
+    """Put in ``value`` as the newest, and let the oldest go."""
+    kept.pop(key, None)
+    kept[key] = value
     while len(kept) > count:
         del kept[next(iter(kept))]
 
