@@ -33,7 +33,7 @@ class DiskWriter:
         store = self._context.store
         match action:
             case act.StoreCommits():
-                done = self._begin(lambda: store.append_commits(action.commits))
+                done = self._begin(lambda: store.chain.append(action.commits))
             case act.StoreOrders():
                 done = self._begin(lambda: store.orders.append(action.orders))
             case act.StoreStates():

@@ -190,7 +190,7 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         store=store,
         blobs=blobs,
         journal=parts.journal,
-        state=initial_state(start),
+        state=initial_state(start, store.chain),
         heartbeat_s=gap,
         announced=parts.config.listen.announce,
         bootstrap=token.bootstrap,

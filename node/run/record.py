@@ -25,7 +25,8 @@ from skerry.protocol.ids import PeerId
 from skerry.protocol.manifest import parse_canonical
 from skerry.protocol.messages import Signed, SignedMember
 from skerry.protocol.rounds.actions import Action
-from skerry.protocol.rounds.state import new_state, rules_of
+from skerry.protocol.rounds.commits import Archive
+from skerry.protocol.rounds.state import NO_ARCHIVE, new_state, rules_of
 from skerry.protocol.token import check_member
 from skerry.recovery.detector import Detector, DetectorConfig
 
@@ -114,7 +115,7 @@ def start_of(
     }
 
 
-def initial_state(start: Json) -> NodeState:
+def initial_state(start: Json, archive: Archive = NO_ARCHIVE) -> NodeState:
     """Return the state that a recording, or a node, starts from. Raises: ConfigError."""
     manifest = parse_canonical(start["manifest"].encode())
     limits = tuple((str(name), int(limit)) for name, limit in start["limits"])
@@ -124,7 +125,7 @@ def initial_state(start: Json) -> NodeState:
         # Expiry counts when a peer first says hello; a commit stays valid for ever.
         check_member(member, run_id, keys, mode, now=0)
 
-    rounds = new_state(start["me"], rules_of(manifest, limits), admission, start["now"])
+    rounds = new_state(start["me"], rules_of(manifest, limits), admission, start["now"], archive)
     gap = start["heartbeat_s"]
     return NodeState(rounds, Detector(DetectorConfig(min_s=2 * gap, expected_gap_s=gap)))
 

@@ -4,35 +4,32 @@ Every file is either replaced whole or only appended to; a tail cut by a crash i
 """
 
 import logging
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from skerry.node.home import RunHome
+from skerry.node.run.chain_file import ChainFile
 from skerry.node.run.facts import Facts
+from skerry.node.run.frame_file import Frame, append, framed, read_frames
 from skerry.node.run.measured import MAX_BYTES, facts_from_json
 from skerry.protocol.blobs import disk_errors, write_atomic
-from skerry.protocol.codec import decode_envelope, encode_envelope, open_commit, open_envelope
-from skerry.protocol.errors import ProtocolError
+from skerry.protocol.codec import decode_envelope, encode_envelope, open_envelope
 from skerry.protocol.messages import (
     Announce,
     Envelope,
     MemberRecord,
+    Message,
     Order,
     Signed,
     SignedAnnounce,
-    SignedCommit,
     SignedMember,
     SignedOrder,
 )
 from skerry.protocol.rounds.events import LocalState
 
-T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
-_LENGTH_BYTES = 4
 MAX_OWN = 128
 """Own announcements kept; older ones cannot change their fate any more."""
 MAX_KEPT_ORDERS = 256
@@ -49,16 +46,14 @@ class OrderFile:
 
     def append(self, orders: Iterable[SignedOrder], durably: bool = False) -> None:
         """Add orders. Raises: StateError."""
-        data = b"".join(_framed(encode_envelope(order.envelope)) for order in orders)
-        _append(self._path, data, durably)
+        append(self._path, framed(order.envelope for order in orders), durably)
 
     def load(self) -> tuple[SignedOrder, ...]:
         """Return the newest orders and forget the others."""
-        opened = _read_frames(self._path, open_envelope)
+        opened = _items(read_frames(self._path, open_envelope))
         if len(opened) > MAX_KEPT_ORDERS:
             opened = opened[-MAX_KEPT_ORDERS:]
-            data = b"".join(_framed(encode_envelope(o.envelope)) for o in opened)
-            write_atomic(self._path, data)
+            write_atomic(self._path, framed(o.envelope for o in opened))
         return tuple(Signed(o.message, o.envelope) for o in opened if isinstance(o.message, Order))
 
 
@@ -71,6 +66,7 @@ class RunStore:
         with disk_errors():
             for folder in (home.folder, home.blobs, home.compute):
                 folder.mkdir(parents=True, exist_ok=True)
+        self.chain = ChainFile(home.chain_file)
         self.orders = OrderFile(home.folder / "orders.bin")
 
     def save_manifest(self, manifest: Envelope, token: str) -> None:
@@ -96,36 +92,25 @@ class RunStore:
             else:
                 self._paused_file.unlink(missing_ok=True)
 
-    def append_commits(self, commits: Iterable[SignedCommit]) -> None:
-        """Add commits to the chain file."""
-        data = b"".join(_framed(encode_envelope(commit.envelope)) for commit in commits)
-        _append(self._home.chain_file, data)
-
-    def load_commits(self) -> tuple[SignedCommit, ...]:
-        """Return the commits that are whole and properly signed, in the order of arrival."""
-        return tuple(_read_frames(self._home.chain_file, open_commit))
-
     def append_own(self, announce: SignedAnnounce) -> None:
         """Keep an own announcement; done before it is sent, so that a restart repeats it."""
-        _append(self._own_file, _framed(encode_envelope(announce.envelope)), durably=True)
+        append(self._own_file, framed([announce.envelope]), durably=True)
 
     def load_own(self) -> tuple[SignedAnnounce, ...]:
         """Return the newest own announcements and forget the others."""
-        opened = _read_frames(self._own_file, open_envelope)[-MAX_OWN:]
-        data = b"".join(_framed(encode_envelope(o.envelope)) for o in opened)
-        write_atomic(self._own_file, data)
+        opened = _items(read_frames(self._own_file, open_envelope))[-MAX_OWN:]
+        write_atomic(self._own_file, framed(o.envelope for o in opened))
         return tuple(
             Signed(o.message, o.envelope) for o in opened if isinstance(o.message, Announce)
         )
 
     def save_members(self, members: Iterable[SignedMember]) -> None:
         """Keep the newest records of all members, to find them again after a restart."""
-        data = b"".join(_framed(encode_envelope(member.envelope)) for member in members)
-        write_atomic(self._home.folder / "members.bin", data)
+        write_atomic(self._members_file, framed(member.envelope for member in members))
 
     def load_members(self) -> tuple[SignedMember, ...]:
         """Return the member records that were kept."""
-        opened = _read_frames(self._home.folder / "members.bin", open_envelope)
+        opened = _items(read_frames(self._members_file, open_envelope))
         return tuple(
             Signed(o.message, o.envelope) for o in opened if isinstance(o.message, MemberRecord)
         )
@@ -172,6 +157,10 @@ class RunStore:
         return self._home.folder / "paused"
 
     @property
+    def _members_file(self) -> Path:
+        return self._home.folder / "members.bin"
+
+    @property
     def _own_file(self) -> Path:
         return self._home.folder / "own.bin"
 
@@ -184,42 +173,5 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _framed(data: bytes) -> bytes:
-    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
-
-
-def _append(path: Path, data: bytes, durably: bool = False) -> None:
-    """Add to a file all of ``data`` or, on a full disk, nothing: what follows must be readable."""
-    with disk_errors(), path.open("ab", buffering=0) as file:
-        end, left = file.tell(), memoryview(data)
-        try:
-            while left:
-                left = left[file.write(left) :]
-            if durably:
-                os.fsync(file.fileno())
-        except OSError:
-            file.truncate(end)
-            raise
-
-
-def _read_frames(path: Path, read: Callable[[Envelope], T]) -> list[T]:
-    """Return what ``read`` makes of a file's envelopes; cut off what a crash left half-written."""
-    data = path.read_bytes() if path.exists() else b""
-    found: list[T] = []
-    position = 0
-    while position + _LENGTH_BYTES <= len(data):
-        end = position + _LENGTH_BYTES
-        end += int.from_bytes(data[position:end], "big")
-        try:
-            item = read(decode_envelope(data[position + _LENGTH_BYTES : end]))
-        except ProtocolError as error:
-            _LOG.warning("%s is damaged at byte %d and cut there: %s", path, position, error)
-            break
-        if end > len(data):
-            break
-        found.append(item)
-        position = end
-    if position < len(data):
-        with path.open("r+b") as file:
-            file.truncate(position)
-    return found
+def _items(frames: Iterable[Frame[Signed[Message]]]) -> list[Signed[Message]]:
+    return [frame.item for frame in frames]

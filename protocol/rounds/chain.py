@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import CommitHash, PeerId, RunId
 from skerry.protocol.messages import Announce, Commit, Envelope, SignedCommit, SignedMember
-from skerry.protocol.rounds.commits import Commits
+from skerry.protocol.rounds.commits import Archive, Commits
 from skerry.protocol.rounds.leader import MAX_VIEW, leader_of
 from skerry.protocol.rounds.settings import INITIAL_SETTINGS, OwnerKeys, Settings, ordered
 
@@ -48,11 +48,11 @@ class ChainRules:
 class Chain:
     """All valid commits seen, as a tree that grows from the root."""
 
-    def __init__(self, rules: ChainRules, admission: AdmissionCheck) -> None:
-        """Start empty."""
+    def __init__(self, rules: ChainRules, admission: AdmissionCheck, archive: Archive) -> None:
+        """Start empty; ``archive`` holds what need not be kept in memory (commits.py)."""
         self._rules = rules
         self._admission = admission
-        self._commits = Commits()
+        self._commits = Commits(archive)
         self._settings: dict[CommitHash, Settings] = {}
         self._best = rules.root
 
@@ -70,7 +70,7 @@ class Chain:
 
     def envelope(self, commit: CommitHash) -> Envelope:
         """Return a known commit as it was signed."""
-        return self._commits.link(commit).envelope
+        return self._commits.envelope(commit)
 
     def roster(self, commit: CommitHash) -> tuple[PeerId, ...]:
         """Return who trains upon a known commit."""

@@ -1,11 +1,15 @@
-"""The commits of a chain in memory: all as signed bytes, the newest ones decoded as well.
+"""The commits of a chain: the newest ones decoded, older ones as signed bytes, or in an archive.
 
-A decoded commit takes several times the memory of its bytes, and a run has no last round. What
-the fork choice asks of every commit (parent, round, weight, roster) is kept beside the bytes.
+A run has no last round, and a decoded commit takes several times the memory of its bytes. What
+the fork choice asks of every commit (parent, round, weight, roster) is kept of all; the bytes of
+an old one are dropped once the archive, on a node the chain's file, has them. A commit's name is
+the hash of its bytes, so that to read it again is no input: nothing else can come back.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
 
 from skerry.protocol.codec import open_commit
 from skerry.protocol.ids import CommitHash, PeerId
@@ -13,6 +17,21 @@ from skerry.protocol.messages import Envelope, SignedCommit
 
 DECODED = 128
 """Commits kept decoded: more than two times the usual ``replay`` rounds, and those of branches."""
+
+
+LOOKED_AT = 8
+"""Commits that are looked for in the archive when one is added: a joiner adds many at once,
+before the first is written."""
+
+
+class Archive(Protocol):
+    """Commits that were written down; a plain dict is one, too."""
+
+    def __contains__(self, name: CommitHash, /) -> bool:
+        """Say whether a commit is there for good."""
+
+    def __getitem__(self, name: CommitHash, /) -> Envelope:
+        """Return a commit that is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +43,17 @@ class Link:
     weight: int
     """Text tokens committed up to here."""
     roster: tuple[PeerId, ...]
-    envelope: Envelope
 
 
 class Commits:
     """Commits by name; the order is that of arrival."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, archive: Archive) -> None:
+        """Start empty. What is added may be in ``archive`` before, come there later, or never."""
+        self._archive = archive
         self._links: dict[CommitHash, Link] = {}
+        self._envelopes: dict[CommitHash, Envelope] = {}
+        """What is not known to be in the archive, and the newest."""
         self._decoded: dict[CommitHash, SignedCommit] = {}
 
     def __contains__(self, name: CommitHash) -> bool:
@@ -45,7 +66,7 @@ class Commits:
 
     def __getitem__(self, name: CommitHash) -> SignedCommit:
         """Return a commit, decoded anew if it was not asked for lately."""
-        signed = self._decoded.pop(name, None) or open_commit(self._links[name].envelope)
+        signed = self._decoded.pop(name, None) or open_commit(self.envelope(name))
         self._remember(name, signed)
         return signed
 
@@ -59,9 +80,14 @@ class Commits:
         before = self._links.get(commit.parent)
         same = before is not None and before.roster == commit.roster
         roster = before.roster if before is not None and same else commit.roster
-        link = Link(commit.parent, commit.round, commit.weight, roster, signed.envelope)
-        self._links[name] = link
+        self._links[name] = Link(commit.parent, commit.round, commit.weight, roster)
+        self._envelopes[name] = signed.envelope
         self._remember(name, signed)
+        self._drop_archived()
+
+    def envelope(self, name: CommitHash) -> Envelope:
+        """Return a commit as it was signed. Raises: KeyError; StateError if it was lost."""
+        return self._envelopes.get(name) or self._archive[name]
 
     def link(self, name: CommitHash) -> Link:
         """Return a commit's place in the tree. Raises: KeyError."""
@@ -75,3 +101,11 @@ class Commits:
         self._decoded[name] = signed
         if len(self._decoded) > DECODED:
             del self._decoded[next(iter(self._decoded))]
+
+    def _drop_archived(self) -> None:
+        """Drop old bytes that the archive has; what a full disk refused stays and goes last."""
+        many = LOOKED_AT if len(self._envelopes) > DECODED else 0
+        for name in list(islice(self._envelopes, many)):
+            envelope = self._envelopes.pop(name)
+            if name not in self._archive:
+                self._envelopes[name] = envelope

@@ -19,6 +19,6 @@ def succession(run_id: RunId, round_number: int, peers: tuple[PeerId, ...]) -> l
     return sorted(peers, key=lambda peer: _rank(run_id, round_number, peer))
 
 
-@lru_cache(maxsize=1024)  # asked for at every event of a round, of that round alone
+@lru_cache(maxsize=512)  # asked for at every event of a round, of that round alone
 def _rank(run_id: RunId, round_number: int, peer: PeerId) -> bytes:
     return blake2b(f"{run_id}/{round_number}/{peer}".encode(), digest_size=16).digest()

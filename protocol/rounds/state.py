@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 from skerry.protocol.compute import Contribution
 from skerry.protocol.ids import CommitHash, Digest, PeerId
@@ -15,6 +16,7 @@ from skerry.protocol.messages import (
     SignedOrder,
 )
 from skerry.protocol.rounds.chain import AdmissionCheck, Chain, ChainRules
+from skerry.protocol.rounds.commits import Archive
 from skerry.protocol.rounds.deadline import RoundDeadline
 from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.rounds.leader import leader_of
@@ -268,12 +270,18 @@ class RoundState:
         return bool(self.rules.rounds) and self.chain.round_of(self.at) >= self.rules.rounds
 
 
-def new_state(me: PeerId, rules: Rules, admission: AdmissionCheck, now: float) -> RoundState:
+NO_ARCHIVE: Archive = MappingProxyType({})
+"""The archive of who keeps all in memory, as a replay does."""
+
+
+def new_state(
+    me: PeerId, rules: Rules, admission: AdmissionCheck, now: float, archive: Archive = NO_ARCHIVE
+) -> RoundState:
     """Return the state of a node that knows nothing of the run yet."""
     return RoundState(
         me=me,
         rules=rules,
-        chain=Chain(rules.chain, admission),
+        chain=Chain(rules.chain, admission, archive),
         deadline=RoundDeadline(rules.deadline_min, rules.deadline_max, rules.deadline_factor),
         at=rules.chain.root,
         phase_since=now,

@@ -195,7 +195,7 @@ class Peer:
         known = {}
         with tempfile.TemporaryDirectory() as copy:  # reading cuts off a half-written tail
             shutil.copy(self.home.run(RunId(run_id)).chain_file, Path(copy) / "chain.bin")
-            for commit in RunStore(RunHome(Path(copy))).load_commits():
+            for commit in RunStore(RunHome(Path(copy))).chain.load():
                 known[commit.hash] = commit.message
         path = []
         name = max(known, key=lambda name: (known[name].weight, known[name].round), default="")

@@ -248,7 +248,7 @@ class TestDisk:
         edge.do(act.StoreCommits((commits[0],)), act.StoreCommits(tuple(commits[1:3])))
         edge.do(act.StoreStates(states[:1]), act.StoreStates(states))
         await edge.written()
-        assert edge.context.store.load_commits() == tuple(commits[:3])
+        assert edge.context.store.chain.load() == tuple(commits[:3])
         assert edge.context.store.load_states() == states
         assert edge.context.served == {SHARDS[0].address: (SHARDS[0], True)}
 
@@ -283,7 +283,7 @@ class TestDisk:
         async with edge_of(member) as edge:
             for commit in commits:
                 edge.do(act.StoreCommits((commit,)))
-        assert member.context.store.load_commits() == tuple(commits)
+        assert member.context.store.chain.load() == tuple(commits)
 
     async def test_event_loop_goes_on_while_the_disk_is_slow(self, edge, monkeypatch) -> None:
         slow, reached = asyncio.Event(), asyncio.Event()

@@ -64,7 +64,7 @@ class TestWhole:
         assert store.orders.load() == ORDERS[-2:]
 
     def test_new_run_holds_nothing(self, store, home) -> None:
-        assert (store.load_commits(), store.load_own()) == ((), ())
+        assert (store.chain.load(), store.load_own()) == ((), ())
         assert (store.load_members(), store.load_states()) == ((), ())
         assert all(folder.is_dir() for folder in (home.blobs, home.compute))
 
@@ -82,14 +82,14 @@ class TestWhole:
         assert store.load_manifest() == (envelope, "skerry1TOKEN")
 
     def test_commits_members_and_own_come_back_in_order(self, store, home) -> None:
-        store.append_commits(COMMITS[:2])
-        store.append_commits(COMMITS[2:])
+        store.chain.append(COMMITS[:2])
+        store.chain.append(COMMITS[2:])
         for announce in OWN:
             store.append_own(announce)
         store.save_members(MEMBERS)
         store.save_members(MEMBERS[1:])
         for again in (store, RunStore(home)):
-            assert again.load_commits() == COMMITS
+            assert again.chain.load() == COMMITS
             assert again.load_own() == OWN
             assert again.load_members() == MEMBERS[1:]
 
@@ -121,7 +121,7 @@ class TestDamaged:
     def test_file_cut_at_any_byte_loads_its_whole_frames_and_can_be_added_to(
         self, store, home
     ) -> None:
-        store.append_commits(COMMITS[:3])
+        store.chain.append(COMMITS[:3])
         data = home.chain_file.read_bytes()
         whole = ends(data)
         near = {end + by for end in (0, *whole) for by in range(-6, 7)}
@@ -130,27 +130,27 @@ class TestDamaged:
                 continue
             home.chain_file.write_bytes(data[:cut])
             count = sum(end <= cut for end in whole)
-            assert store.load_commits() == COMMITS[:count]
+            assert store.chain.load() == COMMITS[:count]
             assert home.chain_file.stat().st_size == ([0, *whole][count])
-            store.append_commits(COMMITS[3:4])
-            assert store.load_commits() == (*COMMITS[:count], COMMITS[3])
+            store.chain.append(COMMITS[3:4])
+            assert store.chain.load() == (*COMMITS[:count], COMMITS[3])
 
     @settings(max_examples=150, deadline=None)
     @given(st.data())
     def test_file_with_a_flipped_bit_loads_what_is_before_it(self, tmp_path_factory, data) -> None:
         home = RunHome(tmp_path_factory.mktemp("run"))
         store = RunStore(home)
-        store.append_commits(COMMITS[:3])
+        store.chain.append(COMMITS[:3])
         content = bytearray(home.chain_file.read_bytes())
         whole = ends(bytes(content))
         position = data.draw(st.integers(0, len(content) - 1))
         content[position] ^= 1 << data.draw(st.integers(0, 7))
         home.chain_file.write_bytes(content)
         before = sum(end <= position for end in whole)
-        found = store.load_commits()
+        found = store.chain.load()
         # A bit of the envelope that means nothing, if there is one, may be lost unnoticed.
         assert found in (COMMITS[:before], COMMITS[:3])
-        assert store.load_commits() == found
+        assert store.chain.load() == found
 
     @settings(max_examples=100, deadline=None)
     @given(st.binary(max_size=300))
@@ -183,8 +183,8 @@ class TestDamaged:
             store.load_manifest()
 
     def test_commit_file_with_something_else_in_it_is_cut_there(self, store, home) -> None:
-        store.append_commits([COMMITS[0], MEMBERS[0], COMMITS[1]])
-        assert store.load_commits() == COMMITS[:1]
+        store.chain.append([COMMITS[0], MEMBERS[0], COMMITS[1]])
+        assert store.chain.load() == COMMITS[:1]
 
 
 class TestFullDisk:
@@ -227,17 +227,17 @@ class TestFullDisk:
     def test_nothing_of_what_did_not_fit_is_left_in_the_way(
         self, store, home, full, monkeypatch, room
     ) -> None:
-        store.append_commits(COMMITS[:1])
+        store.chain.append(COMMITS[:1])
         store.append_own(OWN[0])
         full(room)
         with pytest.raises(StateError, match="SK-DSK-001"):
-            store.append_commits(COMMITS[1:2])
+            store.chain.append(COMMITS[1:2])
         with pytest.raises(StateError, match="SK-DSK-001"):
             store.append_own(OWN[1])
         monkeypatch.undo()
-        store.append_commits(COMMITS[2:3])
+        store.chain.append(COMMITS[2:3])
         store.append_own(OWN[2])
-        assert store.load_commits() == (COMMITS[0], COMMITS[2])
+        assert store.chain.load() == (COMMITS[0], COMMITS[2])
         assert store.load_own() == (OWN[0], OWN[2])
 
     def test_lists_stay_as_they_were(self, store, home, monkeypatch) -> None:

@@ -118,7 +118,7 @@ def child(
 
 
 def chain_of(*commits: SignedCommit) -> Chain:
-    chain = Chain(CHAIN_RULES, lambda record: None)
+    chain = Chain(CHAIN_RULES, lambda record: None, {})
     for commit in commits:
         chain.add(commit)
     return chain
