@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from codec_bench.cases import recording
-from skerry.compression.aggregate import WeightedPayload, aggregate
+from skerry.compression.aggregate import Rule, WeightedPayload, aggregate
 from skerry.compression.drift import Drift
 from skerry.compression.options import CodecOptions
 from skerry.compression.pseudogradient import PseudoGradientCodec
@@ -106,7 +106,7 @@ def _stepped(
     stepped = []
     for codec, flat, sent in zip(codecs, theta, zip(*payloads, strict=True), strict=True):
         weighted = [WeightedPayload(payload, 1) for payload in sent]
-        mean = aggregate(codec, weighted, run.outer.divisor)
+        mean = aggregate(codec, weighted, Rule(run.outer.divisor))
         stepped.append(descend(flat, mean, run.outer.lr_at(number)))
     return stepped
 

@@ -30,6 +30,14 @@ class Entries:
             self.values_M[chosen_M],
         )
 
+    def only(self, chosen_M: NDArray[np.bool_]) -> "Entries":
+        """Return the chosen entries."""
+        if chosen_M.all():
+            return self
+        tiles_M = np.repeat(np.arange(self.counts_T.size), self.counts_T)
+        counts_T = np.bincount(tiles_M[chosen_M], minlength=self.counts_T.size)
+        return Entries(counts_T, self.positions_M[chosen_M], self.values_M[chosen_M])
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:

@@ -7,12 +7,13 @@ that a message can say where the wrong value stands.
 import os
 import tomllib
 from collections.abc import Mapping
+from datetime import time
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -21,21 +22,39 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from skerry.protocol.errors import ConfigError
+from skerry.protocol.errors import ConfigError, ProtocolError
 from skerry.protocol.manifest import Section, validated
-from skerry.protocol.units import Seconds
+from skerry.protocol.token import split_bootstrap
+from skerry.protocol.units import BytesPerSecond, Seconds
 
 PREFIX = "SKERRY_"
 OTHER_VARIABLES = frozenset({"SKERRY_HOME"})
 """Variables that are no settings of a daemon."""
 
 
+LEAST_RATE = 125_000.0
+"""Bytes per second: with less, a piece of a payload takes longer than its receiver waits."""
+
+
 def _comma_separated(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+TransportName = Literal["auto", "p2pd", "py-libp2p"]
+
+
+def _a_rate(value: float) -> float:
+    if value and not value >= LEAST_RATE:
+        raise ValueError("at least 1mbit, or 0 for no limit")
+    return value
+
+
+Rate = Annotated[BytesPerSecond, AfterValidator(_a_rate)]
+"""Bytes per second."""
+
+
 class ListenSection(Section):
-    """Where other peers reach this node."""
+    """Where other peers reach this node, and by what."""
 
     host: str = "0.0.0.0"
     """IP address to listen on."""
@@ -43,11 +62,28 @@ class ListenSection(Section):
     """TCP port; 0 lets the system choose one."""
     announce: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
     """Further multiaddrs under which this node can be reached, such as a forwarded port."""
+    transport: TransportName = "auto"
+    """The library that carries streams: p2pd, or py-libp2p where there is no p2pd."""
+    relay: bool = False
+    """Whether to relay for peers behind NATs; needs an address that the internet can dial."""
+    relays: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
+    """Full multiaddrs of relays to be reached through, while nobody can dial this node."""
 
     @field_validator("host")
     @classmethod
     def _is_address(cls, value: str) -> str:
         ip_address(value)  # raises ValueError, which pydantic reports
+        return value
+
+    @field_validator("relays")
+    @classmethod
+    def _are_relays(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            try:
+                split_bootstrap(address)
+            except ProtocolError:
+                example = "/ip4/203.0.113.7/tcp/4001/p2p/12D3Koo…"
+                raise ValueError(f"{address!r} is not a relay such as {example}") from None
         return value
 
     @field_validator("announce")
@@ -79,6 +115,46 @@ class HeartbeatSection(Section):
 
     interval: Annotated[Seconds, Field(ge=0.05, le=60)] = 1.0
     """Time between two heartbeats; written "500ms" or "2s"."""
+
+
+class BandwidthSection(Section):
+    """How much of its connection this node may use; rates such as "20mbit", 0: no limit."""
+
+    max_upload: Rate = 0.0
+    max_download: Rate = 0.0
+    quiet_hours: Annotated[str, Field(pattern=r"^(none|\d\d:\d\d-\d\d:\d\d)$")] = "none"
+    """Local time of day, such as "18:00-23:30" or "22:00-06:00", with limits of its own."""
+    quiet_upload: Rate = 0.0
+    quiet_download: Rate = 0.0
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _are_times(cls, value: str) -> str:
+        _hours(value)  # raises ValueError, which pydantic reports
+        return value
+
+    @model_validator(mode="after")
+    def _quiet_is_used(self) -> "BandwidthSection":
+        given = _hours(self.quiet_hours) is not None
+        if given != bool(self.quiet_upload or self.quiet_download):
+            raise ValueError("quiet_hours need quiet_upload or quiet_download, and these need them")
+        return self
+
+    def is_quiet(self, now: time) -> bool:
+        """Say whether a time of day is among the quiet hours, which may pass midnight."""
+        hours = _hours(self.quiet_hours)
+        if hours is None:
+            return False
+        begin, end = hours
+        return begin <= now < end if begin <= end else now >= begin or now < end
+
+
+def _hours(text: str) -> tuple[time, time] | None:
+    """Read quiet hours; None: there are none. Raises: ValueError."""
+    if text == "none":
+        return None
+    begin, _, end = text.partition("-")
+    return time.fromisoformat(begin), time.fromisoformat(end)
 
 
 class SinksSection(Section):
@@ -131,6 +207,7 @@ class NodeConfig(BaseSettings):
     compute: ComputeSection = ComputeSection()
     log: LogSection = LogSection()
     heartbeat: HeartbeatSection = HeartbeatSection()
+    bandwidth: BandwidthSection = BandwidthSection()
     sinks: SinksSection = SinksSection()
     page: PageSection = PageSection()
 

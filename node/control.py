@@ -4,7 +4,7 @@ can open. Errors of the catalog travel as FAILED_PRECONDITION with "SK-…: deta
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from skerry.proto import control_pb2 as pb
 from skerry.proto.control_pb2_grpc import ControlServicer, add_ControlServicer_to_server
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import DaemonError, SkerryError, StateError
+from skerry.protocol.ids import PeerId
 
 T = TypeVar("T")
 Grpc = Any
@@ -37,6 +38,10 @@ class Daemon(Protocol):
     @property
     def journal(self) -> Journal:
         """The event log."""
+
+    @property
+    def links(self) -> Mapping[PeerId, str]:
+        """How each connected peer is connected: direct, relayed or unknown."""
 
     def describe(self) -> pb.StatusReply:
         """Return the status without its run."""
@@ -85,7 +90,8 @@ class ControlService(ControlServicer):
 
     async def Invite(self, request: pb.InviteRequest, grpc: Grpc) -> pb.RunReply:
         """Return a fresh token for others to join with."""
-        return await _coded(grpc, self._daemon.part.invite(request.lifetime_seconds))
+        work = self._daemon.part.invite(request.lifetime_seconds, request.max_uses)
+        return await _coded(grpc, work)
 
     async def Stop(self, request: pb.Empty, grpc: Grpc) -> pb.Empty:
         """End the daemon; the answer comes before the end."""
@@ -133,6 +139,8 @@ class ControlService(ControlServicer):
             context = session.context
             now = asyncio.get_running_loop().time()
             status.run.CopyFrom(run_status(context, now))
+            for peer in status.run.peers:
+                peer.link = self._daemon.links.get(PeerId(peer.peer_id), "")
             status.compute, status.warning = context.facts.compute, context.facts.warning
         return status
 

@@ -101,9 +101,9 @@ class ControlClient:
             reply: pb.OrderReply = self._stub.Order(request, timeout=COMMAND_SECONDS)
             return reply
 
-    def invite(self, lifetime_s: float) -> pb.RunReply:
-        """Return a fresh token of the run; 0 s: as the run file says."""
-        request = pb.InviteRequest(lifetime_seconds=lifetime_s)
+    def invite(self, lifetime_s: float, max_uses: int = 0) -> pb.RunReply:
+        """Return a fresh token of the run; 0 s: as the run file says, 0 uses: any number."""
+        request = pb.InviteRequest(lifetime_seconds=lifetime_s, max_uses=max_uses)
         with self._translated():
             reply: pb.RunReply = self._stub.Invite(request, timeout=COMMAND_SECONDS)
             return reply

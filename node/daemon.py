@@ -14,8 +14,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,12 +27,17 @@ from skerry.node.environment import environment_errors
 from skerry.node.home import Home
 from skerry.node.identity import load_or_create_identity
 from skerry.node.logs import configure_logging, keep_small
-from skerry.node.net.p2pd import P2pdOptions, P2pdTransport
+from skerry.node.net.node_transport import NodeTransport
 from skerry.node.net.rpc import RpcClient, RpcServer
+from skerry.node.net.shaping import ShapedTransport
+from skerry.node.net.sources import Link
 from skerry.node.net.tasks import OwnedTasks
+from skerry.node.network import start_network
 from skerry.node.page.server import PageServer
 from skerry.node.participation import Participation
 from skerry.node.port import keep_port, port_to_use
+from skerry.node.reach.keeper import Listener, Reachability
+from skerry.node.reach.status import reach_status
 from skerry.node.reload import change_of
 from skerry.node.run.journal import Journal
 from skerry.node.run.opening import NodeParts
@@ -48,6 +53,8 @@ from skerry.protocol.signing import Signer
 
 _LOG = logging.getLogger(__name__)
 _PORT_FILE = "port"
+_RATES_SECONDS = 10.0
+"""Between two looks at the clock for quiet hours."""
 _VERSION = version("skerry")
 """Looked up once: it is read from a file, and the status page asks every second."""
 LoadConfig = Callable[[], NodeConfig]
@@ -81,6 +88,7 @@ class Node:
             home=str(self._parts.home.path),
             compute="starting" if self.part.opening else "none",
             page_url=self._page.url if self._page else "",
+            reach=reach_status(self._parts.reach) if self._parts.reach else None,
         )
 
     @property
@@ -91,6 +99,30 @@ class Node:
     async def relayed(self) -> Mapping[PeerId, bool]:
         """Say of each connected peer whether only a relay leads to it. Raises: PeerUnavailable."""
         return await self._parts.transport.relayed()
+
+    @property
+    def links(self) -> Mapping[PeerId, Link]:
+        """How each connected peer was connected when that was last looked up."""
+        return self._parts.reach.links if self._parts.reach else {}
+
+    def members(self) -> Mapping[PeerId, tuple[str, ...]]:
+        """Return the other members of the run, if there is one, with their addresses."""
+        session = self.part.session
+        return session.peers.addresses() if session is not None else {}
+
+    def readdressed(self) -> None:
+        """Tell everyone how this node is reached from now on."""
+        status = reach_status(self._parts.reach) if self._parts.reach else pb.ReachStatus()
+        self.journal.write(
+            "reachability",
+            verdict=status.verdict,
+            nat=status.nat,
+            relays=list(status.relays),
+            addresses=list(self._parts.transport.addresses),
+            text=status.summary,
+        )
+        if self.part.session is not None:
+            self.part.session.readdress()
 
     async def serve_page(self) -> PageServer:
         """Serve the status page from now on; the caller closes it."""
@@ -113,7 +145,18 @@ class Node:
         self._parts = replace(self._parts, config=change.config)
         configure_logging(change.config)
         self.part.reconfigure(change.config)
+        self._set_rates()
         self.journal.write("reloaded", changed=change.live, needs_restart=change.waiting)
+
+    async def keep_rates(self) -> None:
+        """Keep to the limits of the time of day, until cancelled."""
+        while True:
+            self._set_rates()
+            await asyncio.sleep(_RATES_SECONDS)
+
+    def _set_rates(self) -> None:
+        if self._parts.shaped is not None:
+            self._parts.shaped.set_rates(self._parts.config.bandwidth, datetime.now().time())
 
 
 def run_daemon(home: Home, load: LoadConfig) -> int:
@@ -142,6 +185,7 @@ async def _main(
         stack.push_async_callback(tasks.cancel)
         tasks.start(keep_small((home.log_file, home.compute_log)), "log files")
         tasks.start(notifier.keep_alive(lambda: _summary(node.part.session)), "service manager")
+        tasks.start(node.keep_rates(), "bandwidth")
         tasks.start(keep_sinks(home, config.sinks, node.journal), "sinks")
         _take_signals(node, notifier)
         notifier.ready()
@@ -188,16 +232,33 @@ async def _start(
 ) -> Node:
     """Start all parts; ``stack`` ends them again. Raises: SkerryError, OSError."""
     journal = Journal(home.events_file)
+
+    def journal_link(peer: PeerId, link: Link) -> None:
+        journal.write("link", peer=peer, link=link)
+
     port = port_to_use(config.listen, home.path / _PORT_FILE)
-    options = P2pdOptions(host=config.listen.host, port=port, run_dir=_network_folder(home))
-    transport = await P2pdTransport.create(options, key)
+    network = await start_network(home, config.listen, port, key)
+    transport = network.transport
     stack.push_async_callback(transport.close)
     keep_port(transport.addresses, home.path / _PORT_FILE)
-    client = RpcClient(transport)
+    shaped = ShapedTransport(transport)
+    client = RpcClient(shaped)
     stack.push_async_callback(client.close)
-    node = Node(NodeParts(home, config, Signer(key), transport, client, journal), load)
+    reach: Reachability | None = None
+    if network.p2pd is not None:
+        listener = Listener(lambda: node.members(), lambda: node.readdressed(), journal_link)
+        reach = Reachability(network.p2pd, config.listen.relays, listener)
+        stack.push_async_callback(reach.close)
+        transport.add_outage_hook(reach.network_is_down)
+    signer = Signer(key)
+    parts = NodeParts(
+        home, config, signer, transport, client, journal, network.discovery, reach, shaped=shaped
+    )
+    node = Node(parts, load)
+    if reach is not None:
+        await reach.start()
 
-    server = _serve_peers(transport, node.part)
+    server = _serve_peers(transport, shaped, node.part)
     stack.push_async_callback(server.close)
     await server.start()
     control = await serve_control(node, home.control_socket)
@@ -208,7 +269,9 @@ async def _start(
     return node
 
 
-def _serve_peers(transport: P2pdTransport, part: Participation) -> RpcServer:
+def _serve_peers(
+    transport: NodeTransport, shaped: ShapedTransport, part: Participation
+) -> RpcServer:
     """Let the run hear what comes from the network; while there is none, nobody does."""
 
     def network(up: bool) -> None:
@@ -227,10 +290,4 @@ def _serve_peers(transport: P2pdTransport, part: Participation) -> RpcServer:
 
     transport.add_outage_hook(lambda: network(up=False))
     transport.add_restart_hook(network_is_back)
-    return RpcServer(transport, servicer_for, on_bad=on_bad)
-
-
-def _network_folder(home: Home) -> Path:
-    folder = home.path / "p2pd"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    return RpcServer(shaped, servicer_for, on_bad=on_bad, quotas=part.quotas)

@@ -104,12 +104,9 @@ class LocalSwarm:
         """Start a daemon with a fresh home; does not wait for it."""
         home = Home(self._folder / name)
         home.create()
-        # -P: a file called like a module in the user's current folder must not be imported.
-        command = [sys.executable, "-P", "-m", "skerry.node.cli.main", "daemon"]
-        command += [f"--home={home.path}", "--host=127.0.0.1", "--port=0", "--threads=1"]
         with home.log_file.open("ab") as log:
             process = subprocess.Popen(
-                command,
+                self.command(name, home),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -119,6 +116,12 @@ class LocalSwarm:
         daemon = LocalDaemon(name, home, process, ControlClient(home.control_socket))
         self.daemons.append(daemon)
         return daemon
+
+    def command(self, name: str, home: Home) -> list[str]:
+        """Return what starts the daemon ``name``."""
+        # -P: a file called like a module in the user's current folder must not be imported.
+        command = [sys.executable, "-P", "-m", "skerry.node.cli.main", "daemon"]
+        return [*command, f"--home={home.path}", "--host=127.0.0.1", "--port=0", "--threads=1"]
 
     def kill(self, daemon: LocalDaemon) -> None:
         """End a daemon as a power cut would: SIGKILL, without a word to anyone."""

@@ -75,6 +75,7 @@ def examine(home: Home) -> list[Check]:
         check_clock(time.time()),
         check_congestion(),
         daemon,
+        check_reachability(home),
     ]
     if not home.in_use:  # a running daemon holds its port
         checks.append(check_port(config.listen.host, config.listen.port))
@@ -101,6 +102,8 @@ def check_p2pd() -> Check:
     fix = "Run pip install --force-reinstall hivemind."
     spec = importlib.util.find_spec("hivemind")
     if spec is None or spec.origin is None:
+        if importlib.util.find_spec("libp2p") is not None:
+            return Check("p2pd", Verdict.PASS, "not installed; py-libp2p takes its place")
         return Check("p2pd", Verdict.FAIL, "hivemind is not installed", fix)
     binary = Path(spec.origin).parent / "hivemind_cli" / "p2pd"
     if not binary.exists():
@@ -207,6 +210,20 @@ def check_daemon(home: Home) -> Check:
     except SkerryError as error:
         return _failed("daemon", error)
     return Check("daemon", Verdict.PASS, f"process {pid} answered in {milliseconds:.0f} ms")
+
+
+def check_reachability(home: Home) -> Check:
+    """Say how others reach the daemon, as far as it has found out."""
+    if not home.in_use:
+        return Check("reachability", Verdict.PASS, "not known while no daemon runs")
+    try:
+        with ControlClient(home.control_socket) as client:
+            reach = client.status().reach
+    except SkerryError as error:
+        return _failed("reachability", error)
+    summary = reach.summary or "not known with this transport"
+    verdict = Verdict.WARN if reach.advice else Verdict.PASS
+    return Check("reachability", verdict, summary, reach.advice)
 
 
 def _config(home: Home) -> tuple[NodeConfig, Check]:

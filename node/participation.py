@@ -22,8 +22,11 @@ from skerry.node.run.orders import Sender, change_of, note_order
 from skerry.node.run.peers import Peers
 from skerry.node.run.session import Session
 from skerry.proto import control_pb2 as pb
+from skerry.protocol.codec import decode_invite
 from skerry.protocol.errors import DaemonError, SkerryError
 from skerry.protocol.ids import RunId, is_hash
+from skerry.protocol.quota import Quotas
+from skerry.protocol.token import encode_token
 
 _LOG = logging.getLogger(__name__)
 _FAREWELL_SECONDS = 1.0
@@ -44,6 +47,11 @@ class Participation:
     def session(self) -> Session | None:
         """The run that the daemon takes part in."""
         return self._opened.session if self._opened else None
+
+    @property
+    def quotas(self) -> Quotas:
+        """What peers may ask of this node."""
+        return self._parts.quotas
 
     @property
     def opening(self) -> bool:
@@ -93,17 +101,29 @@ class Participation:
             session = self._in_run().session
             order = await session.order(change_of(session.context, request))
             note = note_order(self._parts.journal, order, sender)
-            return pb.OrderReply(sequence=order.message.sequence, peer=note.peer)
+            number = order.message.sequence
+            return pb.OrderReply(sequence=number, peer=note.peer, invite=note.invite)
 
-    async def invite(self, lifetime_s: float) -> pb.RunReply:
+    async def invite(self, lifetime_s: float, max_uses: int) -> pb.RunReply:
         """Return a fresh token made by this node's key; 0 s: as the run file says.
 
-        Raises: DaemonError("SK-DMN-004"), OrderError("SK-OWN-001").
+        Raises: DaemonError("SK-DMN-004"), OrderError.
         """
         async with self._changing:
             run = self._in_run().session.context
-            token = new_token(self._parts, run, lifetime_s)
-            return pb.RunReply(run_id=run.run_id, name=run.manifest.name, token=token)
+            token = new_token(self._parts, run, lifetime_s, max_uses)
+            reply = pb.RunReply(run_id=run.run_id, name=run.manifest.name)
+            reply.token = encode_token(token)
+            if token.invite is not None:
+                invite = decode_invite(token.invite.body)
+                reply.invite = invite.nonce.hex()
+                self._parts.journal.write(
+                    "invited",
+                    invite=reply.invite,
+                    expires_at=invite.expires_at,
+                    max_uses=invite.max_uses,
+                )
+            return reply
 
     async def leave(self) -> None:
         """Leave the run for good. Raises: DaemonError("SK-DMN-004"), StateError."""

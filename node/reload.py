@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
-from skerry.node.config import NodeConfig
+from skerry.node.config import BandwidthSection, NodeConfig
 
-LIVE = frozenset({"log.level", "heartbeat.interval", "listen.announce"})
+LIVE = frozenset(
+    {"log.level", "heartbeat.interval", "listen.announce"}
+    | {f"bandwidth.{key}" for key in BandwidthSection.model_fields}
+)
 """What can change while the daemon runs; everything else waits for its next start."""
 
 

@@ -34,7 +34,11 @@ def check_memory(manifest: Manifest, available: int | None) -> None:
 
     Raises: ComputeError("SK-MEM-001") with both sizes.
     """
-    needed = needed_bytes(manifest)
+    check_room(needed_bytes(manifest), available)
+
+
+def check_room(needed: int, available: int | None) -> None:
+    """Refuse to need more bytes than there are, as ``check_memory``."""
     if available is not None and needed > available:
         raise ComputeError(
             "SK-MEM-001",

@@ -1,7 +1,6 @@
-"""What the compute process does: one method per request of protocol/compute.py.
+"""What the compute process of a full replica does: the requests of protocol/compute.py.
 
-Torch and files only; frames, signals and failures are worker.py's. A method that raises leaves
-parameters, error feedback and ledger as they were, so that the process can go on.
+Torch and files only; frames, signals and failures are worker.py's, the outer rounds exchange.py's.
 
 AdamW's moments are neither sent nor written to disk: they are twice the model's size and stale
 after a restart. A process that starts anew ramps its learning rate up instead (inner.py).
@@ -14,99 +13,78 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.corpus import load_corpus, unigram_entropy
 from skerry.pipeline.evaluation import validation_loss
+from skerry.pipeline.exchange import Exchange
 from skerry.pipeline.export import export_hf
-from skerry.pipeline.feedback import ErrorFeedback
 from skerry.pipeline.generate import generate
 from skerry.pipeline.inner import InnerOptimizer
-from skerry.pipeline.ledger import LedgerEntry, RoundWork
-from skerry.pipeline.outer import admit, updated_shards
-from skerry.pipeline.payloads import Payloads
-from skerry.pipeline.states import Parameters, seeded_shards, stored_shards
+from skerry.pipeline.ledger import RoundWork
+from skerry.pipeline.model import Decoder
+from skerry.pipeline.shards import load_shard
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.compute import (
-    Applied,
-    Apply,
-    Begin,
-    Encode,
-    Encoded,
     Evaluate,
     Evaluated,
     Export,
     Exported,
     Hello,
-    OpenContribution,
     Progress,
-    Ready,
     Sample,
     Sampled,
-    Settle,
-    Settled,
     Train,
     Trained,
-    Validate,
-    Validated,
+    Tried,
+    Try,
 )
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import PeerId
+from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import Manifest
 
 Between = Callable[[Progress], bool]
 """Called after each inner step; returns whether to go on."""
 
+_MOST_HARM = 1e6
+"""What a loss that is no finite number counts as."""
+
 log = logging.getLogger(__name__)
 
 
-class Engine:
-    """Parameters, optimizer, error feedback and data of one run on one peer."""
+class Engine(Exchange[Decoder]):
+    """Parameters, optimizer, error feedback and data of one run on one full replica."""
 
     def __init__(self, manifest: Manifest, store: BlobStore, folder: Path, author: PeerId) -> None:
         """Load the corpus and restore the error feedback of ``author``, this peer.
 
         Raises: ConfigError("SK-DAT-001") if there is too little text.
         """
-        self.device = torch.device("cpu")  # the one place that names it
-        self._manifest, self._store = manifest, store
         section = manifest.model
         self._corpus = load_corpus(manifest.data, manifest.seed, section.context)
         self._batches = Batches(
             self._corpus.training, section.context, manifest.inner.batch_size, manifest.seed
         )
-        self._parameters = Parameters(manifest, store)
-        self._parameters.model.to(self.device)
-        self._optimizer = InnerOptimizer(self._parameters.model, manifest.inner)
-        self._payloads = Payloads(manifest, store)
-        self._feedback = ErrorFeedback(manifest, self._payloads, folder, author)
+        model = Decoder(section, manifest.seed).to(self.device)
+        super().__init__(manifest, store, folder, author, model, layout_of(section))
+        self._optimizer = InnerOptimizer(model, manifest.inner)
         self._work: RoundWork | None = None
-        """Trained but not yet encoded; None while the local copy equals theta."""
 
     def hello(self) -> Hello:
         """Say what this process can start from."""
-        ledger = self._feedback.ledger.values()
-        return Hello(
-            params=sum(spec.numel for spec in self._payloads.layout),
-            unigram_entropy=unigram_entropy(self._corpus),
-            ledger=tuple(OpenContribution(e.parent, e.round) for e in ledger if e.may_change),
-        )
+        return self.greeting(unigram_entropy(self._corpus))
 
-    def begin(self, request: Begin) -> Ready:
-        """Take parameters from the seed or from blobs. Raises: StateError, ProtocolError."""
-        if request.shards is None:
-            shards = seeded_shards(self._manifest)
-        else:
-            shards = stored_shards(self._manifest, self._store, request.shards)
+    def trained(self) -> RoundWork | None:
+        """Return what was trained but not yet encoded."""
+        return self._work
+
+    def forget_training(self) -> None:
+        """Nothing is trained upon theta."""
         self._work = None
-        self._parameters.rewind()
-        self._parameters.replace(shards)
-        return Ready(
-            request=request.request,
-            digest=self._parameters.digest,
-            shards=self._parameters.shards,
-        )
+
+    def reset_moments(self) -> None:
+        """Forget AdamW's moments; the learning rate ramps up again."""
+        self._optimizer.reset()
 
     def train(self, request: Train, between: Between) -> Trained:
         """Run inner steps until all are done or ``between`` says no.
@@ -127,72 +105,34 @@ class Engine:
             self._work = RoundWork(request.parent, request.round, tokens, loss)
         return Trained(request=request.request, steps=steps, round_tokens=tokens, loss=loss)
 
-    def encode(self, request: Encode) -> Encoded:
-        """Fold the progress into the error feedback and encode a contribution.
-
-        Upon a parent that was encoded before, the progress repeats the same text and is dropped;
-        with ``send`` the answer is the contribution of the first time (feedback.py).
-        Raises: StateError("SK-DSK-001") on a full disk; the progress is kept for another try.
-        """
-        _ = self._parameters.theta
-        work = self._work
-        if work is not None and work.parent != request.parent:
-            detail = f"trained upon {work.parent[:8]}, asked to encode upon {request.parent[:8]}"
-            raise ComputeError("SK-CMP-002", detail)
-        if work is not None and self._is_broken():
-            work = None
-        entry: LedgerEntry | None = None
-        if request.parent in self._feedback.ledger:
-            entry = self._feedback.offer_again(request.parent) if request.send else None
-        elif work is not None:
-            entry = self._feedback.fold(work, self._parameters.progress(), request.send)
-        self._work = None
-        self._parameters.rewind()
-        return self._encoded(request, entry)
-
-    def validate(self, request: Validate) -> Validated:
-        """Decode a contribution; may be called between two inner steps."""
-        return Validated(
-            request=request.request,
-            author=request.author,
-            reason=self._payloads.flaw(request.shards),
-        )
-
-    def apply(self, request: Apply) -> Applied:
-        """Take the outer step; unencoded progress is dropped.
-
-        Raises: StateError("SK-DSK-001") on a full disk, with theta unchanged.
-        """
-        theta = self._parameters.theta
-        sound, rejected = admit(self._manifest, self._payloads, request.contributions)
-        lr = request.outer_lr
-        if lr is None:
-            lr = self._manifest.outer.lr_at(request.round)
-        self._work = None
-        self._parameters.replace(updated_shards(self._manifest, self._payloads, theta, sound, lr))
-        return Applied(
-            request=request.request,
-            digest=self._parameters.digest,
-            shards=self._parameters.shards,
-            rejected=rejected,
-        )
-
-    def settle(self, request: Settle) -> Settled:
-        """Move own contributions into or out of the error feedback as the chain says."""
-        self._feedback.settle(request.verdicts)
-        return Settled(request=request.request)
-
     def evaluate(self, request: Evaluate) -> Evaluated:
         """Measure the validation loss of theta. Raises: ComputeError if it is not finite."""
-        data, inner = self._manifest.data, self._manifest.inner
-        context = self._manifest.model.context
         with self._parameters.at_theta() as model:
-            loss = validation_loss(
-                model, self._corpus, context, inner.batch_size, data.validation_batches
-            )
+            loss = self._validation_loss(model)
         if not math.isfinite(loss):
             raise ComputeError("SK-CMP-002", f"the validation loss is {loss}")
         return Evaluated(request=request.request, loss=loss)
+
+    def attempt(self, request: Try) -> Tried:
+        """Measure how much a contribution alone lowers the validation loss of theta.
+
+        It is applied as it is, neither clipped nor doubted. Of one that cannot be read nothing is
+        to be found here: it will not count anyway.
+        """
+        shards = {payload.shard: payload for payload in request.contribution.shards}
+        if self._payloads.flaw(request.contribution.shards):
+            return Tried(request=request.request, gain=0.0)
+        lr = self.alpha(request.round, request.outer_lr)
+        with self._parameters.at_theta() as model:
+            before = self._validation_loss(model)
+            for position, (spec, start) in enumerate(self._parameters.hosted()):
+                if spec.name in shards:
+                    flat = start.clone()
+                    self._payloads.add(position, shards[spec.name], flat, -lr)
+                    load_shard(model, spec, flat)
+            gain = before - self._validation_loss(model)
+        harm = -gain if math.isfinite(gain) else _MOST_HARM
+        return Tried(request=request.request, gain=-min(harm, _MOST_HARM))
 
     def sample(self, request: Sample) -> Sampled:
         """Continue a text with theta. Raises: ConfigError, ComputeError as generate does."""
@@ -210,6 +150,11 @@ class Engine:
             directory=request.directory,
             digest=self._parameters.digest,
         )
+
+    def _validation_loss(self, model: Decoder) -> float:
+        data, size = self._manifest.data, self._manifest.inner.batch_size
+        context = self._manifest.model.context
+        return validation_loss(model, self._corpus, context, size, data.validation_batches)
 
     @property
     def _step_tokens(self) -> int:
@@ -238,22 +183,3 @@ class Engine:
             if not between(progress):
                 break
         return len(losses), sum(losses) / len(losses) if losses else 0.0
-
-    def _is_broken(self) -> bool:
-        """Say whether training left the finite numbers; folding that in would spoil e for good."""
-        if self._parameters.local_is_finite():
-            return False
-        log.error("the local parameters are not finite; this round's progress is dropped")
-        self._optimizer.reset()
-        return True
-
-    def _encoded(self, request: Encode, entry: LedgerEntry | None) -> Encoded:
-        sent = entry is not None and entry.state != "unsent"
-        return Encoded(
-            request=request.request,
-            parent=request.parent,
-            text_tokens=entry.text_tokens if entry and sent else max(0, self._feedback.pending),
-            round_tokens=entry.round_tokens if entry else 0,
-            loss=entry.loss if entry else 0.0,
-            shards=entry.shards if entry else (),
-        )

@@ -1,7 +1,7 @@
 """The outer update: theta <- theta - lr G, the same bits on every host of a shard.
 
-Which contributions count is decided from their bytes alone, before any is applied, so that
-every peer that holds the same bytes decides the same. Called by engine.py for ``Apply``.
+Which contributions count, and how much, is decided before (jury.py). Called by exchange.py for
+``Apply``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,45 +9,41 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from skerry.pipeline.payloads import Payloads
-from skerry.protocol.compute import Contribution, Rejection
-from skerry.protocol.manifest import Manifest
+from skerry.pipeline.payloads import Believed, Payloads
+from skerry.protocol.compute import Contribution
+from skerry.protocol.messages import FULL, Judgement
 
 
-def admit(
-    manifest: Manifest, payloads: Payloads, contributions: Sequence[Contribution]
-) -> tuple[list[Contribution], tuple[Rejection, ...]]:
-    """Split contributions, in order, into those that count and those that count as zero."""
-    sound: list[Contribution] = []
-    rejected: list[Rejection] = []
+def believed(
+    payloads: Payloads, contributions: Sequence[Contribution], judgements: Sequence[Judgement]
+) -> list[list[Believed]]:
+    """Return what counts of each hosted shard, in the order of the commit."""
+    influence = {judgement.peer: judgement.influence for judgement in judgements}
+    found: list[list[Believed]] = [[] for _ in payloads.layout]
     for contribution in contributions:
-        reason = _flaw(manifest, payloads, contribution)
-        if reason:
-            rejected.append(Rejection(contribution.author, reason))
-        else:
-            sound.append(contribution)
-    return sound, tuple(rejected)
+        trust = influence.get(contribution.author, FULL) / FULL
+        sent = {payload.shard: payload for payload in contribution.shards}
+        for position, spec in enumerate(payloads.layout):
+            if trust and spec.name in sent:
+                one = Believed(sent[spec.name], contribution.round_tokens, trust)
+                found[position].append(one)
+    return found
 
 
 def updated_shards(
-    manifest: Manifest,
-    payloads: Payloads,
-    theta: Sequence[Tensor],
-    sound: Sequence[Contribution],
-    lr: float,
+    payloads: Payloads, theta: Sequence[Tensor], sound: Sequence[Sequence[Believed]], lr: float
 ) -> Iterator[Tensor]:
     """Yield each shard's new parameters, flat [numel] f32, one shard in memory at a time.
 
     Args:
         theta: the round's start parameters per shard in layout order; not changed.
-        sound: contributions that passed ``admit``, in the order of the commit.
+        sound: per shard, what counts.
         lr: alpha of the round.
     """
-    for position, start in enumerate(theta):
-        weighted = [(one.shards[position], one.round_tokens) for one in sound]
-        if weighted:
+    for position, (start, some) in enumerate(zip(theta, sound, strict=True)):
+        if some:
             # Under no name here, so that it is gone when the next shard's is made.
-            yield descend(start, payloads.aggregate(position, weighted, manifest.outer.divisor), lr)
+            yield descend(start, payloads.aggregate(position, some), lr)
         else:
             yield start.clone()
 
@@ -60,9 +56,3 @@ def descend(theta: Tensor, gradient: Tensor, lr: float) -> Tensor:
     """
     gradient.mul_(torch.tensor(lr, dtype=torch.float32, device=gradient.device))
     return torch.sub(theta, gradient, out=gradient)
-
-
-def _flaw(manifest: Manifest, payloads: Payloads, contribution: Contribution) -> str:
-    if not 0 < contribution.round_tokens <= manifest.max_round_tokens:
-        return "weight"
-    return payloads.flaw(contribution.shards)

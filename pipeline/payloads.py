@@ -1,14 +1,16 @@
-"""Encoded pseudo-gradients in the blob store: the codecs of all shards of one model.
+"""Encoded pseudo-gradients in the blob store: the codecs of the shards that this peer hosts.
 
 The meeting point of compression/ and the blob store; used for our own contributions
-(feedback.py) and for everyone's (outer.py). It trusts no payload.
+(feedback.py) and for everyone's (outer.py), which may hold other shards of the model than those
+hosted here. It trusts no payload.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from skerry.compression.aggregate import Divisor, WeightedPayload, aggregate
+from skerry.compression.aggregate import Rule, WeightedPayload, aggregate
 from skerry.compression.drift import Drift
 from skerry.compression.errors import CompressionError
 from skerry.compression.pseudogradient import PseudoGradientCodec
@@ -20,14 +22,30 @@ from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import ShardPayload
 
 
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """One contribution's payload of one shard, and how far it counts."""
+
+    payload: ShardPayload
+    weight: int
+    """Text tokens of the round."""
+    trust: float
+    """Above 0, at most 1 (compression/aggregate.py)."""
+
+
 class Payloads:
     """Encodes into and decodes from the blob store, shard by shard in layout order."""
 
-    def __init__(self, manifest: Manifest, store: BlobStore) -> None:
-        """Make the codec of each shard, with the manifest's options."""
-        self.layout: tuple[ShardSpec, ...] = layout_of(manifest.model)
+    def __init__(
+        self, manifest: Manifest, store: BlobStore, layout: tuple[ShardSpec, ...] | None = None
+    ) -> None:
+        """Make the codec of each hosted shard, all of the model's by default."""
+        self._model = {spec.name: place for place, spec in enumerate(layout_of(manifest.model))}
+        self.layout = layout_of(manifest.model) if layout is None else layout
         self._store = store
-        self._codecs = shard_codecs(manifest)
+        self._codecs = shard_codecs(manifest, self.layout)
+        votes = manifest.aggregation.min_votes
+        self._rule = Rule(manifest.outer.divisor, min_votes=votes)
 
     def encode(
         self, position: int, feedback: torch.Tensor, drift: Drift | None = None
@@ -49,41 +67,52 @@ class Payloads:
     ) -> None:
         """Add ``factor`` times one shard's payload to ``into`` [numel] f32, in place.
 
-        Raises: as ``_read`` and, if it is malformed, CompressionError; ``into`` is then untouched.
+        Raises: as ``read`` and, if it is malformed, CompressionError; ``into`` is then untouched.
         """
-        self._codecs[position].add(self._read(position, payload), into, factor)
+        self._codecs[position].add(self.read(position, payload), into, factor)
 
-    def aggregate(
-        self,
-        position: int,
-        payloads: Sequence[tuple[ShardPayload, int]],
-        divisor: Divisor,
-    ) -> torch.Tensor:
-        """Return the mean [numel] f32 of one shard's payloads, given with their weights.
+    def aggregate(self, position: int, some: Sequence[Believed]) -> torch.Tensor:
+        """Return the mean [numel] f32 of one shard's payloads, by the run's rule.
 
         Raises: as ``add``.
         """
         weighted = [
-            WeightedPayload(self._read(position, payload), weight) for payload, weight in payloads
+            WeightedPayload(self.read(position, one.payload), one.weight, one.trust) for one in some
         ]
-        return aggregate(self._codecs[position], weighted, divisor)
+        return aggregate(self._codecs[position], weighted, self._rule)
+
+    def codec(self, position: int) -> PseudoGradientCodec:
+        """Return the codec of a shard."""
+        return self._codecs[position]
 
     def flaw(self, shards: tuple[ShardPayload, ...]) -> str:
-        """Return why a contribution must not be applied, or "" if it is sound.
+        """Return why a contribution must not be taken, or "" if it is sound as far as hosted.
 
         Decodes one shard at a time, so that memory does not grow with the model.
         """
+        if not self.are_shards(shards):
+            return "shards"
+        found = {payload.shard: payload for payload in shards}
+        mine = ((i, found[s.name]) for i, s in enumerate(self.layout) if s.name in found)
+        reasons = (self.shard_flaw(position, payload) for position, payload in mine)
+        return next(filter(None, reasons), "")
+
+    def shard_flaw(self, position: int, payload: ShardPayload) -> str:
+        """Return why one shard's payload must not be applied, or "" if it is sound."""
         try:
-            self._check_names(shards)
-            for position, payload in enumerate(shards):
-                self._codecs[position].check(self._read(position, payload))
+            self._codecs[position].check(self.read(position, payload))
         except (CompressionError, ProtocolError) as error:
             return error.reason
         except StateError:
             return "missing"
         return ""
 
-    def _read(self, position: int, payload: ShardPayload) -> bytes:
+    def are_shards(self, shards: tuple[ShardPayload, ...]) -> bool:
+        """Say whether these are shards of the model, each once and in layout order."""
+        places = [self._model.get(payload.shard, -1) for payload in shards]
+        return bool(places) and places[0] >= 0 and places == sorted(set(places))
+
+    def read(self, position: int, payload: ShardPayload) -> bytes:
         """Read one shard's payload.
 
         Raises: StateError if it is missing or damaged on disk, ProtocolError("size") or
@@ -96,15 +125,11 @@ class Payloads:
             raise ProtocolError("size", f"{detail}, limit {limit}")
         return self._store.read(payload.address)
 
-    def _check_names(self, shards: tuple[ShardPayload, ...]) -> None:
-        names = tuple(payload.shard for payload in shards)
-        if names != tuple(spec.name for spec in self.layout):
-            raise ProtocolError("shards", f"shards {names[:8]!r} are not those of the model")
 
-
-def shard_codecs(manifest: Manifest) -> tuple[PseudoGradientCodec, ...]:
-    """Return the codecs of all shards in layout order. Raises: ValueError on a shard too large."""
+def shard_codecs(
+    manifest: Manifest, layout: tuple[ShardSpec, ...] | None = None
+) -> tuple[PseudoGradientCodec, ...]:
+    """Return the codecs of shards, by default of all. Raises: ValueError on a shard too large."""
     options = codec_options(manifest)
-    return tuple(
-        PseudoGradientCodec(shapes_of(spec), options) for spec in layout_of(manifest.model)
-    )
+    specs = layout_of(manifest.model) if layout is None else layout
+    return tuple(PseudoGradientCodec(shapes_of(spec), options) for spec in specs)

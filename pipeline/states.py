@@ -1,34 +1,36 @@
 """Parameters: theta, the committed ones every host shares, and the local copy that trains.
 
-Theta is one flat fp32 vector per shard; the local copy is the Decoder. A new theta is built in
-the Decoder first, so that one that cannot be completed (missing blob, full disk) leaves the old
-one untouched. Only then is it copied into the old one's place: there is never a third copy in
-memory.
+Theta is one flat fp32 vector per hosted shard; the local copy is the model, or the part of it that
+is hosted. A new theta is built in the local copy first, so that one that cannot be completed
+(missing blob, full disk) leaves the old one untouched. Only then is it copied into the old one's
+place: there is never a third copy in memory.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from skerry.pipeline.model import Decoder
+from skerry.pipeline.model import ShardedModel
 from skerry.pipeline.shards import flatten_shard, from_bytes, initial_shard, load_shard, to_bytes
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ComputeError, ProtocolError
 from skerry.protocol.ids import Digest
-from skerry.protocol.layout import layout_of, state_digest
+from skerry.protocol.layout import ShardSpec, state_digest
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import ShardPayload
 
+Model = TypeVar("Model", bound=ShardedModel)
 
-class Parameters:
+
+class Parameters(Generic[Model]):
     """Theta and its local copy, and theta's place in the blob store."""
 
-    def __init__(self, manifest: Manifest, store: BlobStore) -> None:
-        """Allocate the model; there is no theta until ``replace``."""
-        self.model = Decoder(manifest.model, manifest.seed)
-        self._layout = layout_of(manifest.model)
-        self._store = store
+    def __init__(self, model: Model, layout: tuple[ShardSpec, ...], store: BlobStore) -> None:
+        """Train ``model``, whose shards are ``layout``; there is no theta until ``replace``."""
+        self.model = model
+        self._layout, self._store = layout, store
         self._theta: list[Tensor] = []
         self._shards: tuple[ShardPayload, ...] = ()
 
@@ -81,12 +83,16 @@ class Parameters:
         for spec, flat in zip(self._layout, self.theta, strict=True):
             yield flat, flatten_shard(self.model, spec)
 
+    def hosted(self) -> Iterator[tuple[ShardSpec, Tensor]]:
+        """Yield each shard and its part of theta, flat [numel] f32, in layout order."""
+        yield from zip(self._layout, self.theta, strict=True)
+
     def local_is_finite(self) -> bool:
         """Say whether the local copy holds no infinity and no NaN."""
         return all(bool(tensor.isfinite().all()) for tensor in self.model.parameters())
 
     @contextmanager
-    def at_theta(self) -> Iterator[Decoder]:
+    def at_theta(self) -> Iterator[Model]:
         """Lend the model with theta's values; the local copy's come back afterwards."""
         theta = self.theta
         local = self._flatten()
@@ -123,23 +129,22 @@ class Parameters:
             load_shard(self.model, spec, flat)
 
 
-def seeded_shards(manifest: Manifest) -> Iterator[Tensor]:
+def seeded_shards(manifest: Manifest, layout: tuple[ShardSpec, ...]) -> Iterator[Tensor]:
     """Yield the run's initial parameters per shard in layout order, flat [numel] f32."""
-    for spec in layout_of(manifest.model):
+    for spec in layout:
         yield initial_shard(manifest.seed, spec, manifest.model.layers)
 
 
 def stored_shards(
-    manifest: Manifest, store: BlobStore, shards: tuple[ShardPayload, ...]
+    layout: tuple[ShardSpec, ...], store: BlobStore, shards: tuple[ShardPayload, ...]
 ) -> Iterator[Tensor]:
     """Yield parameters from verified blobs per shard in layout order, flat [numel] f32.
 
-    Raises: ProtocolError("shards") or ProtocolError("size") if they are not this model's,
+    Raises: ProtocolError("shards") or ProtocolError("size") if they are not those of ``layout``,
     StateError("SK-DSK-002") if a blob is missing or damaged.
     """
-    layout = layout_of(manifest.model)
     if tuple(shard.shard for shard in shards) != tuple(spec.name for spec in layout):
-        raise ProtocolError("shards", f"{len(shards)} parameter shards are not those of the model")
+        raise ProtocolError("shards", f"{len(shards)} parameter shards are not those hosted")
     for spec, shard in zip(layout, shards, strict=True):
         # Looked up before reading: a wrong blob may be far larger than the shard.
         if store.size(shard.address) not in (None, spec.state_bytes):

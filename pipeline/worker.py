@@ -1,4 +1,4 @@
-"""The compute process: frames in, engine.py's methods, frames out.
+"""The compute process: frames in, methods of engine.py or stage_exchange.py, frames out.
 
 Started by the node as ``python -m skerry.pipeline.worker LAUNCH FD``: LAUNCH is the JSON of
 protocol/compute.py's ``Launch``, FD the inherited end of a Unix socket pair. The node decides
@@ -17,9 +17,11 @@ from pathlib import Path
 
 import torch
 
-from skerry.pipeline.capacity import available_bytes, check_memory
+from skerry.pipeline.capacity import available_bytes, check_memory, check_room
 from skerry.pipeline.engine import Engine
 from skerry.pipeline.frames import Channel
+from skerry.pipeline.stage_exchange import StageExchange, stages_of
+from skerry.pipeline.stages.sizes import host_size
 from skerry.protocol.blobs import BlobStore, disk_errors
 from skerry.protocol.compute import (
     Apply,
@@ -31,17 +33,20 @@ from skerry.protocol.compute import (
     Finish,
     Hello,
     Launch,
+    Open,
     Progress,
     Reply,
     Request,
     Sample,
     Settle,
+    StageTask,
     Stop,
     Train,
+    Try,
     Validate,
 )
 from skerry.protocol.errors import ComputeError, SkerryError, from_code
-from skerry.protocol.manifest import parse_canonical
+from skerry.protocol.manifest import Manifest, parse_canonical
 
 PROGRESS_INTERVAL_S = 0.1
 """At most so often does Progress go out; people read no faster."""
@@ -54,7 +59,7 @@ log = logging.getLogger(__name__)
 class Worker:
     """Answers requests in order; during training also Finish, Stop and Validate."""
 
-    def __init__(self, channel: Channel, engine: Engine) -> None:
+    def __init__(self, channel: Channel, engine: Engine | StageExchange) -> None:
         """Answer over ``channel`` with what ``engine`` does."""
         self._channel, self._engine = channel, engine
         self._waiting: deque[Request] = deque()
@@ -74,8 +79,6 @@ class Worker:
 
     def _do(self, request: Request) -> Reply:
         match request:
-            case Train():
-                return self._train(request)
             case Begin():
                 return self._engine.begin(request)
             case Encode():
@@ -86,16 +89,31 @@ class Worker:
                 return self._engine.apply(request)
             case Settle():
                 return self._engine.settle(request)
-            case Evaluate():
-                return self._engine.evaluate(request)
-            case Sample():
-                return self._engine.sample(request)
-            case Export():
-                return self._engine.export(request)
-            case Finish() | Stop():
-                raise ComputeError("SK-CMP-002", f"{request.kind} is not answered")
+            case Train() | Evaluate() | Try() | Sample() | Export() if isinstance(
+                self._engine, Engine
+            ):
+                return self._do_whole(self._engine, request)
+            case Open() | StageTask() if isinstance(self._engine, StageExchange):
+                return self._do_stages(self._engine, request)
+        raise ComputeError("SK-CMP-002", f"{request.kind} is not for this process")
 
-    def _train(self, request: Train) -> Reply:
+    def _do_whole(self, engine: Engine, request: Train | Evaluate | Try | Sample | Export) -> Reply:
+        match request:
+            case Train():
+                return self._train(engine, request)
+            case Evaluate():
+                return engine.evaluate(request)
+            case Try():
+                return engine.attempt(request)
+            case Sample():
+                return engine.sample(request)
+            case Export():
+                return engine.export(request)
+
+    def _do_stages(self, engine: StageExchange, request: Open | StageTask) -> Reply:
+        return engine.open(request) if isinstance(request, Open) else engine.do(request)
+
+    def _train(self, engine: Engine, request: Train) -> Reply:
         reporter = Reporter(self._channel)
 
         def between(progress: Progress) -> bool:
@@ -103,7 +121,7 @@ class Worker:
             self._look_up()
             return Finish(request=request.request) not in self._waiting
 
-        trained = self._engine.train(request, between)
+        trained = engine.train(request, between)
         reporter.flush()
         return trained
 
@@ -155,21 +173,32 @@ def attempt(request: int, action: Callable[[], Reply]) -> Reply:
         return Failed(request=request, code="SK-CMP-002", detail=detail)
 
 
-def start(launch: Launch) -> Engine:
+def start(launch: Launch) -> Engine | StageExchange:
     """Make the engine. Raises: ConfigError, ComputeError("SK-MEM-001") before allocating."""
     manifest = parse_canonical(launch.manifest.encode())
-    check_memory(manifest, available_bytes())
+    _check_memory(launch, manifest)
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(launch.threads)
     folder = Path(launch.folder)
     with disk_errors():
         folder.mkdir(parents=True, exist_ok=True)
-    return Engine(manifest, BlobStore(Path(launch.store)), folder, launch.author)
+    store = BlobStore(Path(launch.store))
+    if launch.hosting is None:
+        return Engine(manifest, store, folder, launch.author)
+    return StageExchange(manifest, store, folder, launch.author, launch.hosting)
+
+
+def _check_memory(launch: Launch, manifest: Manifest) -> None:
+    if launch.hosting is None:
+        check_memory(manifest, available_bytes())
+    else:
+        size = host_size(manifest, stages_of(launch.hosting))
+        check_room(size.total(launch.hosting.slots), available_bytes())
 
 
 def run(launch: Launch, channel: Channel) -> int:
     """Say hello, serve, and return the exit code."""
-    engines: list[Engine] = []
+    engines: list[Engine | StageExchange] = []
 
     def hello() -> Hello:
         engines.append(start(launch))

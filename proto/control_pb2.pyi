@@ -23,17 +23,19 @@ class JoinRequest(_message.Message):
     def __init__(self, token: _Optional[str] = ...) -> None: ...
 
 class RunReply(_message.Message):
-    __slots__ = ("run_id", "name", "token")
+    __slots__ = ("run_id", "name", "token", "invite")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INVITE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     name: str
     token: str
-    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[str] = ...) -> None: ...
+    invite: str
+    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[str] = ..., invite: _Optional[str] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason")
+    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason", "link", "admission", "reputation", "strikes", "influence", "doubt")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +50,12 @@ class PeerStatus(_message.Message):
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_REASON_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    ADMISSION_FIELD_NUMBER: _ClassVar[int]
+    REPUTATION_FIELD_NUMBER: _ClassVar[int]
+    STRIKES_FIELD_NUMBER: _ClassVar[int]
+    INFLUENCE_FIELD_NUMBER: _ClassVar[int]
+    DOUBT_FIELD_NUMBER: _ClassVar[int]
     peer_id: str
     self: bool
     alive: bool
@@ -62,7 +70,31 @@ class PeerStatus(_message.Message):
     addresses: _containers.RepeatedScalarFieldContainer[str]
     removed: bool
     removed_reason: str
-    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ...) -> None: ...
+    link: str
+    admission: AdmissionStatus
+    reputation: int
+    strikes: int
+    influence: int
+    doubt: str
+    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ..., link: _Optional[str] = ..., admission: _Optional[_Union[AdmissionStatus, _Mapping]] = ..., reputation: _Optional[int] = ..., strikes: _Optional[int] = ..., influence: _Optional[int] = ..., doubt: _Optional[str] = ...) -> None: ...
+
+class AdmissionStatus(_message.Message):
+    __slots__ = ("right", "invite", "inviter", "expires_at", "max_uses", "uses", "refusal")
+    RIGHT_FIELD_NUMBER: _ClassVar[int]
+    INVITE_FIELD_NUMBER: _ClassVar[int]
+    INVITER_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    MAX_USES_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    right: str
+    invite: str
+    inviter: str
+    expires_at: int
+    max_uses: int
+    uses: int
+    refusal: str
+    def __init__(self, right: _Optional[str] = ..., invite: _Optional[str] = ..., inviter: _Optional[str] = ..., expires_at: _Optional[int] = ..., max_uses: _Optional[int] = ..., uses: _Optional[int] = ..., refusal: _Optional[str] = ...) -> None: ...
 
 class RoundStatus(_message.Message):
     __slots__ = ("round", "rounds", "view", "phase", "step", "steps", "waiting_for", "leader", "phase_seconds")
@@ -158,7 +190,7 @@ class RunStatus(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., state_digest: _Optional[str] = ..., head: _Optional[str] = ..., text_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., val_loss: _Optional[float] = ..., val_loss_start: _Optional[float] = ..., unigram_entropy: _Optional[float] = ..., params: _Optional[int] = ..., payload_bytes_sent: _Optional[int] = ..., dense_bytes: _Optional[int] = ..., refused: _Optional[int] = ..., round: _Optional[_Union[RoundStatus, _Mapping]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., finished: bool = ..., sent_bytes: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[_Mapping[str, int]] = ..., digest_round: _Optional[int] = ..., outer_lr: _Optional[float] = ..., may_order: bool = ..., pending_orders: _Optional[int] = ...) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("peer_id", "version", "pid", "uptime_seconds", "addresses", "home", "run", "compute", "warning", "page_url")
+    __slots__ = ("peer_id", "version", "pid", "uptime_seconds", "addresses", "home", "run", "compute", "warning", "page_url", "reach")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
@@ -169,6 +201,7 @@ class StatusReply(_message.Message):
     COMPUTE_FIELD_NUMBER: _ClassVar[int]
     WARNING_FIELD_NUMBER: _ClassVar[int]
     PAGE_URL_FIELD_NUMBER: _ClassVar[int]
+    REACH_FIELD_NUMBER: _ClassVar[int]
     peer_id: str
     version: str
     pid: int
@@ -179,7 +212,26 @@ class StatusReply(_message.Message):
     compute: str
     warning: str
     page_url: str
-    def __init__(self, peer_id: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., home: _Optional[str] = ..., run: _Optional[_Union[RunStatus, _Mapping]] = ..., compute: _Optional[str] = ..., warning: _Optional[str] = ..., page_url: _Optional[str] = ...) -> None: ...
+    reach: ReachStatus
+    def __init__(self, peer_id: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ..., uptime_seconds: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., home: _Optional[str] = ..., run: _Optional[_Union[RunStatus, _Mapping]] = ..., compute: _Optional[str] = ..., warning: _Optional[str] = ..., page_url: _Optional[str] = ..., reach: _Optional[_Union[ReachStatus, _Mapping]] = ...) -> None: ...
+
+class ReachStatus(_message.Message):
+    __slots__ = ("verdict", "nat", "open", "relays", "observers", "summary", "advice")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    NAT_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    RELAYS_FIELD_NUMBER: _ClassVar[int]
+    OBSERVERS_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    verdict: str
+    nat: str
+    open: _containers.RepeatedScalarFieldContainer[str]
+    relays: _containers.RepeatedScalarFieldContainer[str]
+    observers: int
+    summary: str
+    advice: str
+    def __init__(self, verdict: _Optional[str] = ..., nat: _Optional[str] = ..., open: _Optional[_Iterable[str]] = ..., relays: _Optional[_Iterable[str]] = ..., observers: _Optional[int] = ..., summary: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...
 
 class RemoveRequest(_message.Message):
     __slots__ = ("peer", "reason")
@@ -190,28 +242,44 @@ class RemoveRequest(_message.Message):
     def __init__(self, peer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class OrderRequest(_message.Message):
-    __slots__ = ("remove", "readmit", "outer_lr")
+    __slots__ = ("remove", "readmit", "outer_lr", "revoke", "allow")
     REMOVE_FIELD_NUMBER: _ClassVar[int]
     READMIT_FIELD_NUMBER: _ClassVar[int]
     OUTER_LR_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_FIELD_NUMBER: _ClassVar[int]
     remove: RemoveRequest
     readmit: str
     outer_lr: float
-    def __init__(self, remove: _Optional[_Union[RemoveRequest, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ...) -> None: ...
+    revoke: RevokeRequest
+    allow: str
+    def __init__(self, remove: _Optional[_Union[RemoveRequest, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ..., revoke: _Optional[_Union[RevokeRequest, _Mapping]] = ..., allow: _Optional[str] = ...) -> None: ...
+
+class RevokeRequest(_message.Message):
+    __slots__ = ("invite", "reason")
+    INVITE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    invite: str
+    reason: str
+    def __init__(self, invite: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class OrderReply(_message.Message):
-    __slots__ = ("sequence", "peer")
+    __slots__ = ("sequence", "peer", "invite")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
+    INVITE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     peer: str
-    def __init__(self, sequence: _Optional[int] = ..., peer: _Optional[str] = ...) -> None: ...
+    invite: str
+    def __init__(self, sequence: _Optional[int] = ..., peer: _Optional[str] = ..., invite: _Optional[str] = ...) -> None: ...
 
 class InviteRequest(_message.Message):
-    __slots__ = ("lifetime_seconds",)
+    __slots__ = ("lifetime_seconds", "max_uses")
     LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MAX_USES_FIELD_NUMBER: _ClassVar[int]
     lifetime_seconds: float
-    def __init__(self, lifetime_seconds: _Optional[float] = ...) -> None: ...
+    max_uses: int
+    def __init__(self, lifetime_seconds: _Optional[float] = ..., max_uses: _Optional[int] = ...) -> None: ...
 
 class ExportRequest(_message.Message):
     __slots__ = ("directory",)

@@ -19,6 +19,7 @@ class Envelope(_message.Message):
         MANIFEST: _ClassVar[Envelope.Kind]
         INVITE: _ClassVar[Envelope.Kind]
         ORDER: _ClassVar[Envelope.Kind]
+        FINDING: _ClassVar[Envelope.Kind]
     KIND_UNSPECIFIED: Envelope.Kind
     MEMBER: Envelope.Kind
     HEARTBEAT: Envelope.Kind
@@ -27,6 +28,7 @@ class Envelope(_message.Message):
     MANIFEST: Envelope.Kind
     INVITE: Envelope.Kind
     ORDER: Envelope.Kind
+    FINDING: Envelope.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     SIGNER_FIELD_NUMBER: _ClassVar[int]
@@ -38,14 +40,16 @@ class Envelope(_message.Message):
     def __init__(self, kind: _Optional[_Union[Envelope.Kind, str]] = ..., body: _Optional[bytes] = ..., signer: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Invite(_message.Message):
-    __slots__ = ("run_id", "expires_at", "nonce")
+    __slots__ = ("run_id", "expires_at", "nonce", "max_uses")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    MAX_USES_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     expires_at: int
     nonce: bytes
-    def __init__(self, run_id: _Optional[bytes] = ..., expires_at: _Optional[int] = ..., nonce: _Optional[bytes] = ...) -> None: ...
+    max_uses: int
+    def __init__(self, run_id: _Optional[bytes] = ..., expires_at: _Optional[int] = ..., nonce: _Optional[bytes] = ..., max_uses: _Optional[int] = ...) -> None: ...
 
 class MemberRecord(_message.Message):
     __slots__ = ("run_id", "addresses", "invite", "expires_at", "agent")
@@ -92,7 +96,7 @@ class Announce(_message.Message):
     def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., text_tokens: _Optional[int] = ..., round_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("run_id", "round", "view", "parent", "state_digest", "announces", "roster", "admissions", "cursor", "weight", "orders")
+    __slots__ = ("run_id", "round", "view", "parent", "state_digest", "announces", "roster", "admissions", "cursor", "weight", "orders", "judgements", "findings")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +108,8 @@ class Commit(_message.Message):
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     ORDERS_FIELD_NUMBER: _ClassVar[int]
+    JUDGEMENTS_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     round: int
     view: int
@@ -115,21 +121,57 @@ class Commit(_message.Message):
     cursor: int
     weight: int
     orders: _containers.RepeatedCompositeFieldContainer[Envelope]
-    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., view: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., announces: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., roster: _Optional[_Iterable[str]] = ..., admissions: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., cursor: _Optional[int] = ..., weight: _Optional[int] = ..., orders: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
+    judgements: _containers.RepeatedCompositeFieldContainer[Judgement]
+    findings: _containers.RepeatedCompositeFieldContainer[Envelope]
+    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., view: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., announces: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., roster: _Optional[_Iterable[str]] = ..., admissions: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., cursor: _Optional[int] = ..., weight: _Optional[int] = ..., orders: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., judgements: _Optional[_Iterable[_Union[Judgement, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
+
+class Judgement(_message.Message):
+    __slots__ = ("peer", "influence", "reason")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    INFLUENCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    influence: int
+    reason: str
+    def __init__(self, peer: _Optional[str] = ..., influence: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("run_id", "commit", "subject", "gain")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    GAIN_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    commit: bytes
+    subject: str
+    gain: float
+    def __init__(self, run_id: _Optional[bytes] = ..., commit: _Optional[bytes] = ..., subject: _Optional[str] = ..., gain: _Optional[float] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("run_id", "sequence", "remove", "readmit", "outer_lr")
+    __slots__ = ("run_id", "sequence", "remove", "readmit", "outer_lr", "revoke", "allow")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     REMOVE_FIELD_NUMBER: _ClassVar[int]
     READMIT_FIELD_NUMBER: _ClassVar[int]
     OUTER_LR_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     sequence: int
     remove: RemovePeer
     readmit: str
     outer_lr: float
-    def __init__(self, run_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., remove: _Optional[_Union[RemovePeer, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ...) -> None: ...
+    revoke: RevokeInvite
+    allow: str
+    def __init__(self, run_id: _Optional[bytes] = ..., sequence: _Optional[int] = ..., remove: _Optional[_Union[RemovePeer, _Mapping]] = ..., readmit: _Optional[str] = ..., outer_lr: _Optional[float] = ..., revoke: _Optional[_Union[RevokeInvite, _Mapping]] = ..., allow: _Optional[str] = ...) -> None: ...
+
+class RevokeInvite(_message.Message):
+    __slots__ = ("nonce", "reason")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    reason: str
+    def __init__(self, nonce: _Optional[bytes] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RemovePeer(_message.Message):
     __slots__ = ("peer", "reason")

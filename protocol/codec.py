@@ -15,24 +15,30 @@ from skerry.proto import peer_pb2 as pb
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import HASH_BYTES, Address, CommitHash, Digest, PeerId, RunId
 from skerry.protocol.messages import (
+    FULL,
     MAX_OUTER_LR,
+    AllowPeer,
     Announce,
     Change,
     Commit,
     Envelope,
+    Finding,
     Heartbeat,
     Invite,
+    Judgement,
     Kind,
     MemberRecord,
     Message,
     Order,
     ReadmitPeer,
     RemovePeer,
+    RevokeInvite,
     SetOuterLr,
     ShardPayload,
     Signed,
     SignedAnnounce,
     SignedCommit,
+    SignedFinding,
     SignedMember,
     SignedOrder,
 )
@@ -43,9 +49,11 @@ MAX_SHARDS = 1024
 MAX_ADDRESSES = 16
 MAX_ADDRESS_CHARS = 256
 MAX_NAME_CHARS = 64
-MAX_ORDERS = 16
+MAX_ORDERS, MAX_FINDINGS = 16, 64
 """In one commit."""
 MAX_REASON_CHARS = 200
+MAX_INVITE_USES = 2**20
+NONCE_BYTES = 16
 MAX_COUNT = 2**62
 SIGNATURE_BYTES = 64
 # Generous upper bounds by kind, checked before anything is parsed.
@@ -57,6 +65,7 @@ MAX_BODY_BYTES = {
     Kind.MANIFEST: 64 * 1024,
     Kind.INVITE: 256,
     Kind.ORDER: 1024,
+    Kind.FINDING: 512,
 }
 
 T = TypeVar("T", bound=Protobuf)
@@ -97,6 +106,8 @@ def encode(message: Message) -> tuple[Kind, bytes]:
             return Kind.INVITE, encode_invite(message)
         case Order():
             return Kind.ORDER, _serialized(_order_pb(message))
+        case Finding():
+            return Kind.FINDING, _serialized(_finding_pb(message))
 
 
 def envelope_to_pb(envelope: Envelope) -> pb.Envelope:
@@ -138,7 +149,10 @@ def encode_invite(invite: Invite) -> bytes:
     """Return the signed body of an invite."""
     return _serialized(
         pb.Invite(
-            run_id=bytes.fromhex(invite.run_id), expires_at=invite.expires_at, nonce=invite.nonce
+            run_id=bytes.fromhex(invite.run_id),
+            expires_at=invite.expires_at,
+            nonce=invite.nonce,
+            max_uses=invite.max_uses,
         )
     )
 
@@ -146,9 +160,14 @@ def encode_invite(invite: Invite) -> bytes:
 def decode_invite(body: bytes) -> Invite:
     """Read an invite's body. Raises: ProtocolError."""
     message = _parsed(pb.Invite, body)
-    if len(message.nonce) != 16:
-        raise ProtocolError("nonce", f"nonce of {len(message.nonce)} bytes, must be 16")
-    return Invite(RunId(_hash(message.run_id)), _count(message.expires_at), message.nonce)
+    if message.max_uses > MAX_INVITE_USES:
+        raise ProtocolError("range", f"an invite for {message.max_uses}, limit {MAX_INVITE_USES}")
+    return Invite(
+        run_id=RunId(_hash(message.run_id)),
+        expires_at=_count(message.expires_at),
+        nonce=_nonce(message.nonce),
+        max_uses=message.max_uses,
+    )
 
 
 def encode_member(record: MemberRecord) -> bytes:
@@ -264,6 +283,11 @@ def _commit_pb(commit: Commit) -> pb.Commit:
         cursor=commit.cursor,
         weight=commit.weight,
         orders=[envelope_to_pb(order.envelope) for order in commit.orders],
+        judgements=[
+            pb.Judgement(peer=one.peer, influence=one.influence, reason=one.reason)
+            for one in commit.judgements
+        ],
+        findings=[envelope_to_pb(finding.envelope) for finding in commit.findings],
     )
 
 
@@ -274,6 +298,8 @@ def _decode_commit(body: bytes) -> Commit:
         ("roster", message.roster, MAX_PEERS),
         ("admissions", message.admissions, MAX_PEERS),
         ("orders", message.orders, MAX_ORDERS),
+        ("judgements", message.judgements, MAX_PEERS),
+        ("findings", message.findings, MAX_FINDINGS),
     ):
         if len(items) > limit:
             raise ProtocolError("size", f"{len(items)} {what}, limit {limit}")
@@ -289,7 +315,16 @@ def _decode_commit(body: bytes) -> Commit:
         cursor=_count(message.cursor),
         weight=_count(message.weight),
         orders=tuple(_nested_order(e) for e in message.orders),
+        judgements=tuple(_judgement(one) for one in message.judgements),
+        findings=tuple(_nested_finding(e) for e in message.findings),
     )
+
+
+def _judgement(message: pb.Judgement) -> Judgement:
+    if message.influence >= FULL or not message.reason:
+        raise ProtocolError("range", f"a judgement of {message.influence}, limit {FULL - 1}")
+    reason = _text(message.reason, MAX_NAME_CHARS)
+    return Judgement(_peer(message.peer), message.influence, reason)
 
 
 def _nested_announce(message: pb.Envelope) -> SignedAnnounce:
@@ -313,6 +348,35 @@ def _nested_order(message: pb.Envelope) -> SignedOrder:
     return Signed(opened.message, opened.envelope)
 
 
+def _nested_finding(message: pb.Envelope) -> SignedFinding:
+    opened = open_envelope(envelope_from_pb(message))
+    if not isinstance(opened.message, Finding):
+        raise ProtocolError("kind", "a commit holds something else than a finding")
+    return Signed(opened.message, opened.envelope)
+
+
+def _finding_pb(finding: Finding) -> pb.Finding:
+    return pb.Finding(
+        run_id=bytes.fromhex(finding.run_id),
+        commit=bytes.fromhex(finding.commit),
+        subject=finding.subject,
+        gain=finding.gain,
+    )
+
+
+def _decode_finding(body: bytes) -> Finding:
+    message = _parsed(pb.Finding, body)
+    gain = _finite(message.gain)
+    if gain >= 0:
+        raise ProtocolError("range", f"a finding of harm with a gain of {gain}")
+    return Finding(
+        run_id=RunId(_hash(message.run_id)),
+        commit=CommitHash(_hash(message.commit)),
+        subject=_peer(message.subject),
+        gain=gain,
+    )
+
+
 def _order_pb(order: Order) -> pb.Order:
     message = pb.Order(run_id=bytes.fromhex(order.run_id), sequence=order.sequence)
     match order.change:
@@ -322,6 +386,10 @@ def _order_pb(order: Order) -> pb.Order:
             message.readmit = peer
         case SetOuterLr(lr):
             message.outer_lr = lr or 0.0
+        case RevokeInvite(nonce, reason):
+            message.revoke.nonce, message.revoke.reason = nonce, reason
+        case AllowPeer(peer):
+            message.allow = peer
     return message
 
 
@@ -346,6 +414,11 @@ def _change(message: pb.Order) -> Change:
             if not 0 <= lr <= MAX_OUTER_LR:
                 raise ProtocolError("range", f"outer learning rate {lr}, limit {MAX_OUTER_LR}")
             return SetOuterLr(lr or None)
+        case "revoke":
+            reason = _text(message.revoke.reason, MAX_REASON_CHARS)
+            return RevokeInvite(_nonce(message.revoke.nonce), reason)
+        case "allow":
+            return AllowPeer(_peer(message.allow))
         case _:
             raise ProtocolError("malformed", "an order that changes nothing")
 
@@ -357,6 +430,7 @@ _DECODERS: dict[Kind, Callable[[bytes], Message]] = {
     Kind.COMMIT: _decode_commit,
     Kind.INVITE: decode_invite,
     Kind.ORDER: _decode_order,
+    Kind.FINDING: _decode_finding,
 }
 
 
@@ -393,6 +467,12 @@ def _hash(raw: bytes) -> str:
     if len(raw) != HASH_BYTES:
         raise ProtocolError("malformed", f"hash of {len(raw)} bytes, must be {HASH_BYTES}")
     return raw.hex()
+
+
+def _nonce(raw: bytes) -> bytes:
+    if len(raw) != NONCE_BYTES:
+        raise ProtocolError("nonce", f"nonce of {len(raw)} bytes, must be {NONCE_BYTES}")
+    return raw
 
 
 def _peer(text: str) -> PeerId:

@@ -1,23 +1,28 @@
 """What the node process and its compute process say to each other, over a socket pair.
 
-Frames are a 4-byte big-endian length and one JSON object. No tensor crosses: payloads and
-parameter shards lie in the content-addressed blob store on disk, and messages name them.
-The compute process handles requests strictly in order, except ``Finish`` and ``Stop``, which it
-also looks for between two inner steps. Every request but ``Stop`` is answered by exactly one
+A frame is two 4-byte big-endian lengths, of all that follows and of the JSON object that comes
+next; what is left is bytes that belong to it: the tasks of a ring and their results, which carry
+activations. Nothing else that is large crosses: payloads and parameter shards lie in the
+content-addressed blob store on disk, and messages name them. Requests are handled in order, but
+``Finish`` and ``Stop`` also between two inner steps. Every request but ``Stop`` is answered by one
 reply of the same ``request`` number (``Train`` by ``Trained``, after any number of ``Progress``).
 """
 
 import json
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter
 
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import CommitHash, Digest, PeerId
-from skerry.protocol.messages import ShardPayload
+from skerry.protocol.messages import FULL, Judgement, ShardPayload
 
-MAX_FRAME_BYTES = 16 * 2**20
+MAX_FRAME_BYTES = 2**30
+MAX_HEAD_BYTES = 16 * 2**20
+_LENGTH_BYTES = 4
+
+M = TypeVar("M", "Request", "Reply")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,20 @@ class Contribution:
     author: PeerId
     round_tokens: int
     shards: tuple[ShardPayload, ...]
+    reputation: int = FULL
+    strikes: int = 0
+    """Both of its author, as of the commit (standing.py)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Try:
+    """Measure what a contribution alone does to the validation loss. Replied by ``Tried``."""
+
+    kind: Literal["try"] = "try"
+    request: int
+    round: int
+    contribution: Contribution
+    outer_lr: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +173,29 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Open:
+    """Open a round at a host of stages: what is trained from now on counts upon ``parent``.
+
+    Opened again upon the same parent, it goes on. Replied by ``Opened``.
+    """
+
+    kind: Literal["open"] = "open"
+    request: int
+    round: int
+    parent: CommitHash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTask:
+    """Do one task of a ring (pipeline/stages/tasks.py). Replied by ``StageDone``."""
+
+    kind: Literal["stage-task"] = "stage-task"
+    request: int
+    frame: bytes
+    """The task, as pipeline/stages/frames.py writes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
     """End the process at once, in good order; no reply."""
 
@@ -162,7 +204,20 @@ class Stop:
 
 
 Request = (
-    Begin | Train | Finish | Encode | Validate | Apply | Settle | Evaluate | Sample | Export | Stop
+    Begin
+    | Train
+    | Finish
+    | Encode
+    | Validate
+    | Try
+    | Apply
+    | Settle
+    | Evaluate
+    | Sample
+    | Export
+    | Open
+    | StageTask
+    | Stop
 )
 
 
@@ -243,14 +298,6 @@ class Validated:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A contribution that counted as zero, and why."""
-
-    author: PeerId
-    reason: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """The outer update is done and its shards are in the blob store."""
@@ -259,7 +306,17 @@ class Applied:
     request: int
     digest: Digest
     shards: tuple[ShardPayload, ...]
-    rejected: tuple[Rejection, ...]
+    judgements: tuple[Judgement, ...]
+    """Of those that did not count in full, sorted by author."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """The contribution was tried: by how much it lowers the loss, nats per text token."""
+
+    kind: Literal["tried"] = "tried"
+    request: int
+    gain: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +356,24 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """The round is open."""
+
+    kind: Literal["opened"] = "opened"
+    request: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageDone:
+    """A task of a ring is done, or was refused."""
+
+    kind: Literal["stage-done"] = "stage-done"
+    request: int
+    frame: bytes
+    """The result, as pipeline/stages/frames.py writes it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """The request could not be done; the process goes on."""
 
@@ -315,11 +390,14 @@ Reply = (
     | Trained
     | Encoded
     | Validated
+    | Tried
     | Applied
     | Settled
     | Evaluated
     | Sampled
     | Exported
+    | Opened
+    | StageDone
     | Failed
 )
 
@@ -329,22 +407,22 @@ _REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="k
 
 def encode_request(request: Request) -> bytes:
     """Return one frame."""
-    return _frame(_REQUEST.dump_json(request))
+    return _frame(request, _REQUEST)
 
 
 def encode_reply(reply: Reply) -> bytes:
     """Return one frame."""
-    return _frame(_REPLY.dump_json(reply))
+    return _frame(reply, _REPLY)
 
 
 def decode_request(body: bytes) -> Request:
-    """Read a frame's body (without the length). Raises: ValueError."""
-    return _REQUEST.validate_json(body)
+    """Read a frame's body (without the first length). Raises: ValueError."""
+    return _message(body, _REQUEST)
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Read a frame's body (without the length). Raises: ValueError."""
-    return _REPLY.validate_json(body)
+    """Read a frame's body (without the first length). Raises: ValueError."""
+    return _message(body, _REPLY)
 
 
 def frame_length(header: bytes) -> int:
@@ -355,8 +433,43 @@ def frame_length(header: bytes) -> int:
     return length
 
 
-def _frame(body: bytes) -> bytes:
-    return len(body).to_bytes(4, "big") + body
+def _frame(message: M, adapter: TypeAdapter[M]) -> bytes:
+    data = b""
+    if isinstance(message, StageTask | StageDone):
+        data, message = message.frame, replace(message, frame=b"")
+    head = adapter.dump_json(message)
+    length = _LENGTH_BYTES + len(head) + len(data)
+    return b"".join((length.to_bytes(4, "big"), len(head).to_bytes(4, "big"), head, data))
+
+
+def _message(body: bytes, adapter: TypeAdapter[M]) -> M:
+    end = _LENGTH_BYTES + int.from_bytes(body[:_LENGTH_BYTES], "big")
+    if end > min(len(body), _LENGTH_BYTES + MAX_HEAD_BYTES):
+        raise ValueError(f"head until byte {end} of {len(body)}")
+    message = adapter.validate_json(body[_LENGTH_BYTES:end])
+    if isinstance(message, StageTask | StageDone):
+        return replace(message, frame=body[end:])
+    if end != len(body):
+        raise ValueError(f"{len(body) - end} bytes too many")
+    return message
+
+
+@dataclass(frozen=True, slots=True)
+class HostedStage:
+    """One stage that a compute process hosts."""
+
+    number: int
+    shards: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """What a peer of a ring hosts."""
+
+    stages: tuple[HostedStage, ...]
+    """Ascending."""
+    slots: int
+    """Microbatches whose inputs it keeps at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +486,8 @@ class Launch:
     """This peer; what is random in its error feedback is its own."""
     threads: int
     """Torch threads."""
+    hosting: Hosting | None = None
+    """The stages of a peer of a ring; None: the whole model."""
 
     def to_json(self) -> str:
         """Return it as one line."""

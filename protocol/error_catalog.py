@@ -90,6 +90,14 @@ CATALOG: dict[str, Entry] = {
         "The network daemon (p2pd) could not be started.",
         "Run skerry doctor; reinstall hivemind if the binary is missing.",
     ),
+    "SK-NET-005": Entry(
+        "The library py-libp2p is not installed, and p2pd is not there or not wanted.",
+        'Install gcc and libgmp-dev (the headers of GMP), then pip install "skerry[libp2p]".',
+    ),
+    "SK-NET-006": Entry(
+        "The address to listen on cannot be used.",
+        "Set listen.host to an address of this machine, or to 0.0.0.0 for all of them.",
+    ),
     "SK-PRO-001": Entry(
         "The peer speaks another version of the protocol.",
         "Install the same skerry version on both machines.",
@@ -99,8 +107,9 @@ CATALOG: dict[str, Entry] = {
         "Check the token: each run has its own.",
     ),
     "SK-PRO-003": Entry(
-        "The peer was not admitted: its invite is missing, expired or forged.",
-        "Ask the run's owner for a fresh token.",
+        "The peer was not admitted: its invite is missing, expired, used up, revoked or forged, or "
+        "the run keeps a list on which it is not.",
+        "Ask the run's owner for a fresh token, or to be put on the list with skerry allow.",
     ),
     "SK-PRO-004": Entry(
         "A peer sent something malformed, oversized, stale or forged.",

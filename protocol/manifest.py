@@ -19,6 +19,7 @@ from skerry.protocol.units import Seconds
 
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_STANDBY = 8
+MAX_ALLOWED = 256
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -168,13 +169,57 @@ class CodecSection(Section):
         return self
 
 
+class AggregationSection(Section):
+    """How far contributions are believed; malformed ones never count, and norms are clipped.
+
+    0 switches a rule off where it is allowed.
+    """
+
+    min_votes: Annotated[int, Field(ge=1, le=256)] = 1
+    """Entries that fewer contributions name are left out."""
+    norm_limit: Annotated[float, Field(ge=0, le=1e6)] = 10.0
+    """A contribution with so many times the median norm per entry is excluded."""
+    copy_overlap: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Contributions that share more of their entries, beyond what two usually share, are copies of
+    each other."""
+    direction_floor: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """A contribution whose signs agree with the others' less than this share of what is usual
+    among them is excluded."""
+    newcomer_trust: Annotated[float, Field(ge=0.001, le=1)] = 0.25
+    """Influence of a peer's first contributions, relative to that of trusted peers."""
+    ramp_rounds: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Rounds without fault in which a newcomer comes to be trusted in full."""
+    spot_checks: Annotated[int, Field(ge=0, le=16)] = 0
+    """Contributions per round that verifiers try on held-out text, while the others wait."""
+
+
 class RingSection(Section):
-    """What travels between the peers of a ring."""
+    """What travels between the peers of a ring, and how long they wait for each other."""
 
     microbatch: Annotated[int, Field(ge=1, le=65536)] = 1
     """Sequences of one microbatch; the last one of an inner step may have fewer."""
     activations: Literal["fp32", "bf16", "int8", "int4"] = "int8"
     """How an entry is sent, of a row of the residual stream or of its coordinates."""
+    slots: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Microbatches that a peer keeps at a time."""
+    skip_ratio: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the stages that each microbatch skips as planned; the first never is."""
+    bypass: Annotated[int, Field(ge=0, le=512)] = 1
+    """Stages that a microbatch may pass over beyond those, where no host is there or in time."""
+    hop_min: Annotated[Seconds, Field(gt=0)] = 2.0
+    hop_max: Annotated[Seconds, Field(gt=0)] = 30.0
+    """How long a neighbour may take to pass a microbatch on, where there is another way."""
+    attempt_min: Annotated[Seconds, Field(gt=0)] = 5.0
+    attempt_max: Annotated[Seconds, Field(gt=0)] = 120.0
+    """How long a microbatch may take around the ring before it is begun anew."""
+    deadline_factor: Annotated[float, Field(ge=1, le=100)] = 4.0
+    """Both deadlines = factor x moving average, within these bounds."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "RingSection":
+        if self.hop_min > self.hop_max or self.attempt_min > self.attempt_max:
+            raise ValueError("hop_min and attempt_min must not exceed hop_max and attempt_max")
+        return self
 
 
 class RoundSection(Section):
@@ -210,11 +255,32 @@ class PeerSection(Section):
         return self
 
 
+def _check_peer_ids(where: str, peers: tuple[PeerId, ...]) -> None:
+    for peer in peers:
+        try:
+            public_key_of(peer)
+        except ProtocolError as error:
+            hint = "skerry keys prints a node's"
+            raise ValueError(f"{where}: {error.detail}; {hint}") from None
+
+
 class AdmissionSection(Section):
     """Who may take part."""
 
-    mode: Literal["open", "invite"] = "invite"
+    mode: Literal["open", "invite", "allow-list"] = "invite"
+    """Anyone; whoever holds an invite of an owner; or only peers whose ids are listed."""
     invite_lifetime: Annotated[Seconds, Field(gt=0)] = 30 * 86400.0
+    allowed: Annotated[tuple[PeerId, ...], Field(max_length=MAX_ALLOWED)] = ()
+    """Peer ids, for the mode allow-list; skerry allow adds more while the run goes on."""
+
+    @model_validator(mode="after")
+    def _list_is_used(self) -> "AdmissionSection":
+        if self.allowed and self.mode != "allow-list":
+            raise ValueError(f"admission.allowed has no meaning with mode {self.mode!r}")
+        if len(set(self.allowed)) < len(self.allowed):
+            raise ValueError("admission.allowed names a peer twice")
+        _check_peer_ids("admission.allowed", self.allowed)
+        return self
 
 
 class RunFile(Section):
@@ -231,6 +297,7 @@ class RunFile(Section):
     inner: InnerSection = InnerSection()
     outer: OuterSection = OuterSection()
     codec: CodecSection = CodecSection()
+    aggregation: AggregationSection = AggregationSection()
     ring: RingSection = RingSection()
     round: RoundSection = RoundSection()
     peers: PeerSection = PeerSection()
@@ -240,12 +307,7 @@ class RunFile(Section):
     def _standby_keys(self) -> "RunFile":
         if len(set(self.standby)) < len(self.standby):
             raise ValueError("standby names a key twice")
-        for peer in self.standby:
-            try:
-                public_key_of(peer)
-            except ProtocolError as error:
-                hint = "skerry keys prints a node's"
-                raise ValueError(f"standby: {error.detail}; {hint}") from None
+        _check_peer_ids("standby", self.standby)
         return self
 
     @model_validator(mode="after")
@@ -281,6 +343,13 @@ class Manifest(RunFile):
     def run_id(self) -> RunId:
         """BLAKE2b-256 of the canonical bytes."""
         return RunId(content_hash(self.canonical()))
+
+    @property
+    def allowed(self) -> frozenset[PeerId] | None:
+        """Whom the run lists from the outset, owners included; None if it keeps no list."""
+        if self.admission.mode != "allow-list":
+            return None
+        return self.owner_keys | frozenset(self.admission.allowed)
 
     @property
     def max_round_tokens(self) -> int:

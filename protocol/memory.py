@@ -140,6 +140,11 @@ class VirtualNetwork:
         """Say whether two peers have a connection."""
         return _pair(one, other) in self._connected
 
+    def disconnect(self, one: PeerId, other: PeerId) -> None:
+        """End the connection of two peers, and their streams at both ends."""
+        self._connected.pop(_pair(one, other), None)
+        self._reset_between(_pair(one, other), "the connection was ended")
+
     def open(self, source: PeerId, target: PeerId, protocol: str) -> MemoryStream:
         """Make a stream, send its opening and return the near end."""
         self._streams = {n: ends for n, ends in self._streams.items() if not _over(ends)}
@@ -220,9 +225,12 @@ class VirtualNetwork:
     def _sever(self, pair: Pair) -> None:
         del self._stalls[pair]
         self._connected.pop(pair, None)
+        self._reset_between(pair, "it stalled for too long")
+
+    def _reset_between(self, pair: Pair, why: str) -> None:
         for near, far in self._streams.values():
             if _pair(near.owner, far.owner) == pair:
-                _reset_both(near, "it stalled for too long")
+                _reset_both(near, why)
 
     def _wire(self, source: PeerId, target: PeerId) -> Wire:
         # Randomness of its own, so that traffic elsewhere does not change what happens here.
@@ -266,6 +274,10 @@ class MemoryTransport:
             return
         if peer == self._peer_id or not await self._network.connect(self._peer_id, peer):
             raise PeerUnavailable("SK-NET-003", f"{short(peer)} cannot be reached")
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """End the connection to ``peer`` and all streams on it; never raises."""
+        self._network.disconnect(self._peer_id, peer)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream, in a round trip. Raises: PeerUnavailable, also if nobody serves it."""

@@ -10,8 +10,10 @@ from typing import Generic, TypeVar
 
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, RunId, content_hash
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_OUTER_LR = 10.0
+FULL = 1000
+"""Undiminished influence, and the highest reputation: both are counted in thousandths."""
 
 
 class Kind(IntEnum):
@@ -24,6 +26,7 @@ class Kind(IntEnum):
     MANIFEST = 5
     INVITE = 6
     ORDER = 7
+    FINDING = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class Invite:
     """Unix seconds."""
     nonce: bytes
     """16 bytes that name this invite."""
+    max_uses: int = 0
+    """How many peers may come by it; 0: any number. The commit chain counts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,23 @@ class SetOuterLr:
     """None: as the run file says."""
 
 
-Change = RemovePeer | ReadmitPeer | SetOuterLr
+@dataclass(frozen=True, slots=True)
+class RevokeInvite:
+    """Let nobody in by an invite any more."""
+
+    nonce: bytes
+    """16 bytes that name it."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AllowPeer:
+    """Put a peer on the list of a run that lets in only whom it lists."""
+
+    peer: PeerId
+
+
+Change = RemovePeer | ReadmitPeer | SetOuterLr | RevokeInvite | AllowPeer
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +170,31 @@ class Order:
     sequence: int
     """Counts the signer's orders from 1 on; they take effect in this order, each once."""
     change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A contribution that did not count in full."""
+
+    peer: PeerId
+    """Its author."""
+    influence: int
+    """0 to FULL - 1: what its values were multiplied by, in thousandths; 0: it did not count."""
+    reason: str
+    """A short name (pipeline/judging.py), or why it was malformed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A verifier's word that a contribution does harm on text that nobody trains on."""
+
+    run_id: RunId
+    commit: CommitHash
+    """The commit that includes the contribution."""
+    subject: PeerId
+    """Its author."""
+    gain: float
+    """By how much it lowered the loss, nats per text token: below zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +219,10 @@ class Commit:
     """Text tokens committed on this chain so far."""
     orders: tuple[Signed[Order], ...] = ()
     """Of the run's owner; in force from the next round on, one after the other."""
+    judgements: tuple[Judgement, ...] = ()
+    """Of the parent's contributions, those that did not count in full; sorted by peer."""
+    findings: tuple[Signed[Finding], ...] = ()
+    """Of harm, by verifiers of the parent's contributions; sorted by signer and subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +241,11 @@ class Heartbeat:
     loss: float
 
 
-Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order
+Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order | Finding
 
 SignedAnnounce = Signed[Announce]
 SignedCommit = Signed[Commit]
 SignedOrder = Signed[Order]
+SignedFinding = Signed[Finding]
 SignedMember = Signed[MemberRecord]
 SignedHeartbeat = Signed[Heartbeat]

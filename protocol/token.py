@@ -27,6 +27,7 @@ from skerry.protocol.codec import (
     MAX_ADDRESS_CHARS,
     MAX_ADDRESSES,
     MAX_BODY_BYTES,
+    NONCE_BYTES,
     SIGNATURE_BYTES,
     decode_invite,
     encode_invite,
@@ -38,7 +39,6 @@ from skerry.protocol.signing import Signer, peer_id_of, public_key_of, verify
 
 PREFIX = "skerry1"
 MAX_TOKEN_CHARS = 8192
-NONCE_BYTES = 16
 # A dialable address and "/p2p/" with an id; a relayed one holds the relay's id as well.
 MAX_BOOTSTRAP_CHARS = MAX_ADDRESS_CHARS + 64
 _LENGTH_BYTES = 2
@@ -114,11 +114,16 @@ def split_bootstrap(address: str) -> tuple[PeerId, str]:
     return PeerId(name), rest
 
 
-def make_invite(signer: Signer, run_id: RunId, expires_at: int, nonce: bytes) -> Envelope:
-    """Return the owner's permission to join; ``expires_at`` in Unix seconds, nonce 16 bytes."""
+def make_invite(
+    signer: Signer, run_id: RunId, expires_at: int, nonce: bytes, max_uses: int = 0
+) -> Envelope:
+    """Return the owner's permission to join for ``max_uses`` peers, 0: for any number.
+
+    ``expires_at`` in Unix seconds, nonce 16 bytes.
+    """
     if len(nonce) != NONCE_BYTES:
         raise ValueError(f"nonce of {len(nonce)} bytes, must be {NONCE_BYTES}")
-    return signer.sign(Kind.INVITE, encode_invite(Invite(run_id, expires_at, nonce)))
+    return signer.sign(Kind.INVITE, encode_invite(Invite(run_id, expires_at, nonce, max_uses)))
 
 
 def open_invite(envelope: Envelope, run_id: RunId, inviters: Collection[PeerId]) -> Invite:
@@ -142,12 +147,14 @@ def check_member(
     member: SignedMember,
     run_id: RunId,
     owner_keys: Collection[PeerId],
-    mode: Literal["open", "invite"],
+    mode: Literal["open", "invite", "allow-list"],
     now: float,
 ) -> None:
-    """Decide whether a peer may take part: owners, anyone in an open run, or the invited.
+    """Check a peer's right as far as it follows from run and record alone.
 
-    The record's own signature is checked where it is opened, its expiry by who keeps it.
+    Owners may take part, anyone in an open run, or the invited. What the commit chain knows is
+    for rounds/settings.py: who is on the run's list, which invites are used up or revoked. The
+    record's own signature is checked where it is opened, its expiry by who keeps it.
 
     Args:
         now: Unix seconds.
@@ -157,7 +164,7 @@ def check_member(
     if record.run_id != run_id:
         detail = f"{member.signer} is in run {short(record.run_id)}, this is {short(run_id)}"
         raise ProtocolError("other-run", detail, "SK-PRO-002")
-    if mode == "open" or member.signer in owner_keys:
+    if mode != "invite" or member.signer in owner_keys:
         return
     if record.invite is None:
         raise _refused("invite-missing", f"{member.signer} has no invite")

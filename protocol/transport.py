@@ -1,8 +1,9 @@
 """The transport interface: byte streams between authenticated peers, and nothing else.
 
 gRPC runs inside the streams (node/net/rpc.py), so deadlines, message limits and flow control
-of calls are not a transport's business. Implementations: node/net/p2pd.py (hivemind's p2pd) and
-protocol/memory.py (virtual network for tests and simulations).
+of calls are not a transport's business. Implementations: node/net/p2pd.py (hivemind's p2pd),
+node/net/pylibp2p/transport.py (py-libp2p) and protocol/memory.py (virtual network for tests and
+simulations).
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,8 @@ from skerry.protocol.ids import PeerId
 
 CONTROL_PROTOCOL = "/skerry/control/1"
 BULK_PROTOCOL = "/skerry/bulk/1"
+STATE_PROTOCOL = "/skerry/state/1"
+"""Parameters for who joins or heals: apart from payloads, so that these go first."""
 
 
 class ByteStream(Protocol):
@@ -56,6 +59,12 @@ class Transport(Protocol):
         """Make sure there is a connection to ``peer``; ``addresses`` are hints.
 
         Raises: PeerUnavailable.
+        """
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """End all connections to ``peer``, and with them all streams; it may dial again.
+
+        Never raises; does nothing if there is no connection.
         """
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:

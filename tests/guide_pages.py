@@ -38,7 +38,7 @@ from skerry.protocol.errors import SkerryError
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 PAGES = sorted(page.name for page in GUIDE.glob("*.md"))
-WHY_UNTRIED = {"account", "demo", "docker", "install", "ssh", "systemd", "tensorboard"}
+WHY_UNTRIED = {"account", "demo", "docker", "install", "nat", "ssh", "systemd", "tensorboard"}
 PATIENCE_S = 600.0
 """For one block; a daemon starts in seconds, on a busy machine in a minute."""
 _FENCED = re.compile(r"^( *)```(\w+) ?([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)

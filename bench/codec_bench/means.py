@@ -28,7 +28,7 @@ def results(shapes: Shapes, contributions: int, repetitions: int) -> Iterator[Me
         theirs.append(reference.encode(entries_N.clone()))
         ours.append(WeightedPayload(codec.encode(entries_N), 1))
     operations = {
-        "sign": Operation(lambda: aggregate(codec, ours, "contributors")),
+        "sign": Operation(lambda: aggregate(codec, ours)),
         "reference": Operation(lambda: reference.mean(theirs)),
     }
     for name, took in fastest(operations, repetitions).items():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from comparators.reference import ReferencePayload, ReferenceScheme
 from convergence_sweep.configurations import Scheme
-from skerry.compression.aggregate import Divisor, WeightedPayload, aggregate
+from skerry.compression.aggregate import Divisor, Rule, WeightedPayload, aggregate
 from skerry.compression.drift import Drift, fold
 from skerry.compression.pseudogradient import PseudoGradientCodec
 from skerry.pipeline.payloads import shard_codecs
@@ -55,7 +55,7 @@ class CodecScheme:
     def aggregate(self, payloads: Sequence[bytes], divisor: Divisor) -> Tensor:
         """Aggregate as pipeline/payloads.py does."""
         weighted = [WeightedPayload(payload, weight=1) for payload in payloads]
-        return aggregate(self._codec, weighted, divisor)
+        return aggregate(self._codec, weighted, Rule(divisor))
 
 
 class PaperScheme:

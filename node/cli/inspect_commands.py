@@ -1,7 +1,6 @@
 """Commands that work without a daemon: doctor, keys, explain, token inspect."""
 
 import time
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 from skerry.node.cli.options import MACHINE_PANEL, HomeOption, OutputFlags
 from skerry.node.cli.output import print_json, print_result
 from skerry.node.cli.spreading import add_commands, spread
+from skerry.node.cli.wording import date_of
 from skerry.node.home import Home
 from skerry.protocol.error_catalog import CATALOG
 from skerry.protocol.errors import FAMILIES, family_of
@@ -18,8 +18,6 @@ from skerry.protocol.errors import FAMILIES, family_of
 if TYPE_CHECKING:
     from skerry.protocol.token import JoinToken
 
-MAX_TIME = 253_402_300_799
-"""The end of the year 9999, the last that a date can show."""
 
 token_app = typer.Typer(help="Look into join tokens.", no_args_is_help=True)
 
@@ -160,8 +158,14 @@ def _token_facts(token: "JoinToken") -> dict[str, Any]:
     facts: dict[str, Any] = {"run_id": token.run_id, "owner": token.owner}
     facts["bootstrap"] = list(token.bootstrap)
     if token.invite is None:
-        return facts | {"invite": "none, the run is open", "expires_at": None, "expired": False}
-    expires_at = decode_invite(token.invite.body).expires_at
-    until = datetime.fromtimestamp(min(expires_at, MAX_TIME), UTC).isoformat()
-    expired = expires_at <= time.time()
-    return facts | {"invite": "signed by the owner", "expires_at": until, "expired": expired}
+        none = "none, the run is open or keeps a list"
+        return facts | {"invite": none, "expires_at": None, "expired": False}
+    invite = decode_invite(token.invite.body)
+    until = date_of(invite.expires_at).isoformat()
+    return facts | {
+        "invite": "signed by the owner",
+        "invite_name": invite.nonce.hex(),
+        "max_uses": invite.max_uses or "any number",
+        "expires_at": until,
+        "expired": invite.expires_at <= time.time(),
+    }

@@ -79,6 +79,18 @@ class DaemonFlags:
         _setting("--host", "IP address to listen on.", "0.0.0.0"),
     ] = None
     port: Annotated[int | None, _setting("--port", "TCP port; 0: any free one.", "0")] = None
+    relay: Annotated[
+        bool | None,
+        _setting("--relay", "Relay for peers behind NATs; needs a public address.", "no"),
+    ] = None
+    relays: Annotated[
+        str | None,
+        _setting(
+            "--relays",
+            "Relays to be reached through, as they name themselves; comma-separated.",
+            "those of the token",
+        ),
+    ] = None
     threads: Annotated[
         int | None, _setting("--threads", "Torch threads; 0: one per core.", "0")
     ] = None
@@ -102,6 +114,8 @@ class DaemonFlags:
         for section, key, value in (
             ("listen", "host", self.host),
             ("listen", "port", self.port),
+            ("listen", "relay", self.relay),
+            ("listen", "relays", self.relays),
             ("compute", "threads", self.threads),
             ("log", "level", self.log_level and self.log_level.value),
             ("page", "host", self.page_host),
@@ -116,9 +130,11 @@ class DaemonFlags:
         given = {
             "--host": self.host,
             "--port": self.port,
+            "--relays": self.relays,
             "--threads": self.threads,
             "--log-level": self.log_level,
             "--page-host": self.page_host,
             "--page-port": self.page_port,
         }
-        return [f"{name}={value}" for name, value in given.items() if value is not None]
+        switches = ["--relay"] if self.relay else []
+        return [*(f"{n}={value}" for n, value in given.items() if value is not None), *switches]

@@ -1,4 +1,4 @@
-"""Commands by which an owner changes a run while it goes on: remove, readmit, set, invite."""
+"""Commands by which an owner changes a run while it goes on: whom it takes, and its settings."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from skerry.node.cli.output import print_json, print_result
 from skerry.node.cli.spreading import add_commands, spread
 from skerry.node.home import Home
 from skerry.proto import control_pb2 as pb
-from skerry.protocol.errors import ConfigError
+from skerry.protocol.errors import ConfigError, OrderError
 from skerry.protocol.ids import short
 from skerry.protocol.units import DURATION_UNITS, parse_quantity
 
@@ -22,11 +22,11 @@ PeerArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    add_commands(app, RUN_PANEL, (remove, readmit))
+    add_commands(app, RUN_PANEL, (remove, readmit, allow))
     changes = typer.Typer(no_args_is_help=True, help="Change a setting of the run.")
     changes.command("outer-lr")(spread(outer_lr))
     app.add_typer(changes, name="set", rich_help_panel=RUN_PANEL)
-    add_commands(app, RUN_PANEL, (invite,))
+    add_commands(app, RUN_PANEL, (invite, revoke))
 
 
 def remove(
@@ -68,6 +68,26 @@ def readmit(*, peer: PeerArgument, home: HomeOption = None, output: OutputFlags)
     _tell(reply, output, f"{short(reply.peer)} may come back after the next round's commit")
 
 
+def allow(
+    *,
+    peer: Annotated[
+        str, typer.Argument(metavar="PEER_ID", help="The whole id, as its skerry keys prints it.")
+    ],
+    home: HomeOption = None,
+    output: OutputFlags,
+) -> None:
+    """Put a peer on the list of a run that takes only whom it lists (mode allow-list).
+
+    Needs the owner's key, or one that the run file names as standby.
+
+    \b
+    Example:
+      skerry allow 12D3KooWQYV9dGMFoRzNStwpXztXaBUjtPqi6aU76ZgUriHhKust
+    """
+    reply = _ordered(home, pb.OrderRequest(allow=peer))
+    _tell(reply, output, f"{short(reply.peer)} may join after the next round's commit")
+
+
 def outer_lr(
     *,
     value: Annotated[
@@ -98,10 +118,15 @@ def invite(
             "--expires", help="How long it lets others in, such as 12h or 7d.", show_default=False
         ),
     ] = None,
+    uses: Annotated[
+        int, typer.Option("--uses", min=0, max=2**20, help="How many peers; 0: any number.")
+    ] = 0,
     home: HomeOption = None,
     output: OutputFlags,
 ) -> None:
     """Print a fresh token that others join the run with; it names this machine first.
+
+    What it lets in is counted in the commits that all peers check; its name is for skerry revoke.
 
     Needs the owner's key, or one that the run file names as standby: so others can still join
     when the first owner's machine is gone. Without --expires it lasts as the run file says.
@@ -109,15 +134,77 @@ def invite(
     \b
     Examples:
       skerry invite
+      skerry invite --uses 1
       skerry invite --expires 12h --format json
     """
     from skerry.node.control_client import ControlClient
 
     lifetime_s = _seconds(expires)
     with ControlClient(Home.resolve(home).control_socket) as client:
-        reply = client.invite(lifetime_s)
+        reply = client.invite(lifetime_s, uses)
     found = {"run_id": reply.run_id, "name": reply.name, "token": reply.token}
+    if reply.invite:
+        found["invite"] = reply.invite
     print_result(found | {"others_type": f"skerry join {reply.token}"}, output.kind)
+
+
+def revoke(
+    *,
+    invite: Annotated[
+        str,
+        typer.Argument(
+            metavar="INVITE", help="A token, an invite's name, or its beginning: see skerry peers."
+        ),
+    ],
+    reason: Annotated[
+        str, typer.Option("--reason", help="What all peers are told.", show_default=False)
+    ] = "",
+    with_peers: Annotated[
+        bool, typer.Option("--with-peers", help="Remove the peers that came by it, too.")
+    ] = False,
+    home: HomeOption = None,
+    output: OutputFlags,
+) -> None:
+    """Let nobody in by an invite any more, from the next round on.
+
+    Peers that train now stay until they are removed; one that was away needs a fresh token.
+    skerry peers --admission says who came by which invite. Needs the owner's key, or one that
+    the run file names as standby.
+
+    \b
+    Examples:
+      skerry revoke 3f9a --reason "the token leaked"
+      skerry revoke TOKEN --with-peers
+    """
+    wanted = pb.RevokeRequest(invite=_invite_name(invite), reason=reason)
+    reply = _ordered(home, pb.OrderRequest(revoke=wanted))
+    _tell(reply, output, f"invite {reply.invite} lets nobody in after the next round's commit")
+    if with_peers:
+        for peer in _came_by(home, reply.invite):
+            gone = _ordered(home, pb.OrderRequest(remove=pb.RemoveRequest(peer=peer)))
+            _tell(gone, output, f"{short(gone.peer)} is removed with the next round's commit")
+
+
+def _invite_name(given: str) -> str:
+    """Return what names an invite; a token is read here. Raises: TokenError, OrderError."""
+    from skerry.protocol.codec import decode_invite
+    from skerry.protocol.token import PREFIX, decode_token
+
+    if not given.startswith(PREFIX):
+        return given
+    envelope = decode_token(given).invite
+    if envelope is None:
+        raise OrderError("SK-OWN-002", "the token holds no invite")
+    return decode_invite(envelope.body).nonce.hex()
+
+
+def _came_by(home: HomeOption, invite: str) -> list[str]:
+    """Return the ids of the peers that hold an invite and are not removed."""
+    from skerry.node.control_client import ControlClient
+
+    with ControlClient(Home.resolve(home).control_socket) as client:
+        peers = client.status().run.peers
+    return [p.peer_id for p in peers if p.admission.invite == invite and not p.removed]
 
 
 def _ordered(home: HomeOption, request: pb.OrderRequest) -> pb.OrderReply:
@@ -129,7 +216,8 @@ def _ordered(home: HomeOption, request: pb.OrderRequest) -> pb.OrderReply:
 
 def _tell(reply: pb.OrderReply, output: OutputFlags, text: str) -> None:
     if output.kind is Format.JSON:
-        print_json({"sequence": reply.sequence, "peer": reply.peer or None})
+        found = {"sequence": reply.sequence, "peer": reply.peer or None}
+        print_json(found | ({"invite": reply.invite} if reply.invite else {}))
     else:
         typer.echo(f"order {reply.sequence} is out: {text}")
 

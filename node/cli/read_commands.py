@@ -116,16 +116,24 @@ def status(*, watch: WatchOption = False, output: OutputFlags, home: HomeOption 
         show(place)
 
 
-def peers(*, output: OutputFlags, home: HomeOption = None) -> None:
+def peers(
+    *,
+    admission: Annotated[
+        bool, typer.Option("--admission", help="Show by what right each takes part.")
+    ] = False,
+    output: OutputFlags,
+    home: HomeOption = None,
+) -> None:
     """List the peers of the run: what they do, how fast, and under which addresses.
 
     \b
     Examples:
       skerry peers
+      skerry peers --admission
       skerry peers --json | jq -r '.[] | select(.alive | not) | .peer_id'
     """
     from skerry.node.cli.output import message_to_dict, print_json
-    from skerry.node.cli.peer_list import peer_lines
+    from skerry.node.cli.peer_list import admission_lines, peer_lines
     from skerry.node.control_client import ControlClient
 
     with ControlClient(Home.resolve(home).control_socket) as client:
@@ -135,7 +143,7 @@ def peers(*, output: OutputFlags, home: HomeOption = None) -> None:
     if output.as_json:
         print_json([message_to_dict(peer) for peer in reply.run.peers])
         return
-    for line in peer_lines(reply.run):
+    for line in admission_lines(reply.run) if admission else peer_lines(reply.run):
         typer.echo(line)
 
 

@@ -3,6 +3,7 @@
 from skerry.node.cli.figures import Figures
 from skerry.node.cli.wording import count, duration, loss, names_of, percent, printable, size
 from skerry.proto import control_pb2 as pb
+from skerry.protocol.messages import FULL
 
 _SLACK = 1.1
 """How far the pace of some rounds may be above that of the newest steps."""
@@ -103,6 +104,15 @@ def peer_state(peer: pb.PeerStatus, round_: pb.RoundStatus) -> str:
         return "awaited"
     # The last commit's roster is the last there is: who comes back later has all the same arrived.
     return "alive" if peer.in_roster or peer.phase == "done" else "joining"
+
+
+def reputation(peer: pb.PeerStatus) -> str:
+    """Return a peer's reputation, and why its newest contribution did not count in full."""
+    text = f"{peer.reputation / FULL:.2f}"
+    if not peer.doubt:
+        return text
+    counted = f"counts {peer.influence / FULL:.0%}" if peer.influence else "does not count"
+    return f"{text}, {counted}: {printable(peer.doubt)}"
 
 
 def seen_text(peer: pb.PeerStatus) -> str:

@@ -3,10 +3,13 @@
 import math
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from skerry.protocol.ids import short
 
 _NAMED = 3
+_MAX_TIME = 253_402_300_799
+"""The end of the year 9999, the last that a date can show."""
 _SIZES = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
@@ -67,3 +70,8 @@ def percent(ratio: float) -> str:
 def loss(value: float) -> str:
     """Return a loss, or a dash for one that was not measured yet."""
     return f"{value:.3f}" if value else "-"
+
+
+def date_of(unix_seconds: int) -> datetime:
+    """Return a moment that a peer has chosen, or the last that a date can tell."""
+    return datetime.fromtimestamp(min(unix_seconds, _MAX_TIME), UTC)

@@ -32,6 +32,8 @@ OnBad = Callable[[PeerId, str], None]
 """Told which peer broke the rules, and the reason."""
 OnReceived = Callable[[PeerId, int], None]
 """Told how many bytes of a blob came from a peer, good or bad."""
+Order = Callable[[Sequence[PeerId]], Sequence[PeerId]]
+"""Returns holders in the order in which they are best asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Wanted:
     """Who may have it, in the order in which they are asked."""
     limit_bytes: int
     """What the manifest allows for it."""
+    protocol: str = BULK_PROTOCOL
+    """The class of traffic that it belongs to."""
 
 
 class _Call(Protocol):
@@ -56,6 +60,8 @@ class _Call(Protocol):
 @dataclass(slots=True)
 class _Lock:
     lock: asyncio.Lock
+    protocol: str
+    """By which whoever asked first wants it."""
     users: int = 0
 
 
@@ -70,11 +76,12 @@ class Fetcher:
         on_bad: OnBad = lambda peer, reason: None,
         stall_seconds: float = STALL_SECONDS,
         on_received: OnReceived = lambda peer, num_bytes: None,
+        order: Order = tuple,
     ) -> None:
         """Fetch for ``run_id``; a holder that sends nothing for ``stall_seconds`` is left."""
         self._client, self._store, self._run_id = client, store, run_id
         self._on_bad, self._stall_seconds = on_bad, stall_seconds
-        self._on_received = on_received
+        self._on_received, self._order = on_received, order
         self._locks: dict[Address, _Lock] = {}
         self.received_bytes = 0
         """Blob bytes that arrived, good or bad."""
@@ -82,7 +89,11 @@ class Fetcher:
         """How often a holder broke the rules."""
 
     async def fetch(
-        self, payload: ShardPayload, holders: Sequence[PeerId], limit_bytes: int
+        self,
+        payload: ShardPayload,
+        holders: Sequence[PeerId],
+        limit_bytes: int,
+        protocol: str = BULK_PROTOCOL,
     ) -> None:
         """Have ``payload`` complete and verified in the store.
 
@@ -94,7 +105,7 @@ class Fetcher:
         if not 0 <= payload.size <= limit_bytes:
             detail = f"{payload.shard} is announced with {payload.size} of at most {limit_bytes}"
             raise ProtocolError("size", f"{detail} bytes")
-        entry = self._locks.setdefault(payload.address, _Lock(asyncio.Lock()))
+        entry = self._locks.setdefault(payload.address, _Lock(asyncio.Lock(), protocol))
         entry.users += 1
         try:
             async with entry.lock:
@@ -116,7 +127,7 @@ class Fetcher:
         async def one(item: Wanted) -> None:
             async with slots:
                 try:
-                    await self.fetch(item.payload, item.holders, item.limit_bytes)
+                    await self.fetch(item.payload, item.holders, item.limit_bytes, item.protocol)
                 except (PeerUnavailable, ProtocolError) as error:
                     failures.append(error)
 
@@ -133,7 +144,7 @@ class Fetcher:
         partial = self._store.partial(payload.address, payload.size)
         if await self._already_complete(partial, payload):
             return
-        left, failures = list(dict.fromkeys(holders)), dict[PeerId, str]()
+        left, failures = list(dict.fromkeys(self._order(holders))), dict[PeerId, str]()
         for _ in range(_PASSES):
             for holder in list(left):
                 try:
@@ -180,7 +191,8 @@ class Fetcher:
             offset=partial.offset,
         )
         with translate(holder):
-            call: _Call = self._client.stub(holder, BULK_PROTOCOL).Blob(request)
+            protocol = self._locks[payload.address].protocol
+            call: _Call = self._client.stub(holder, protocol).Blob(request)
             try:
                 await self._check_size(await self._next(call, holder), partial, payload)
                 while partial.offset < payload.size:

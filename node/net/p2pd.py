@@ -18,6 +18,8 @@ from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
 
+from skerry.node.net.dialling import to_dial
+from skerry.node.net.multiaddrs import endpoint_of, is_relayed
 from skerry.node.net.p2pd_client import BUFFER_BYTES, P2pdClient, P2pdStream, read_stream_info
 from skerry.node.net.p2pd_process import (
     P2pdOptions,
@@ -56,6 +58,7 @@ class P2pdTransport:
         self._listener = self._sockets.path / "in"
         self._port = options.port
         self._addresses: tuple[str, ...] = ()
+        self._announced: tuple[str, ...] = ()
         self._handlers: dict[str, StreamHandler] = {}
         self._streams: set[P2pdStream] = set()
         self._tasks = OwnedTasks()
@@ -95,7 +98,37 @@ class P2pdTransport:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Multiaddrs without ``/p2p``; they change as NATs and relays are found."""
+        # What was found out comes first: of a machine with many addresses not all are passed on.
+        return tuple(dict.fromkeys((*self._announced, *self._addresses)))
+
+    @property
+    def own_addresses(self) -> tuple[str, ...]:
+        """Those of them that p2pd itself knows: of this machine, and mapped by its router."""
         return self._addresses
+
+    @property
+    def host(self) -> str:
+        """The IP address that p2pd listens on."""
+        return self._options.host
+
+    @property
+    def port(self) -> int:
+        """The TCP port that p2pd listens on, and dials from."""
+        return self._port
+
+    @property
+    def traverses_nat(self) -> bool:
+        """Whether others may be beyond NATs; false on loopback."""
+        return self._options.traverses_nat
+
+    @property
+    def is_relay(self) -> bool:
+        """Whether this node is to relay for others."""
+        return self._options.reachability == "public"
+
+    def announce(self, addresses: tuple[str, ...]) -> None:
+        """Have ``addresses`` tell what was found out: further ways to this node."""
+        self._announced = addresses
 
     @property
     def restarts(self) -> int:
@@ -105,9 +138,13 @@ class P2pdTransport:
     async def relayed(self) -> dict[PeerId, bool]:
         """Say of each connected peer whether only a relay leads to it. Raises: PeerUnavailable."""
         found: dict[PeerId, bool] = {}
-        for peer, address in await self._running().connections():
-            found[peer] = found.get(peer, True) and "/p2p-circuit" in address
+        for peer, address in await self.connections():
+            found[peer] = found.get(peer, True) and is_relayed(address)
         return found
+
+    async def connections(self) -> tuple[tuple[PeerId, str], ...]:
+        """Return peer and remote multiaddr of each connection. Raises: PeerUnavailable."""
+        return await self._running().connections()
 
     @property
     def pid(self) -> int | None:
@@ -139,7 +176,21 @@ class P2pdTransport:
         """
         with _deadline(f"connect to {peer}"):
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await self._running().connect(peer, addresses)
+                own = {e.ip for a in self._addresses if (e := endpoint_of(a))}
+                await self._running().connect(peer, to_dial(addresses, own))
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """End all connections to ``peer``, which may dial again; never raises."""
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await self._running().disconnect(peer)
+        except (PeerUnavailable, TimeoutError) as error:
+            _LOG.info("p2pd does not let go of %s: %s", peer, error)
+
+    def cut(self, peer: PeerId) -> None:
+        """Reset the streams of ``peer``: new ones take the best connection there is now."""
+        for stream in [stream for stream in self._streams if stream.peer == peer]:
+            stream.reset()
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer. Raises: PeerUnavailable."""

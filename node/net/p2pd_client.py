@@ -30,6 +30,10 @@ BUFFER_BYTES = 2**16
 """Read-ahead of one stream; asyncio stops reading at twice this."""
 
 _FAILURES = (OSError, EOFError, ControlFailure)  # TimeoutError is an OSError
+# Hivemind's Multiaddr writes /p2p/ID, which every address through a relay holds, as a CID, which
+# go-libp2p refuses. It takes 421 ("p2p") as a varint, a length, and an identity multihash.
+_PEER_PART = re.compile(r"(/p2p/[^/]+)")
+_P2P_PREFIX = b"\xa5\x03\x26"
 _OWN_ID = re.compile(r"/p2p/\w+$")
 
 _Answer = tuple[p2pd_pb2.Response, asyncio.StreamReader, asyncio.StreamWriter]
@@ -123,6 +127,12 @@ class P2pdClient:
         request = p2pd_pb2.Request(type=p2pd_pb2.Request.CONNECT, connect=connect)
         await self._ask(request, f"connect to {short(peer)}")
 
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close all connections to ``peer``. Raises: PeerUnavailable."""
+        wanted = p2pd_pb2.DisconnectRequest(peer=_peer_bytes(peer))
+        request = p2pd_pb2.Request(type=p2pd_pb2.Request.DISCONNECT, disconnect=wanted)
+        await self._ask(request, f"disconnect from {short(peer)}")
+
     async def open_stream(
         self, peer: PeerId, protocol: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -194,9 +204,17 @@ def _peer_bytes(peer: PeerId) -> bytes:
 
 def _binary(address: str) -> bytes:
     try:
-        return bytes(Multiaddr(address).to_bytes())
-    except ValueError:  # hivemind's parse errors are ValueErrors
+        return b"".join(_part_to_bytes(part) for part in _PEER_PART.split(address) if part)
+    except (ValueError, ProtocolError):  # hivemind's parse errors are ValueErrors
         return b""
+
+
+def _part_to_bytes(part: str) -> bytes:
+    if not part.startswith("/p2p/"):
+        return bytes(Multiaddr(part).to_bytes())
+    name = PeerId(part.removeprefix("/p2p/"))
+    public_key_of(name)  # an Ed25519 key: the length of its multihash is known
+    return _P2P_PREFIX + bytes(PeerID.from_base58(name).to_bytes())
 
 
 def _printed(data: bytes) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -26,11 +27,17 @@ from skerry.protocol.blobs import CHUNK_BYTES as BLOB_CHUNK_BYTES
 from skerry.protocol.codec import MAX_BODY_BYTES
 from skerry.protocol.errors import PeerUnavailable
 from skerry.protocol.ids import PeerId, short
-from skerry.protocol.transport import BULK_PROTOCOL, CONTROL_PROTOCOL, ByteStream, Transport
+from skerry.protocol.quota import Quotas
+from skerry.protocol.transport import (
+    BULK_PROTOCOL,
+    CONTROL_PROTOCOL,
+    STATE_PROTOCOL,
+    ByteStream,
+    Transport,
+)
 
 _LOG = logging.getLogger(__name__)
 
-MAX_STREAMS_PER_PEER = 16
 MAX_PEERS = 512
 MAX_CALLS_PER_PEER = 32
 IDLE_SECONDS = 60.0
@@ -38,6 +45,7 @@ _SLACK_BYTES = 64 * 1024  # the envelope around a body, the message around a chu
 MAX_MESSAGE_BYTES = {
     CONTROL_PROTOCOL: max(MAX_BODY_BYTES.values()) + _SLACK_BYTES,
     BULK_PROTOCOL: BLOB_CHUNK_BYTES + _SLACK_BYTES,
+    STATE_PROTOCOL: BLOB_CHUNK_BYTES + _SLACK_BYTES,
 }
 """Largest message that is received, in bytes."""
 
@@ -78,14 +86,16 @@ class RpcServer:
         servicer_for: ServicerFor,
         idle_seconds: float = IDLE_SECONDS,
         on_bad: OnBad = lambda peer, reason: None,
+        quotas: Quotas | None = None,
     ) -> None:
         """Serve on ``transport`` once started; a peer unused for ``idle_seconds`` is let go.
 
-        ``on_bad`` hears of streams over the quota ("streams") and such that bring no gRPC
-        ("garbage").
+        ``on_bad`` hears of streams over the ``quotas`` ("streams", "stream-rate", "bytes", "quota")
+        and such that bring no gRPC ("garbage", "silent").
         """
         self._transport, self._servicer_for = transport, servicer_for
         self._on_bad = on_bad
+        self._quotas = Quotas() if quotas is None else quotas
         self._idle_seconds = idle_seconds
         self._folder = SocketsFolder()
         self._names = count()
@@ -103,9 +113,9 @@ class RpcServer:
         return len(self._peers)
 
     async def start(self) -> None:
-        """Take streams of both traffic classes. Raises: PeerUnavailable."""
+        """Take streams of all traffic classes. Raises: PeerUnavailable."""
         self._tasks.start(self._stop_idle(), "idle rpc servers")
-        for protocol in (CONTROL_PROTOCOL, BULK_PROTOCOL):
+        for protocol in MAX_MESSAGE_BYTES:
             await self._transport.handle(protocol, self._serve)
 
     async def close(self) -> None:
@@ -118,6 +128,18 @@ class RpcServer:
         self._folder.close()
 
     async def _serve(self, stream: ByteStream) -> None:
+        reason = self._quotas.open_stream(stream.peer, time.monotonic())
+        if reason:
+            self._refuse(stream.peer, reason)
+            return
+        try:
+            await self._serve_counted(_MeteredStream(stream, self._quotas))
+        except _OverQuota as over:
+            self._refuse(stream.peer, over.reason)
+        finally:
+            self._quotas.close_stream(stream.peer)
+
+    async def _serve_counted(self, stream: "_MeteredStream") -> None:
         server = self._server_of(stream.peer)
         if server is None:
             self._refuse(stream.peer, "streams")
@@ -159,7 +181,7 @@ class RpcServer:
 
     def _server_of(self, peer: PeerId) -> "_PeerServer | None":
         server = self._peers.get(peer)
-        if self._closed or (server is not None and server.streams >= MAX_STREAMS_PER_PEER):
+        if self._closed:
             return None
         if server is None and len(self._peers) < MAX_PEERS:
             path = self._folder.path / f"s{next(self._names)}"
@@ -174,6 +196,38 @@ class RpcServer:
                 if server.streams == 0 and now - server.used_at >= self._idle_seconds:
                     del self._peers[peer]  # first, so that a new stream gets a new server
                     await server.stop()
+
+
+class _OverQuota(Exception):
+    """A peer has sent more bytes than it may."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _MeteredStream:
+    """A stream that a peer opened, whose bytes count against what the peer may send."""
+
+    def __init__(self, stream: ByteStream, quotas: Quotas) -> None:
+        self._stream, self._quotas = stream, quotas
+
+    @property
+    def peer(self) -> PeerId:
+        return self._stream.peer
+
+    async def read(self, max_bytes: int) -> bytes:
+        data = await self._stream.read(max_bytes)
+        reason = self._quotas.receive(self.peer, len(data), time.monotonic())
+        if reason:
+            raise _OverQuota(reason)
+        return data
+
+    async def write(self, data: bytes) -> None:
+        await self._stream.write(data)
+
+    async def close(self) -> None:
+        await self._stream.close()
 
 
 class _PeerServer:

@@ -21,6 +21,7 @@ from skerry.node.page.models import (
     Peer,
     PeersAnswer,
     PlanAnswer,
+    Reach,
     RoundsAnswer,
     RunAnswer,
     RunHeader,
@@ -232,6 +233,7 @@ class Desk:
             page_url=self.url,
             compute=context.facts.compute if context else "none",
             restarts=self.daemon.network_restarts,
+            reach=_reach(status),
         )
 
     async def _until_in_run(self) -> None:
@@ -269,6 +271,22 @@ class Desk:
             self._links = {}
             return
         self._links = {peer: "relayed" if far else "direct" for peer, far in relayed.items()}
+
+
+def _reach(status: pb.StatusReply) -> Reach | None:
+    if not status.HasField("reach"):
+        return None
+    reach = status.reach
+    return Reach.model_validate(
+        {
+            "verdict": reach.verdict,
+            "nat": reach.nat,
+            "relays": tuple(reach.relays),
+            "observers": reach.observers,
+            "summary": reach.summary,
+            "advice": reach.advice,
+        }
+    )
 
 
 def _illness(context: RunContext, now: Moment) -> str:

@@ -118,6 +118,23 @@ class Bytes(Data):
     """dense over payload bytes sent; None before the first payload."""
 
 
+class Reach(Data):
+    """How the answering daemon is reached from elsewhere."""
+
+    verdict: Literal["reachable", "not-reachable", "unknown", "local"]
+    """Whether it can be dialled from the internet; local: it listens on loopback alone."""
+    nat: Literal["none", "endpoint-independent", "symmetric", "unknown"]
+    """Address translation between it and the internet, as others see it."""
+    relays: tuple[str, ...]
+    """Peer ids of the relays through which others reach it."""
+    observers: Count
+    """How many peers that rests on."""
+    summary: str
+    """The same in plain words."""
+    advice: str
+    """What its user can do; empty if nothing needs to be done."""
+
+
 class Node(Data):
     """The daemon that answers."""
 
@@ -136,6 +153,8 @@ class Node(Data):
     """none, starting, ready, training, applying, dead."""
     restarts: Count
     """How often its network process was restarted."""
+    reach: Reach | None
+    """None where its transport does not find that out."""
 
 
 class RunHeader(Data):

@@ -22,6 +22,8 @@ from skerry.node.run.peers import AGENT
 from skerry.node.run.state import LEAVING
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.layout import layout_of
+from skerry.protocol.messages import FULL
+from skerry.protocol.rounds.trust import trust_in
 
 _SUSPECT_PATIENCE = 0.5
 """Share of a peer's patience after which its silence is shown."""
@@ -120,7 +122,7 @@ def _own_row(context: RunContext, hosted: tuple[str, ...], observed: Observed) -
         received_bytes=None,
         round_trip_ms=None,
         link="unknown",
-        reputation=None,
+        reputation=trust_in(rounds, rounds.me).reputation / FULL,
         last_seen_s=0.0,
         refused=0,
     )
@@ -156,7 +158,7 @@ def _row(context: RunContext, peer: PeerId, now: Moment, observed: Observed) -> 
         received_bytes=traffic.received if traffic else None,
         round_trip_ms=1000 * trip if trip is not None else None,
         link=observed.links.get(peer, "unknown"),
-        reputation=None,
+        reputation=trust_in(rounds, peer).reputation / FULL,
         last_seen_s=max(0.0, now.monotonic - seen.at) if seen else None,
         refused=traffic.refused if traffic else 0,
         **_told(seen, max(0, rounds.chain.round_of(rounds.at)), state),

@@ -8,11 +8,12 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.mesh import Addresses, MeshSettings, RingMesh
-from skerry.protocol.errors import ComputeError, PeerUnavailable, ProtocolError
+from skerry.protocol.errors import ProtocolError, SkerryError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.rings import actions as act
 from skerry.protocol.rings import events as ev
@@ -42,7 +43,7 @@ class Engine:
     """The stages of this peer, in the compute process. It does one thing at a time, in order."""
 
     compute: Callable[[Work], Awaitable[Output]]
-    """Raises: ProtocolError if the input is not sound, ComputeError."""
+    """Raises: ProtocolError if the input is not sound, another SkerryError if it cannot compute."""
     forget: Callable[[At, Place], None]
     """Free what is kept of a visit; not answered."""
 
@@ -79,6 +80,10 @@ class RingSession:
         self._mesh = RingMesh(transport, seat.members, seat.mesh, self._events.put)
         self._tasks = OwnedTasks()
         self._step: asyncio.Future[act.StepDone] | None = None
+        self._idle = asyncio.Event()
+        """No step is driven here."""
+        self._idle.set()
+        self._closed = False
         self.refused: Counter[tuple[PeerId, str]] = Counter()
         """How often something of a peer was not accepted, by reason."""
 
@@ -91,14 +96,37 @@ class RingSession:
         """End all work and all streams; never raises."""
         await self._mesh.close()
         await self._tasks.cancel()
+        self._closed = True
+        self._idle.set()
         if self._step is not None and not self._step.done():
-            self._step.cancel()
+            self._step.set_exception(ProtocolError("ring-closed", "the ring was closed"))
+            self._step.exception()  # nobody may be waiting: that is no error of its own
 
     async def step(self, begin: ev.BeginStep) -> act.StepDone:
-        """At the origin: train an inner step and return when the step is over here."""
-        self._step = asyncio.get_running_loop().create_future()
-        await self._events.put(begin)
+        """At the origin: train an inner step and return when the step is over here.
+
+        A step before it that nobody waits for any more, but that is not over, is cut short.
+        Raises: ProtocolError("ring-closed") if the session is closed before, ValueError if the step
+        is not after all others here.
+        """
+        if not self._idle.is_set():
+            await self.cut(force=True)
+            await self._idle.wait()
+        if self._closed:
+            raise ProtocolError("ring-closed", "the ring was closed")
+        if (begin.round, begin.step) <= self.newest:
+            raise ValueError(f"step {begin.step} of round {begin.round} is not after {self.newest}")
+        self._idle.clear()
+        with ExitStack() as unless_begun:
+            unless_begun.callback(self._idle.set)
+            self._step = asyncio.get_running_loop().create_future()
+            await self._events.put(begin)
+            unless_begun.pop_all()
         return await self._step
+
+    async def open_round(self, number: int) -> None:
+        """Let the steps of a round begin here; before the first call those of any round may."""
+        await self._events.put(ev.RoundOpened(number))
 
     async def cut(self, *, force: bool = False) -> None:
         """At the origin: end the step early."""
@@ -107,6 +135,11 @@ class RingSession:
     def lost(self, peer: PeerId) -> None:
         """End the stream of a peer that a failure detector has given up."""
         self._mesh.drop(peer)
+
+    @property
+    def newest(self) -> At:
+        """The newest step that has begun or ended here."""
+        return self._peer.s.newest
 
     @property
     def waiting_for(self) -> tuple[PeerId | str, ...]:
@@ -142,7 +175,8 @@ class RingSession:
                 self._refuse(peer, reason)
             case act.StepDone():
                 self._observe(action)
-                if self._step is not None:
+                self._idle.set()
+                if self._step is not None and not self._step.done():
                     self._step.set_result(action)
             case _:
                 self._observe(action)
@@ -154,7 +188,7 @@ class RingSession:
             output = await self._engine.compute(work)
         except ProtocolError as error:
             await self._events.put(ev.ComputeFailed(work, error.reason))
-        except (ComputeError, PeerUnavailable) as error:
+        except SkerryError as error:
             await self._events.put(ev.ComputeFailed(work, error.code))
         else:
             done = ev.Computed(work, output.payload, clock() - began, output.loss)

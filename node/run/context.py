@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from skerry.node.net.rpc import RpcClient
 from skerry.node.run.facts import Facts, Seen
 from skerry.node.run.journal import Journal
-from skerry.node.run.quota import QUOTA, REMOVED, BadMessages
 from skerry.node.run.state import NodeEvent, NodeState
 from skerry.node.run.store import RunStore
 from skerry.protocol.blobs import BlobStore
@@ -15,6 +14,8 @@ from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, PeerId, RunId, short
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import Envelope, Heartbeat, ShardPayload, SignedMember
+from skerry.protocol.quota import QUOTA, REMOVED, Quotas, Verdict
+from skerry.protocol.rounds.settings import NOT_LISTED
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import check_member
 from skerry.protocol.transport import Transport
@@ -47,7 +48,9 @@ class RunContext:
     events: "asyncio.Queue[NodeEvent]" = field(default_factory=asyncio.Queue)
     served: dict[Address, tuple[ShardPayload, bool]] = field(default_factory=dict)
     """Blobs that others may ask for; True for parameter shards."""
-    bad_messages: BadMessages = field(default_factory=BadMessages)
+    quotas: Quotas = field(default_factory=Quotas)
+    unwelcome: "asyncio.Queue[PeerId]" = field(default_factory=asyncio.Queue)
+    """Peers whose connections are to be ended."""
 
     @property
     def me(self) -> PeerId:
@@ -64,12 +67,26 @@ class RunContext:
         self.events.put_nowait(event)
 
     def check_membership(self, member: SignedMember) -> None:
-        """Check a member's right to take part at any time. Raises: ProtocolError."""
-        self._check(member, 0)
+        """Check what of a member's right never ends, for records that others keep.
+
+        One record that is refused spoils a whole answer of the directory, so what was right once
+        must stay so: expiry, removal and revocation are for ``check_admission``. Raises:
+        ProtocolError.
+        """
+        self._check_record(member, 0)
+        settings = self.state.rounds.settings
+        if settings.allowed is not None and member.signer not in settings.allowed:
+            raise _refusal(NOT_LISTED, member.signer)
 
     def check_admission(self, member: SignedMember) -> None:
         """Check a member's right to take part, now. Raises: ProtocolError."""
-        self._check(member, int(time.time()))
+        self._check_record(member, int(time.time()))
+        self.check_not_removed(member.signer)
+        rounds = self.state.rounds
+        reason = rounds.settings.refusal(member)
+        # Who trains already was taken in before its invite was used up or revoked.
+        if reason and member.signer not in rounds.roster:
+            raise _refusal(reason, member.signer)
 
     def check_not_removed(self, peer: PeerId) -> None:
         """Raises: ProtocolError("removed") for a peer that the owner keeps out."""
@@ -79,14 +96,9 @@ class RunContext:
             detail = f"{short(removal.by)} has removed this peer from the run: {why}"
             raise ProtocolError(REMOVED, detail, "SK-PRO-005")
 
-    def _check(self, member: SignedMember, now: int) -> None:
-        """Check that a member may take part at ``now``, unix seconds. Raises: ProtocolError."""
+    def _check_record(self, member: SignedMember, now: int) -> None:
         manifest = self.manifest
         check_member(member, self.run_id, manifest.owner_keys, manifest.admission.mode, now)
-        if not self.state.rounds.settings.admits(member):
-            self.check_not_removed(member.signer)
-            detail = f"{short(member.signer)} was invited by a standby that was removed"
-            raise ProtocolError("invite-revoked", detail, "SK-PRO-003")
 
     def saw(self, peer: PeerId, heartbeat: Heartbeat) -> None:
         """Note a peer's newest heartbeat for the status."""
@@ -100,10 +112,34 @@ class RunContext:
             self.facts.traffic[peer].refused += 1
         if reason not in (QUOTA, REMOVED):  # said again and again: counted, not written down
             self.journal.write("refused", peer=peer, reason=reason, detail=detail)
-        if self.bad_messages.charge(peer, reason, time.monotonic()):
-            text = f"{short(peer)} sent too much that was refused; it is not heard for a while"
-            self.journal.write("warning", text=text)
+        match self.quotas.charge(peer, reason, time.monotonic()):
+            case Verdict.SHUT_OUT:
+                text = f"{short(peer)} sent too much that was refused; it is not heard for a while"
+                self.journal.write("warning", text=text)
+            case Verdict.DISCONNECT:
+                text = f"{short(peer)} goes on although it is not heard; its connections are ended"
+                self.journal.write("warning", text=text)
+                self.unwelcome.put_nowait(peer)
+            case Verdict.HEARD:
+                pass
+
+    async def keep_out(self) -> None:
+        """End the connections of peers that go on although they are shut out, until cancelled."""
+        while True:
+            peer = await self.unwelcome.get()
+            await self.transport.disconnect(peer)
 
     def shuts_out(self, peer: PeerId) -> bool:
         """Say whether a peer has sent so much rubbish that it is not listened to for now."""
-        return self.bad_messages.exceeded(peer, time.monotonic())
+        return self.quotas.shut_out(peer, time.monotonic())
+
+
+_REFUSALS = {
+    NOT_LISTED: "is not on the run's list; its owner can add it with skerry allow",
+    "invite-revoked": "holds an invite that was revoked, or whose standby was removed",
+    "invite-used-up": "holds an invite by which as many peers have come as it is for",
+}
+
+
+def _refusal(reason: str, peer: PeerId) -> ProtocolError:
+    return ProtocolError(reason, f"{short(peer)} {_REFUSALS.get(reason, reason)}", "SK-PRO-003")

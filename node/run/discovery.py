@@ -37,11 +37,12 @@ async def keep_directory(transport: P2pdTransport, context: RunContext, peers: P
 
 async def _take_part(directory: Directory, context: RunContext, peers: Peers) -> None:
     clock = asyncio.get_running_loop().time
-    published_at = -_PUBLISH_SECONDS
+    published_at, published = -_PUBLISH_SECONDS, tuple[str, ...]()
     while True:
-        if clock() >= published_at + _PUBLISH_SECONDS:
-            await directory.publish(peers.own_record())
-            published_at = clock()
+        record = peers.own_record()
+        if clock() >= published_at + _PUBLISH_SECONDS or record.message.addresses != published:
+            await directory.publish(record)
+            published_at, published = clock(), record.message.addresses
         for member in await directory.members():
             known = context.state.rounds.members.get(member.signer)
             if member.signer == context.me or (known and known.hash == member.hash):

@@ -23,6 +23,7 @@ from skerry.protocol.ids import PeerId, short
 from skerry.protocol.messages import (
     Announce,
     Commit,
+    Finding,
     ShardPayload,
     Signed,
     SignedAnnounce,
@@ -55,9 +56,11 @@ class Effects:
         match action:
             case act.LoadState() | act.Train() | act.FinishTraining() | act.Encode():
                 self._compute_round(action)
-            case act.Apply() | act.Settle() | act.Evaluate():
+            case act.Apply() | act.Settle() | act.Evaluate() | act.Try():
                 self._compute_update(action)
-            case act.PublishAnnounce() | act.PublishCommit() | act.Broadcast() | act.AskChain():
+            case act.PublishAnnounce() | act.PublishCommit() | act.PublishFinding():
+                self._publish(action)
+            case act.Broadcast() | act.AskChain():
                 self._talk(action)
             case act.Check():
                 self._spawn(self._check(action.announce))
@@ -96,7 +99,7 @@ class Effects:
                     self._on_encoded,
                 )
 
-    def _compute_update(self, action: act.Apply | act.Settle | act.Evaluate) -> None:
+    def _compute_update(self, action: act.Apply | act.Settle | act.Evaluate | act.Try) -> None:
         match action:
             case act.Apply():
                 self._context.facts.compute = "applying"
@@ -113,6 +116,8 @@ class Effects:
                 self._ask(lambda n: cp.Settle(request=n, verdicts=action.verdicts), _ignore)
             case act.Evaluate():
                 self._evaluate(action)
+            case act.Try():
+                self._try(action)
 
     def _ask(self, build: Callable[[int], cp.Request], then: Callable[[cp.Reply], None]) -> None:
         """Send a request now; pass its reply on. A failure ends the process, which is healed."""
@@ -178,7 +183,6 @@ class Effects:
     def _on_applied(self, action: act.Apply, reply: cp.Reply) -> None:
         assert isinstance(reply, cp.Applied)
         self._context.facts.compute, self._context.facts.warning = "ready", ""
-        rejected = tuple((r.author, r.reason) for r in reply.rejected)
         state = ev.LocalState(reply.digest, reply.shards)
         self._context.journal.write(
             "applied",
@@ -187,12 +191,31 @@ class Effects:
             contributions=len(action.contributions),
         )
         self.disk.keep_facts()
-        self._context.post(ev.Applied(action.commit, state, rejected))
+        self._context.post(ev.Applied(action.commit, state, reply.judgements))
 
     def _evaluate(self, action: act.Evaluate) -> None:
         if self.compute is not None:
             reply = self.compute.submit(lambda n: cp.Evaluate(request=n))
             self._spawn(self._on_evaluated(action.round, reply))
+
+    def _try(self, action: act.Try) -> None:
+        author = action.contribution.author
+
+        def build(number: int) -> cp.Request:
+            return cp.Try(
+                request=number,
+                round=action.round,
+                contribution=action.contribution,
+                outer_lr=action.outer_lr,
+            )
+
+        def then(reply: cp.Reply) -> None:
+            assert isinstance(reply, cp.Tried)
+            gain = round(reply.gain, 6)
+            self._context.journal.write("tried", round=action.round, peer=author, gain=gain)
+            self._context.post(ev.Tried(action.commit, author, reply.gain))
+
+        self._ask(build, then)
 
     async def _on_evaluated(self, round_number: int, answer: "asyncio.Future[cp.Reply]") -> None:
         try:
@@ -271,14 +294,19 @@ class Effects:
 
     # -- other peers -----------------------------------------------------------------------
 
-    def _talk(
-        self, action: act.PublishAnnounce | act.PublishCommit | act.Broadcast | act.AskChain
+    def _publish(
+        self, action: act.PublishAnnounce | act.PublishCommit | act.PublishFinding
     ) -> None:
         match action:
             case act.PublishAnnounce():
                 self._spawn(self._publish_announce(action.announce))
             case act.PublishCommit():
                 self._publish_commit(action.commit)
+            case act.PublishFinding():
+                self._publish_finding(action.finding)
+
+    def _talk(self, action: act.Broadcast | act.AskChain) -> None:
+        match action:
             case act.Broadcast():
                 self._spawn(self._peers.broadcast(action.envelope, action.peers))
             case act.AskChain():
@@ -310,6 +338,12 @@ class Effects:
         )
         self._context.post(ev.CommitsReceived((signed,), self._context.me))
         self._spawn(self._peers.broadcast(signed.envelope, self._peers.greeted))
+
+    def _publish_finding(self, finding: Finding) -> None:
+        opened = open_envelope(sign_message(self._context.signer, finding).envelope)
+        assert isinstance(opened.message, Finding)  # read back: rounded as the others see it
+        self._context.post(ev.FindingReceived(Signed(opened.message, opened.envelope)))
+        self._spawn(self._peers.broadcast(opened.envelope, self._peers.greeted))
 
     async def _ask_chain(self, action: act.AskChain) -> None:
         try:

@@ -156,6 +156,14 @@ def _settings_lines(s: RoundState, before: Settings, now: Settings) -> Iterator[
             )
     for peer in sorted(before.removed.keys() - now.removed.keys()):
         yield "readmitted", {"round": s.round, "peer": peer}
+    for nonce in sorted(now.revoked.keys() - before.revoked.keys()):
+        end = now.revoked[nonce]
+        yield (
+            "invite-revoked",
+            {"round": s.round, "invite": nonce.hex(), "by": end.by, "reason": end.reason},
+        )
+    for peer in sorted((now.allowed or frozenset()) - (before.allowed or frozenset())):
+        yield "allowed", {"round": s.round, "peer": peer}
     if now.outer_lr != before.outer_lr:
         yield "outer-lr", {"round": s.round, "outer_lr": now.outer_lr}
 

@@ -6,25 +6,32 @@ import os
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 from skerry.node.config import NodeConfig
 from skerry.node.home import Home
-from skerry.node.net.p2pd import P2pdTransport
+from skerry.node.net.fetch import Order
+from skerry.node.net.node_transport import NodeTransport
 from skerry.node.net.rpc import RpcClient
+from skerry.node.net.shaping import ShapedTransport
+from skerry.node.reach.keeper import Reachability
 from skerry.node.run.context import RunContext
-from skerry.node.run.discovery import keep_directory
 from skerry.node.run.journal import Journal
 from skerry.node.run.orders import check_owner
 from skerry.node.run.peers import hello, member_record
 from skerry.node.run.record import Recorder, initial_state, start_of
-from skerry.node.run.session import Session
+from skerry.node.run.session import Discovery, Session
 from skerry.node.run.store import RunStore
 from skerry.pipeline.capacity import available_bytes, check_memory
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.blobs import BlobStore, write_atomic
-from skerry.protocol.codec import MAX_ADDRESSES, envelope_from_pb, open_member
+from skerry.protocol.codec import (
+    MAX_ADDRESSES,
+    MAX_INVITE_USES,
+    NONCE_BYTES,
+    envelope_from_pb,
+    open_member,
+)
 from skerry.protocol.compute import Launch
 from skerry.protocol.errors import (
     ConfigError,
@@ -36,9 +43,9 @@ from skerry.protocol.errors import (
 from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.manifest import Manifest, parse_canonical, parse_run_file
 from skerry.protocol.messages import Envelope, Kind, SignedMember
+from skerry.protocol.quota import Quotas
 from skerry.protocol.signing import Signer, verify
 from skerry.protocol.token import (
-    NONCE_BYTES,
     JoinToken,
     check_invite,
     decode_token,
@@ -58,9 +65,22 @@ class NodeParts:
     home: Home
     config: NodeConfig
     signer: Signer
-    transport: P2pdTransport
+    transport: NodeTransport
     client: RpcClient
     journal: Journal
+    discovery: Discovery | None = None
+    """How a run finds its members besides greeting those it knows."""
+    reach: Reachability | None = None
+    """How this node is reached; None where the transport alone knows."""
+    quotas: Quotas = field(default_factory=Quotas)
+    """What peers may ask of this node, in whatever run."""
+    shaped: ShapedTransport | None = None
+    """The transport with the node's limits; None where there are none."""
+
+    async def prepare(self, bootstrap: tuple[str, ...]) -> None:
+        """Learn of peers and relays by full multiaddrs, and find out our own addresses."""
+        if self.reach is not None:
+            await self.reach.prepare(bootstrap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +96,7 @@ async def begin(parts: NodeParts, toml: str, nonce: bytes) -> Opened:
     """Start a run that this node owns. Raises: SkerryError; then nothing is left behind."""
     manifest = parse_run_file(toml, parts.signer.peer_id)
     expires_at = int(time.time() + manifest.admission.invite_lifetime)
+    await parts.prepare(())
     token = JoinToken(
         bootstrap=_full_addresses(parts),
         run_id=manifest.run_id,
@@ -94,6 +115,7 @@ async def join(parts: NodeParts, text: str) -> Opened:
     check_invite(token, time.time())
     if token.owner == parts.signer.peer_id:
         raise ConfigError("SK-CFG-002", "this node owns the run; others join with the token")
+    await parts.prepare(token.bootstrap)
     envelope, members = await _fetch_manifest(parts, token)
     return await _open(parts, envelope, token, members)
 
@@ -102,6 +124,7 @@ async def go_on(parts: NodeParts, run_id: RunId) -> Opened:
     """Continue a run of which this node kept manifest and token. Raises: SkerryError, OSError."""
     envelope, text = RunStore(parts.home.run(run_id)).load_manifest()
     token = decode_token(text)
+    await parts.prepare(token.bootstrap)
     return await _open(parts, envelope, token, ())
 
 
@@ -123,32 +146,38 @@ async def _open(
         write_atomic(parts.home.path / CURRENT_FILE, token.run_id.encode())
         undo.pop_all()
     if parts.signer.peer_id in manifest.standby:  # the first owner's machine may be gone
-        text = new_token(parts, session.context, 0.0)
+        text = encode_token(new_token(parts, session.context))
     return Opened(session, members, text)
 
 
-def new_token(parts: NodeParts, context: RunContext, lifetime_s: float) -> str:
+def new_token(
+    parts: NodeParts, context: RunContext, lifetime_s: float = 0.0, max_uses: int = 0
+) -> JoinToken:
     """Return a token that this node, which owns the run or stands by, gives to others.
 
     It names this node first, and then whoever its own token named.
 
     Args:
         lifetime_s: of the invite in it; 0: as the manifest says.
+        max_uses: how many peers may come by it; 0: any number.
     Raises: OrderError.
     """
     check_owner(context)
     manifest = context.manifest
     invite: Envelope | None = None
+    if max_uses > MAX_INVITE_USES or (max_uses and manifest.admission.mode != "invite"):
+        detail = f"this run's tokens hold no invite for {max_uses} peers"
+        raise OrderError("SK-OWN-002", detail)
     if not 0 <= lifetime_s <= MAX_INVITE_SECONDS:
         detail = f"an invite lasts up to {MAX_INVITE_SECONDS // 86400} days, not {lifetime_s} s"
         raise OrderError("SK-OWN-002", detail)
     if manifest.admission.mode == "invite":
         expires_at = int(time.time() + (lifetime_s or manifest.admission.invite_lifetime))
         nonce = secrets.token_bytes(NONCE_BYTES)
-        invite = make_invite(parts.signer, manifest.run_id, expires_at, nonce)
+        invite = make_invite(parts.signer, manifest.run_id, expires_at, nonce, max_uses)
     addresses = dict.fromkeys((*_full_addresses(parts), *context.bootstrap))
     bootstrap = tuple(addresses)[:MAX_ADDRESSES]
-    return encode_token(JoinToken(bootstrap, manifest.run_id, manifest.owner, invite))
+    return JoinToken(bootstrap, manifest.run_id, manifest.owner, invite)
 
 
 CURRENT_FILE = "current"
@@ -185,11 +214,12 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         manifest=manifest,
         manifest_envelope=envelope,
         invite=token.invite if me not in manifest.owner_keys else None,
-        transport=parts.transport,
+        transport=parts.shaped or parts.transport,
         client=parts.client,
         store=store,
         blobs=blobs,
         journal=parts.journal,
+        quotas=parts.quotas,
         state=initial_state(start, store.chain),
         heartbeat_s=gap,
         announced=parts.config.listen.announce,
@@ -204,8 +234,8 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         threads=parts.config.compute.threads or len(os.sched_getaffinity(0)),
     )
     recorder = Recorder(home.folder / "events.record.jsonl", start)
-    discovery = partial(keep_directory, parts.transport)
-    return Session(context, launch, parts.home.compute_log, recorder, discovery)
+    order: Order = parts.reach.in_order if parts.reach is not None else tuple
+    return Session(context, launch, parts.home.compute_log, recorder, parts.discovery, order)
 
 
 async def _fetch_manifest(

@@ -4,26 +4,31 @@ A node may if its key is the owner's or one that the manifest names as standby. 
 changes happens in a commit (protocol/rounds/settings.py), not here.
 """
 
+import contextlib
 from dataclasses import dataclass
 
+from skerry.node.run.admission import holders_of
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
 from skerry.proto import control_pb2 as pb
-from skerry.protocol.codec import MAX_REASON_CHARS, sign_message
+from skerry.protocol.codec import MAX_REASON_CHARS, NONCE_BYTES, sign_message
 from skerry.protocol.errors import OrderError, ProtocolError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.messages import (
     MAX_OUTER_LR,
+    AllowPeer,
     Change,
     Order,
     ReadmitPeer,
     RemovePeer,
+    RevokeInvite,
     SetOuterLr,
     Signed,
     SignedOrder,
 )
 from skerry.protocol.rounds.ordering import MAX_PENDING, next_sequence
 from skerry.protocol.rounds.settings import check_order
+from skerry.protocol.signing import public_key_of
 
 
 def may_order(context: RunContext) -> bool:
@@ -77,13 +82,37 @@ def named_peer(context: RunContext, name: str) -> PeerId:
     raise OrderError("SK-OWN-002", f"{what} with {name[:60]!r}")
 
 
+def named_invite(context: RunContext, name: str) -> bytes:
+    """Return the nonce of an invite by its name, or by the beginning of a known one's.
+
+    Raises: OrderError("SK-OWN-002").
+    """
+    with contextlib.suppress(ValueError):
+        if len(nonce := bytes.fromhex(name)) == NONCE_BYTES:
+            return nonce
+    found = [nonce for nonce in holders_of(context) if name and nonce.hex().startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    what = "no known invite's name begins" if not found else f"{len(found)} invites' names begin"
+    raise OrderError("SK-OWN-002", f"{what} with {name[:60]!r}; a token names its own")
+
+
 def _check_change(context: RunContext, change: Change) -> None:
-    removed = context.state.rounds.settings.removed
+    settings = context.state.rounds.settings
+    removed = settings.removed
     match change:
+        case RevokeInvite(nonce, reason):
+            _check_reason(reason)
+            if nonce in settings.revoked:
+                raise OrderError("SK-OWN-002", f"invite {nonce.hex()} has been revoked already")
+        case AllowPeer(peer):
+            if settings.allowed is None:
+                mode = context.manifest.admission.mode
+                raise OrderError("SK-OWN-002", f"the run keeps no list: its mode is {mode}")
+            if peer in settings.allowed:
+                raise OrderError("SK-OWN-002", f"{short(peer)} is on the list already")
         case RemovePeer(peer, reason):
-            if len(reason) > MAX_REASON_CHARS or not reason.isprintable():
-                detail = f"a reason is one line of at most {MAX_REASON_CHARS} characters"
-                raise OrderError("SK-OWN-002", detail)
+            _check_reason(reason)
             if peer in removed:
                 raise OrderError("SK-OWN-002", f"{short(peer)} has been removed already")
         case ReadmitPeer(peer):
@@ -95,6 +124,22 @@ def _check_change(context: RunContext, change: Change) -> None:
                 raise OrderError("SK-OWN-002", detail)
 
 
+def _check_reason(reason: str) -> None:
+    if len(reason) > MAX_REASON_CHARS or not reason.isprintable():
+        detail = f"a reason is one line of at most {MAX_REASON_CHARS} characters"
+        raise OrderError("SK-OWN-002", detail)
+
+
+def _whole_id(name: str) -> PeerId:
+    """Return the id of a peer that nobody may know yet. Raises: OrderError("SK-OWN-002")."""
+    try:
+        public_key_of(PeerId(name))
+    except ProtocolError as error:
+        hint = "the peer's skerry keys prints it"
+        raise OrderError("SK-OWN-002", f"{error.detail}; {hint}") from None
+    return PeerId(name)
+
+
 @dataclass(frozen=True, slots=True)
 class OrderNote:
     """An order as the event log tells it."""
@@ -103,6 +148,7 @@ class OrderNote:
     peer: str = ""
     reason: str = ""
     outer_lr: float | None = None
+    invite: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +171,10 @@ def change_of(context: RunContext, request: pb.OrderRequest) -> Change:
             return ReadmitPeer(named_peer(context, request.readmit))
         case "outer_lr":
             return SetOuterLr(request.outer_lr if request.outer_lr != 0 else None)
+        case "revoke":
+            return RevokeInvite(named_invite(context, request.revoke.invite), request.revoke.reason)
+        case "allow":
+            return AllowPeer(_whole_id(request.allow))
         case _:
             raise OrderError("SK-OWN-002", "it says nothing")
 
@@ -141,6 +191,7 @@ def note_order(journal: Journal, order: SignedOrder, sender: Sender) -> OrderNot
         peer=note.peer,
         reason=note.reason,
         outer_lr=note.outer_lr,
+        invite=note.invite,
     )
     return note
 
@@ -153,3 +204,7 @@ def _note_of(change: Change) -> OrderNote:
             return OrderNote("readmit", peer)
         case SetOuterLr(lr):
             return OrderNote("outer-lr", outer_lr=lr)
+        case RevokeInvite(nonce, reason):
+            return OrderNote("revoke", reason=reason, invite=nonce.hex())
+        case AllowPeer(peer):
+            return OrderNote("allow", peer)

@@ -7,6 +7,7 @@ from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, StateError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import ShardPayload
+from skerry.protocol.transport import STATE_PROTOCOL
 
 UNAVAILABLE = "unavailable"
 
@@ -64,6 +65,6 @@ def _spread(
     """Ask a different peer first for each shard, so that several uplinks share the work."""
     ring = (teller, *(peer for peer in holders if peer != teller))
     return [
-        Wanted(shard, ring[i % len(ring) :] + ring[: i % len(ring)], shard.size)
+        Wanted(shard, ring[i % len(ring) :] + ring[: i % len(ring)], shard.size, STATE_PROTOCOL)
         for i, shard in enumerate(shards)
     ]

@@ -4,11 +4,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from skerry.node.net.rpc import RpcClient
 from skerry.node.net.rpc_errors import translate
 from skerry.node.run.context import RunContext
-from skerry.node.run.quota import REMOVED
 from skerry.node.run.state import LEAVING, Unreachable
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.codec import (
@@ -34,6 +34,7 @@ from skerry.protocol.messages import (
     SignedCommit,
     SignedMember,
 )
+from skerry.protocol.quota import REMOVED
 from skerry.protocol.rounds.events import CommitsReceived, MemberLearned
 from skerry.protocol.signing import Signer
 from skerry.protocol.transport import BULK_PROTOCOL, CONTROL_PROTOCOL
@@ -51,6 +52,14 @@ _KNOCKING_GAPS = 10
 """Heartbeats between two questions of a removed peer whether it may come back."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """What our newest record says."""
+
+    addresses: tuple[str, ...]
+    until: int
+
+
 class Peers:
     """This node's view of the others as things to call."""
 
@@ -58,24 +67,45 @@ class Peers:
         """Know nobody yet but those in the state's member list."""
         self._context = context
         self._greeted: set[PeerId] = set()
+        # The record that we joined with may be as young.
+        self._newest = _Newest((), int(time.time()) + RECORD_SECONDS)
 
     @property
     def greeted(self) -> frozenset[PeerId]:
         """Members that have taken in our record, and take part."""
         return frozenset(self._greeted - self._context.state.rounds.settings.removed.keys())
 
+    def addresses(self) -> dict[PeerId, tuple[str, ...]]:
+        """Return the other members with the addresses that they announce."""
+        members = self._context.state.rounds.members.values()
+        return {m.signer: m.message.addresses for m in members if m.signer != self._context.me}
+
     def own_record(self) -> SignedMember:
-        """Return this node's member record, signed now."""
+        """Return this node's member record, signed now.
+
+        Others replace a record by one that is valid for longer, so new addresses must be.
+        """
         context = self._context
         addresses = (*context.announced, *context.transport.addresses)
-        return member_record(context.signer, context.run_id, addresses, context.invite)
+        until = int(time.time()) + RECORD_SECONDS
+        if addresses != self._newest.addresses:
+            until = max(until, self._newest.until + 1)
+        self._newest = _Newest(addresses, until)
+        return member_record(context.signer, context.run_id, addresses, context.invite, until)
 
     async def greet(self, member: SignedMember) -> None:
         """Connect to a member and introduce ourselves. Raises: PeerUnavailable, ProtocolError."""
-        await self._context.transport.connect(member.signer, member.message.addresses)
+        await self.introduce(member.signer, member.message.addresses)
+
+    async def introduce(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        """Do so with a peer of which only addresses are known.
+
+        Raises: PeerUnavailable, ProtocolError.
+        """
         context = self._context
-        reply = await hello(context.client, context.run_id, member.signer, self.own_record())
-        self._greeted.add(member.signer)
+        await context.transport.connect(peer, addresses)
+        reply = await hello(context.client, context.run_id, peer, self.own_record())
+        self._greeted.add(peer)
         for envelope in reply.members:
             self._learn(envelope_from_pb(envelope))
 
@@ -249,14 +279,18 @@ async def hello(
 
 
 def member_record(
-    signer: Signer, run_id: RunId, addresses: tuple[str, ...], invite: Envelope | None
+    signer: Signer,
+    run_id: RunId,
+    addresses: tuple[str, ...],
+    invite: Envelope | None,
+    until: int | None = None,
 ) -> SignedMember:
-    """Return the record of a peer, signed now."""
+    """Return the record of a peer, signed now, valid ``until`` a Unix time or the usual time."""
     record = MemberRecord(
         run_id=run_id,
         addresses=tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES],
         invite=invite,
-        expires_at=int(time.time()) + RECORD_SECONDS,
+        expires_at=int(time.time()) + RECORD_SECONDS if until is None else until,
         agent=AGENT,
     )
     return Signed(record, sign_message(signer, record).envelope)

@@ -12,7 +12,6 @@ from skerry.node.net.fetch import blob_chunks
 from skerry.node.net.rpc_errors import refuse
 from skerry.node.run.context import RunContext
 from skerry.node.run.peers import MAX_COMMITS, MAX_RECORD_SECONDS, NOT_ADMITTED
-from skerry.node.run.quota import QUOTA
 from skerry.proto import peer_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
 from skerry.protocol.codec import (
@@ -28,14 +27,17 @@ from skerry.protocol.messages import (
     PROTOCOL_VERSION,
     Announce,
     Commit,
+    Finding,
     Heartbeat,
     Message,
     Order,
     Signed,
 )
+from skerry.protocol.quota import QUOTA
 from skerry.protocol.rounds.events import (
     AnnounceReceived,
     CommitsReceived,
+    FindingReceived,
     HeartbeatReceived,
     MemberLearned,
     OrderReceived,
@@ -167,15 +169,17 @@ class RunServicer(PeerServicer):
         message, envelope = signed.message, signed.envelope
         if not isinstance(message, Commit | Order) and envelope.signer != self._peer:
             raise ProtocolError("signature", "signed by another peer than the one that sent it")
+        if message.run_id != context.run_id:
+            raise ProtocolError("run", "of another run")
         match message:
-            case Announce() | Commit() | Heartbeat() | Order() if message.run_id != context.run_id:
-                raise ProtocolError("run", "of another run")
             case Announce():
                 context.post(AnnounceReceived(Signed(message, envelope)))
             case Commit():
                 context.post(CommitsReceived((Signed(message, envelope),), self._peer))
             case Order():
                 context.post(OrderReceived(Signed(message, envelope), self._peer))
+            case Finding():
+                context.post(FindingReceived(Signed(message, envelope)))
             case Heartbeat():
                 context.saw(self._peer, message)
                 context.post(HeartbeatReceived(Signed(message, envelope)))

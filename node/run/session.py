@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from skerry.node.net.fetch import Fetcher
+from skerry.node.net.fetch import Fetcher, Order
 from skerry.node.run.compute import ComputeProcess
 from skerry.node.run.context import RunContext
 from skerry.node.run.effects import Effects
@@ -45,8 +45,14 @@ class Session:
         compute_log: Path,
         recorder: Recorder | None = None,
         discovery: Discovery | None = None,
+        order: Order = tuple,
     ) -> None:
-        """Prepare; nothing runs before ``start``. ``discovery`` finds members until cancelled."""
+        """Prepare; nothing runs before ``start``.
+
+        Args:
+            discovery: finds members until cancelled.
+            order: says which of several holders of a blob is asked first.
+        """
         self.context = context
         self._discovery = discovery
         self.peers = Peers(context)
@@ -57,6 +63,7 @@ class Session:
             context.run_id,
             self._on_bad,
             on_received=context.facts.received_from,
+            order=order,
         )
         self._first: tuple[ComputeProcess, cp.Hello] | None = None
         self._known: tuple[SignedMember, ...] = ()
@@ -92,6 +99,7 @@ class Session:
             async with asyncio.TaskGroup() as group:
                 self._effects = Effects(self.context, self.peers, self._fetcher, group)
                 group.create_task(self._supervise(*self._first))
+                group.create_task(self.context.keep_out())
                 group.create_task(self.peers.keep_greeting())
                 group.create_task(self.peers.keep_beating())
                 if self._discovery is not None:
@@ -133,7 +141,11 @@ class Session:
         self.context.heartbeat_s = heartbeat_s
         if announced != self.context.announced:
             self.context.announced = announced
-            self.peers.forget_greetings()  # everyone gets the new record
+            self.readdress()
+
+    def readdress(self) -> None:
+        """Give everyone a new record: this node is reached otherwise than before."""
+        self.peers.forget_greetings()
 
     def network(self, up: bool) -> None:
         """Take in that this node's transport is down, or is back with no connection left."""

@@ -2,18 +2,21 @@
 
 import time
 
+from skerry.node.run.admission import Holders, admission_status, holders_of
 from skerry.node.run.context import RunContext
 from skerry.node.run.orders import may_order, outer_lr
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.ids import PeerId
 from skerry.protocol.rounds.ordering import pending
 from skerry.protocol.rounds.state import RoundState
+from skerry.protocol.rounds.trust import trust_in
 from skerry.protocol.rounds.waiting import waiting_for
 
 
 def run_status(context: RunContext, now: float) -> pb.RunStatus:
     """Return the run's part of the status; ``now`` is monotonic seconds."""
     rounds, facts = context.state.rounds, context.facts
+    holders = holders_of(context)
     return pb.RunStatus(
         run_id=context.run_id,
         name=context.manifest.name,
@@ -31,7 +34,7 @@ def run_status(context: RunContext, now: float) -> pb.RunStatus:
         refused=sum(facts.refused.values()),
         refused_by_reason=dict(facts.refused),
         round=_round_status(context, now),
-        peers=[_peer_status(context, peer) for peer in _known_peers(rounds)],
+        peers=[_peer_status(context, peer, holders) for peer in _known_peers(rounds)],
         finished=rounds.finished and facts.validated_round >= rounds.chain.round_of(rounds.at),
         sent_bytes=dict(facts.sent_bytes),
         received_bytes=dict(facts.received_bytes),
@@ -67,8 +70,9 @@ def _reason(rounds: RoundState, peer: PeerId) -> str:
     return removal.reason if removal else ""
 
 
-def _peer_status(context: RunContext, peer: PeerId) -> pb.PeerStatus:
+def _peer_status(context: RunContext, peer: PeerId, holders: Holders) -> pb.PeerStatus:
     rounds, facts = context.state.rounds, context.facts
+    trust = trust_in(rounds, peer)
     if peer == rounds.me:
         return pb.PeerStatus(
             peer_id=peer,
@@ -84,6 +88,11 @@ def _peer_status(context: RunContext, peer: PeerId) -> pb.PeerStatus:
             addresses=context.transport.addresses,
             removed=peer in rounds.settings.removed,
             removed_reason=_reason(rounds, peer),
+            admission=admission_status(context, peer, holders),
+            reputation=trust.reputation,
+            strikes=trust.strikes,
+            influence=trust.influence,
+            doubt=trust.doubt,
         )
     member, seen = rounds.members.get(peer), facts.seen.get(peer)
     status = pb.PeerStatus(
@@ -94,6 +103,11 @@ def _peer_status(context: RunContext, peer: PeerId) -> pb.PeerStatus:
         seen_seconds_ago=time.monotonic() - seen.at if seen else 0.0,
         removed=peer in rounds.settings.removed,
         removed_reason=_reason(rounds, peer),
+        admission=admission_status(context, peer, holders),
+        reputation=trust.reputation,
+        strikes=trust.strikes,
+        influence=trust.influence,
+        doubt=trust.doubt,
     )
     if seen is not None:
         beat = seen.heartbeat

@@ -8,12 +8,17 @@ from skerry.node.run.state import Network, NodeEvent, Unreachable
 from skerry.protocol.compute import Contribution, Verdict
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.messages import (
+    FULL,
+    AllowPeer,
     Announce,
     Commit,
+    Judgement,
     ReadmitPeer,
     RemovePeer,
+    RevokeInvite,
     SetOuterLr,
     SignedCommit,
+    SignedFinding,
     SignedOrder,
 )
 from skerry.protocol.rounds import actions as act
@@ -35,8 +40,11 @@ def event_words(event: NodeEvent) -> str:
             ending = "are here" if event.complete else "could not be had"
             return f"the payloads of commit {short(event.commit)} {ending}"
         case ev.Applied():
-            rejected = "".join(f"; {short(p)} rejected: {why}" for p, why in event.rejected)
-            return f"applied {short(event.commit)}: state {short(event.state.digest)}{rejected}"
+            judged = "".join(map(_judgement, event.judgements))
+            return f"applied {short(event.commit)}: state {short(event.state.digest)}{judged}"
+        case ev.Tried():
+            of = f"of {short(event.subject)} to commit {short(event.commit)}"
+            return f"the contribution {of} alone lowers the loss by {event.gain:.4f}"
         case ev.Checked():
             verdict = f"is refused: {event.reason}" if event.reason else "is sound"
             return f"contribution {short(event.announce)} {verdict}"
@@ -85,6 +93,7 @@ _PeerEvent = (
     ev.AnnounceReceived
     | ev.CommitsReceived
     | ev.OrderReceived
+    | ev.FindingReceived
     | ev.MemberLearned
     | ev.HeartbeatReceived
     | ev.PeerUp
@@ -103,6 +112,8 @@ def _peer_words(event: _PeerEvent) -> str:
             return f"from {short(event.source)}: {_commits(event.commits)}"
         case ev.OrderReceived():
             return f"from {short(event.source)}: {_ordered(event.order)}"
+        case ev.FindingReceived():
+            return _found(event.finding)
         case ev.MemberLearned():
             return f"record of member {short(event.member.signer)}"
         case ev.HeartbeatReceived():
@@ -146,6 +157,9 @@ def action_words(action: Action) -> str:
             return f"apply round {action.round}: {count}{alpha}"
         case act.Settle():
             return f"settle {', '.join(map(_verdict, action.verdicts))}"
+        case act.Try():
+            author = short(action.contribution.author)
+            return f"try the contribution of {author} to round {action.round} on held-out text"
         case act.Evaluate():
             return f"measure the validation loss after round {action.round}"
         case act.Note():
@@ -173,7 +187,13 @@ def _disk_words(action: _Disk) -> str:
 
 
 _Talk = (
-    act.PublishAnnounce | act.PublishCommit | act.Broadcast | act.Check | act.AskChain | act.Refuse
+    act.PublishAnnounce
+    | act.PublishCommit
+    | act.PublishFinding
+    | act.Broadcast
+    | act.Check
+    | act.AskChain
+    | act.Refuse
 )
 
 
@@ -183,6 +203,8 @@ def _talk_words(action: _Talk) -> str:
             return f"announce {_announced(action.announce)}"
         case act.PublishCommit():
             return f"publish the commit of {_committed(action.commit)}"
+        case act.PublishFinding():
+            return f"publish harm found in the contribution of {short(action.finding.subject)}"
         case act.Broadcast():
             return f"send {action.envelope.kind.name.lower()} again to {_peers(action.peers)}"
         case act.Check():
@@ -236,7 +258,19 @@ def _committed(commit: Commit) -> str:
     new = [member.signer for member in commit.admissions]
     text = f"round {commit.round} view {commit.view} with {_peers(authors)}"
     text = f"{text}, taking in {_peers(new)}" if new else text
-    return "; ".join([text, *map(_ordered, commit.orders)])
+    judged = "".join(map(_judgement, commit.judgements))
+    return "; ".join([text + judged, *map(_found, commit.findings), *map(_ordered, commit.orders)])
+
+
+def _judgement(judgement: Judgement) -> str:
+    counts = f"counts {judgement.influence / FULL:.0%}" if judgement.influence else "does not count"
+    return f"; {short(judgement.peer)} {counts}: {judgement.reason}"
+
+
+def _found(finding: SignedFinding) -> str:
+    harm = f"raises the loss by {-finding.message.gain:.4f}"
+    subject, commit = short(finding.message.subject), short(finding.message.commit)
+    return f"{short(finding.signer)} finds that {subject}'s part in commit {commit} {harm}"
 
 
 def _ordered(order: SignedOrder) -> str:
@@ -248,6 +282,10 @@ def _ordered(order: SignedOrder) -> str:
             return f"{number}: let {short(peer)} in again"
         case SetOuterLr(lr):
             return f"{number}: alpha {'as the run file says' if lr is None else f'{lr:g}'}"
+        case RevokeInvite(nonce, reason):
+            return f"{number}: revoke invite {nonce.hex()} ({reason or 'no reason given'})"
+        case AllowPeer(peer):
+            return f"{number}: put {short(peer)} on the list"
 
 
 def _contributions(contributions: tuple[Contribution, ...], commit: str) -> str:

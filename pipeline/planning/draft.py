@@ -13,8 +13,8 @@ from skerry.pipeline.capacity import (
     FLOAT_BYTES,
     GRADIENT_BYTES,
 )
-from skerry.pipeline.planning.plan import Blocks
-from skerry.pipeline.planning.problem import UNLIMITED, Problem, skipped
+from skerry.pipeline.planning.plan import Blocks, skipped
+from skerry.pipeline.planning.problem import UNLIMITED, Problem
 from skerry.pipeline.planning.router import drawn_order
 from skerry.pipeline.planning.simulator import Route, Scenario, Simulator, Stop
 

@@ -129,3 +129,8 @@ class Plan:
                 for stage in (stage for hop in path.hops for stage in hop.stages):
                     counts[stage] += path.microbatches
         return tuple(counts)
+
+
+def skipped(stages: int, ratio: float) -> int:
+    """Return how many stages a microbatch skips, at most all but the first and one more."""
+    return min(round(stages * ratio), max(stages - 2, 0))

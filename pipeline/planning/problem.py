@@ -123,8 +123,3 @@ class Problem:
     def backward_s(self, peer: int) -> float:
         """Return the seconds of one unit, backward, for one microbatch."""
         return self.traffic.microbatch_tokens / self.peers[peer].backward
-
-
-def skipped(stages: int, ratio: float) -> int:
-    """Return how many stages a microbatch skips, at most all but the first and one more."""
-    return min(round(stages * ratio), max(stages - 2, 0))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from skerry.compression.counter_rng import derive
 from skerry.pipeline.batches import Batches
+from skerry.pipeline.evaluation import ValidationWindows
 from skerry.pipeline.stages import passes, tasks
 from skerry.pipeline.stages.cuts import EMBED, HEAD, ORIGIN, Stages, blocks_of
 from skerry.pipeline.stages.optimizer import StageOptimizer
@@ -45,6 +46,7 @@ class StageHost:
         debt_bytes: int,
         key: int,
         source: Batches | None = None,
+        validation: ValidationWindows | None = None,
         device: torch.device | None = None,
     ) -> None:
         """Allocate; parameters are zero until their shards are loaded into ``model``.
@@ -56,13 +58,15 @@ class StageHost:
             debt_bytes: kept for gradients of weights still to be computed.
             key: of this peer, from ``derive``: the noise of what it sends follows from it.
             source: of the text; needed where stage 0 is hosted.
+            validation: of the text that is only measured; where stage 0 is hosted, if at all.
             device: where to compute; main memory by default.
         Raises: ValueError if the stages are not the model's, or the origin has no text.
         """
         if ORIGIN in stages and source is None:
             raise ValueError("stage 0 is hosted, so a source of text is needed")
         self.device = device or torch.device("cpu")
-        self._manifest, self._stages, self._key, self._source = manifest, stages, key, source
+        self._manifest, self._stages, self._key = manifest, stages, key
+        self._source, self._validation = source, validation
         self.model = StageModel(manifest.model, manifest.seed, stages).to(self.device)
         self._wire = Wire(manifest, self.device)
         self._visits = Visits(slots)
@@ -78,10 +82,14 @@ class StageHost:
         """What visits keep: inputs, and what gradients of weights still need."""
         return self._visits.kept_bytes + self._tally.kept_bytes
 
-    def reset(self) -> None:
-        """Forget visits, gradients and moments, for parameters that come from elsewhere."""
+    def leave_step(self) -> None:
+        """Forget visits and gradients; the next task is ``Begin``."""
         self._forget()
         self._step = None
+
+    def reset(self) -> None:
+        """Forget visits, gradients and moments, for parameters that come from elsewhere."""
+        self.leave_step()
         for optimizer in self._optimizers.values():
             optimizer.reset()
 
@@ -96,6 +104,8 @@ class StageHost:
                 return self._forward(task)
             case tasks.Score():
                 return self._score(task)
+            case tasks.Measure():
+                return self._measure(task)
             case tasks.InputGradient():
                 return self._input_gradient(task)
             case tasks.WeightGradient():
@@ -110,7 +120,11 @@ class StageHost:
             raise ProtocolError("range", f"step {task.step}")
         self._forget()
         self._step = task.step
-        return tasks.Begun(step=task.step, bytes_in_flight=self.bytes_in_flight)
+        return tasks.Begun(
+            step=task.step,
+            validation_windows=len(self._validation or ()),
+            bytes_in_flight=self.bytes_in_flight,
+        )
 
     def _inject(self, task: tasks.Inject) -> tasks.Forwarded:
         self._check_step(task.step)
@@ -158,26 +172,41 @@ class StageHost:
         )
 
     def _score(self, task: tasks.Score) -> tasks.Scored:
+        visit, x_BTD, targets_BT = self._returned(task)
+        self._visits.check_unscored(visit.place)
+        wanted = self._tally.lacking([HEAD], visit.place.microbatch)
+        loss, gradients = passes.score(self.model, x_BTD, targets_BT, wanted)
+        payload = self._wire.pack_gradients(gradients.input_BTD, self._noise(visit.place, _LOSS))
+        self._visits.mark_scored(visit.place)
+        self._tally.owe(wanted, visit.place, targets_BT.numel(), gradients.debts)
+        return tasks.Scored(
+            place=visit.place,
+            loss=loss,
+            text_tokens=targets_BT.numel(),
+            gradients=payload,
+            bytes_in_flight=self.bytes_in_flight,
+        )
+
+    def _measure(self, task: tasks.Measure) -> tasks.Measured:
+        visit, x_BTD, targets_BT = self._returned(task)
+        loss = passes.measure(self.model, x_BTD, targets_BT)
+        self._visits.remove(visit.place)
+        return tasks.Measured(
+            place=visit.place,
+            loss=loss,
+            text_tokens=targets_BT.numel(),
+            bytes_in_flight=self.bytes_in_flight,
+        )
+
+    def _returned(self, task: tasks.Score | tasks.Measure) -> tuple[Visit, Tensor, Tensor]:
+        """Return a visit that is back, what came back [B, T, D] and what follows it [B, T]."""
         self._check_step(task.step)
         visit = self._visits.get(task.place)
         if not visit.begins:
             raise ProtocolError("stage", "only the origin of a microbatch knows its loss")
         windows_BS = self._wire.unpack_windows(visit.text, visit.sequences)
         x_BTD = self._wire.unpack_activations(task.activations, windows_BS[:, :-1])
-        self._visits.check_unscored(visit.place)
-        wanted = self._tally.lacking([HEAD], visit.place.microbatch)
-        loss, gradients = passes.score(self.model, x_BTD, windows_BS[:, 1:], wanted)
-        payload = self._wire.pack_gradients(gradients.input_BTD, self._noise(visit.place, _LOSS))
-        text_tokens = windows_BS[:, 1:].numel()
-        self._visits.mark_scored(visit.place)
-        self._tally.owe(wanted, visit.place, text_tokens, gradients.debts)
-        return tasks.Scored(
-            place=visit.place,
-            loss=loss,
-            text_tokens=text_tokens,
-            gradients=payload,
-            bytes_in_flight=self.bytes_in_flight,
-        )
+        return visit, x_BTD, windows_BS[:, 1:]
 
     def _input_gradient(self, task: tasks.InputGradient) -> tasks.Differentiated:
         self._check_step(task.step)
@@ -243,14 +272,19 @@ class StageHost:
         if ORIGIN not in self._stages or self._source is None:
             raise ProtocolError("stage", "only the origin embeds text")
         size = self._manifest.inner.batch_size
+        if task.batch is None:
+            size = len(self._validation or ())
         if not (
             1 <= task.sequences <= self._manifest.ring.microbatch
             and 0 <= task.first <= size - task.sequences
-            and task.batch >= 0
+            and (task.batch or 0) >= 0
         ):
             detail = f"{task.sequences} sequences from {task.first} of batch {task.batch}"
             raise ProtocolError("range", f"{detail}, which has {size}")
-        return self._source.batch(task.batch)[task.first : task.first + task.sequences]
+        if task.batch is not None:
+            return self._source.batch(task.batch)[task.first : task.first + task.sequences]
+        assert self._validation is not None, "or there are no windows to be asked for"
+        return self._validation.some(task.first, task.sequences)
 
     def _blocks(self, stages: tuple[int, ...]) -> tuple[str, ...]:
         if not set(stages) <= set(self._stages) or len(set(stages)) < len(stages):

@@ -61,6 +61,14 @@ def score(
     return loss.item(), Gradients(gradient_BTD, deferral.debts + _wholes(vectors, of_vectors))
 
 
+def measure(model: StageModel, x_BTD: Tensor, targets_BT: Tensor) -> float:
+    """Return the sum of the loss, nats, as ``score`` does; keeps nothing."""
+    with torch.no_grad():
+        logits_BTV = model.logits(x_BTD)
+        loss = F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), reduction="sum")
+    return loss.item()
+
+
 def input_gradient(
     model: StageModel,
     x_BTD: Tensor,

@@ -5,23 +5,30 @@ is worker.py's, as for all other requests of the compute process.
 """
 
 import logging
+from collections.abc import Callable
 
 from skerry.pipeline.stages.frames import decode_task, encode
 from skerry.pipeline.stages.host import StageHost
-from skerry.pipeline.stages.tasks import Refused, Task
+from skerry.pipeline.stages.tasks import Refused, Result, Task
 from skerry.protocol.errors import ProtocolError
 
 log = logging.getLogger(__name__)
 
 
-def answer(host: StageHost, body: bytes) -> bytes:
-    """Do the task of a frame and return the frame that answers it.
+def unobserved(result: Result) -> None:
+    """Take no notice."""
+
+
+def answer(host: StageHost, body: bytes, observe: Callable[[Result], None] = unobserved) -> bytes:
+    """Do the task of a frame and return the frame that answers it; ``observe`` sees the result.
 
     Whatever is wrong with the task becomes ``Refused``, with the reason it is counted under, and
     the host goes on as if the task had never come.
     """
     try:
-        return encode(host.do(_task(body)))
+        result = host.do(_task(body))
+        observe(result)
+        return encode(result)
     except ProtocolError as error:
         log.warning("task refused: %s: %s", error.reason, error)
         refused = Refused(

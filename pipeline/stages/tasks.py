@@ -6,8 +6,10 @@ A microbatch goes round a ring so (O the origin, which hosts stage 0; A and B ot
     O: InputGradient <- A: InputGradient <- B: InputGradient <-'  gradients of the stages' inputs
     WeightGradient on each, at any time after, in any order; at the end Step on each
 
-Where a stage is skipped or taken in another order, its host simply is not asked, or asked at
-another hop. Each answer's bytes are what the next hop is given: nothing else passes between stages.
+A step that only measures the validation loss ends with Measure in place of Score, and all others
+Drop the visit. Where a stage is skipped or taken in another order, its host simply is not asked, or
+asked at another hop. Each answer's bytes are what the next hop is given: nothing else passes
+between stages.
 
 The host (host.py) takes tasks strictly one after the other. A task is refused by name, as a
 ``ProtocolError`` of these reasons, and then changes nothing:
@@ -70,9 +72,10 @@ class Inject:
     place: Place
     stages: tuple[int, ...]
     """Stages hosted here that this hop passes, in order; none: only the embedding."""
-    batch: int
+    batch: int | None
+    """None: of the windows of the validation text."""
     first: int
-    """Place of the first sequence in the batch."""
+    """Place of the first sequence in the batch, or among the windows."""
     sequences: int
 
 
@@ -99,6 +102,19 @@ class Score:
     """
 
     kind: Literal["score"] = "score"
+    step: int
+    place: Place
+    activations: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """Compute the loss alone of what came back round the ring, and end the visit; origin only.
+
+    ``place`` is that of the microbatch's ``Inject``. Answered by ``Measured``.
+    """
+
+    kind: Literal["measure"] = "measure"
     step: int
     place: Place
     activations: bytes
@@ -168,7 +184,7 @@ class Step:
     expected: tuple[StageVisits, ...] = ()
 
 
-Task = Begin | Inject | Forward | Score | InputGradient | WeightGradient | Drop | Step
+Task = Begin | Inject | Forward | Score | Measure | InputGradient | WeightGradient | Drop | Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +193,8 @@ class Begun:
 
     kind: Literal["begun"] = "begun"
     step: int
+    validation_windows: int = 0
+    """Of the validation text that may be injected here; none on other peers than the origin."""
     bytes_in_flight: int
 
 
@@ -202,6 +220,18 @@ class Scored:
     """Sum over the text tokens, nats."""
     text_tokens: int
     gradients: bytes
+    bytes_in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A microbatch's loss."""
+
+    kind: Literal["measured"] = "measured"
+    place: Place
+    loss: float
+    """Sum over the text tokens, nats."""
+    text_tokens: int
     bytes_in_flight: int
 
 
@@ -271,4 +301,6 @@ class Refused:
     bytes_in_flight: int
 
 
-Result = Begun | Forwarded | Scored | Differentiated | Weighed | Dropped | Stepped | Refused
+Result = (
+    Begun | Forwarded | Scored | Measured | Differentiated | Weighed | Dropped | Stepped | Refused
+)

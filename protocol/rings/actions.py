@@ -48,7 +48,7 @@ class StepDone:
 
     at: At
     text_tokens: int
-    """Of the microbatches that were trained."""
+    """Of the microbatches that were trained, or measured if the step was forward only."""
     loss: float
     """Their mean, weighted by text tokens, nats per text token; 0 if there were none."""
     trained: tuple[int, ...]

@@ -45,7 +45,7 @@ class Microbatch:
     loss: float | None = None
     """Nats per text token."""
     trained: Route | None = None
-    """The way by which it was trained, in the end."""
+    """The way by which it was trained, or only measured, in the end."""
     left_out: bool = False
     """Whether the step is to end without it."""
 
@@ -59,9 +59,15 @@ class Drive:
     patience: RoundDeadline
     at: At | None = None
     """The inner step being driven."""
+    forward_only: bool = False
+    """Whether it only measures the loss."""
     microbatches: tuple[Microbatch, ...] = ()
     todo: deque[Microbatch] = field(default_factory=deque)
     """Not on their way; those to be redone first."""
+    unseen: set[int] = field(default_factory=set)
+    """Members that have never been there: at first all others, as streams take a while to open."""
+    unseen_until: float | None = None
+    """How long they are waited for, from the first step on, before any is passed by."""
     looked_at: float = 0.0
     """When it was last looked whether something can be injected."""
     redone: int = 0
@@ -89,4 +95,5 @@ def new_drive(ring: Ring, rules: Rules) -> Drive:
         router=PathRouter([path.quota for path in ring.paths]),
         flight=Flight(ring.in_flight, ring.members[ORIGIN].slots),
         patience=RoundDeadline(rules.attempt_min_s, rules.attempt_max_s, rules.factor),
+        unseen=set(range(len(ring.members))) - {ORIGIN},
     )

@@ -15,6 +15,15 @@ class BeginStep:
     step: int
     text_tokens: tuple[int, ...]
     """Of each microbatch; their positions are their numbers."""
+    forward_only: bool = False
+    """Whether only the loss is computed: nothing is counted, and nobody steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOpened:
+    """This peer holds the parameters of a round's start: its steps may begin here."""
+
+    round: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ class Computed:
     payload: bytes
     seconds: float
     loss: float = 0.0
-    """Nats per text token, of a LOSS task."""
+    """Nats per text token, of a LOSS or MEASURE task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,7 @@ class Tick:
 
 Event = (
     BeginStep
+    | RoundOpened
     | CutStep
     | FrameReceived
     | FrameSent

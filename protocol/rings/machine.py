@@ -15,7 +15,14 @@ from skerry.protocol.rings import hosting, origin, stepping
 from skerry.protocol.rings.actions import Action, Compute, Forget, Refused
 from skerry.protocol.rings.driving import Drive, new_drive
 from skerry.protocol.rings.plan import ORIGIN, Plan
-from skerry.protocol.rings.slots import drop_visit, grant_waiting, on_release, on_reserve, open_book
+from skerry.protocol.rings.slots import (
+    drop_visit,
+    grant_waiting,
+    on_release,
+    on_reserve,
+    open_book,
+    open_round,
+)
 from skerry.protocol.rings.state import RingState, Rules, Visit, new_ring_state, refuse
 from skerry.protocol.rings.tasks import Kind, Task
 
@@ -58,6 +65,8 @@ def next_deadline(p: RingPeer) -> float | None:
         times += [m.attempt.due for m in p.d.active if m.attempt is not None]
         room = len(p.d.active) < p.d.flight.window
         times += [m.not_before for m in p.d.todo if room and m.not_before > p.d.looked_at]
+        if p.d.unseen and p.d.todo and p.d.unseen_until and p.d.unseen_until > p.d.looked_at:
+            times.append(p.d.unseen_until)
     return min(times, default=None)
 
 
@@ -84,7 +93,7 @@ def _start(p: RingPeer, now: float) -> list[Action]:
     visit = _visit_of(s, task)
     if visit is not None:
         hosting.add_wait(visit, now - since)
-    elif p.d is not None and task.kind is Kind.LOSS:
+    elif p.d is not None and task.kind in (Kind.LOSS, Kind.MEASURE):
         origin.add_wait(p.d, task, now - since)
     hosting.count(s, task)
     s.running = task
@@ -98,6 +107,8 @@ def _dispatch(p: RingPeer, event: ev.Event, now: float) -> list[Action]:
             if d is None:
                 raise ValueError("only the origin drives a ring")
             return origin.on_begin(s, d, event, now)
+        case ev.RoundOpened(number):
+            return open_round(s, number)
         case ev.CutStep(force):
             return origin.cut(s, d, force=force) if d is not None else []
         case ev.FrameReceived(source, frame, payload):
@@ -225,8 +236,10 @@ def _on_computed(p: RingPeer, event: ev.Computed, now: float) -> list[Action]:
     s.running = None
     if not isinstance(work, Task):
         return stepping.on_step_taken(s, work.at)
-    if work.kind is Kind.LOSS:
-        return [] if p.d is None else origin.on_loss(s, p.d, work, event.payload, event.loss)
+    if p.d is not None and work.kind is Kind.LOSS:
+        return origin.on_loss(s, p.d, work, event.payload, event.loss)
+    if p.d is not None and work.kind is Kind.MEASURE:
+        return origin.on_measured(s, p.d, work, event.loss)
     visit = _visit_of(s, work)
     if visit is None:
         return [Forget(work.at, work.place)]  # its attempt was ended meanwhile
@@ -252,7 +265,7 @@ def _on_compute_failed(p: RingPeer, event: ev.ComputeFailed, now: float) -> list
     visit = _visit_of(s, work)
     if visit is not None:
         return hosting.on_compute_failed(s, visit, work, event.reason)
-    if p.d is not None and work.kind is Kind.LOSS:
+    if p.d is not None and work.kind in (Kind.LOSS, Kind.MEASURE):
         return origin.on_loss_failed(s, p.d, work, event.reason, now)
     return []
 
@@ -262,6 +275,8 @@ def _on_peer_up(p: RingPeer, peer: PeerId) -> list[Action]:
     if member is None or member == p.s.me:
         return []
     p.s.down.discard(member)
+    if p.d is not None:
+        p.d.unseen.discard(member)
     p.s.banned.pop(member, None)
     return stepping.tell_again(p.s, p.d, member) if p.d is not None else []
 

@@ -25,7 +25,9 @@ def on_begin(s: RingState, d: Drive, event: BeginStep, now: float) -> list[Actio
     at = (event.round, event.step)
     if d.at is not None or at <= s.newest:
         raise ValueError(f"step {at} cannot begin: {d.at or s.newest} is there")
-    d.at, d.redone, d.ended = at, 0, False
+    d.at, d.redone, d.ended, d.forward_only = at, 0, False, event.forward_only
+    if d.unseen_until is None:
+        d.unseen_until = now + s.rules.attempt_min_s
     d.todo.clear()
     d.microbatches = tuple(
         Microbatch(number, tokens, not_before=now)
@@ -41,6 +43,8 @@ def on_begin(s: RingState, d: Drive, event: BeginStep, now: float) -> list[Actio
 def inject(s: RingState, d: Drive, now: float) -> list[Action]:
     """Reserve paths for as many microbatches as are to be on their way."""
     actions: list[Action] = []
+    if d.unseen and d.unseen_until is not None and now < d.unseen_until:
+        return actions
     for microbatch in list(d.todo):
         if len(d.active) >= d.flight.window:
             break
@@ -97,9 +101,9 @@ def on_returned(
     attempt.returned, attempt.route, attempt.pace = True, frame.body.route, frame.body.pace
     place = fr.Place(microbatch.number, attempt.place.attempt, len(attempt.route))
     counted = (HEAD, microbatch.number) in s.books[frame.fence.at].counted
-    counts = () if counted else (HEAD,)
-    tokens = microbatch.text_tokens
-    s.queue.put(Task(Kind.LOSS, frame.fence.at, place, (), counts, tokens, payload), now)
+    counts = () if counted or d.forward_only else (HEAD,)
+    tokens, kind = microbatch.text_tokens, Kind.MEASURE if d.forward_only else Kind.LOSS
+    s.queue.put(Task(kind, frame.fence.at, place, (), counts, tokens, payload), now)
     return tell(s, source, frame.fence.at, place, fr.Passed())
 
 
@@ -114,6 +118,15 @@ def on_loss(s: RingState, d: Drive, task: Task, payload: bytes, loss: float) -> 
     place = fr.Place(microbatch.number, attempt.place.attempt, hop)
     pace = fr.Pace(attempt.pace.queued_us, max(attempt.pace.bottleneck_us, s.busy.bottleneck_us))
     return tell(s, member, task.at, place, fr.Gradient(pace), payload)
+
+
+def on_measured(s: RingState, d: Drive, task: Task, loss: float) -> list[Action]:
+    """The loss is all that was wanted of this microbatch: nobody has to count it."""
+    microbatch, attempt = current(d, task)
+    if microbatch is None or attempt is None:
+        return []
+    microbatch.loss, microbatch.trained, microbatch.attempt = loss, attempt.route, None
+    return _release(s, task.at, attempt, set())
 
 
 def add_wait(d: Drive, task: Task, seconds: float) -> None:

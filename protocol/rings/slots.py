@@ -49,6 +49,9 @@ def open_book(s: RingState, at: At) -> list[Action]:
     """Begin to count for a step; one before it whose end was never told comes to nothing."""
     if at in s.books:
         return []
+    if at[0] > s.open_round:
+        s.early = at
+        return []
     if len(s.books) >= MOST_OPEN_STEPS:
         return refuse(s, ORIGIN, "too-many-steps")
     for older in s.books.values():
@@ -57,6 +60,15 @@ def open_book(s: RingState, at: At) -> list[Action]:
     s.books[at] = Book()
     older_visits = [visit for visit in s.visits.values() if visit.at < at]
     return [action for visit in older_visits for action in end_visit(s, visit, done=True)]
+
+
+def open_round(s: RingState, number: int) -> list[Action]:
+    """Let the steps of a round begin here, and the one that has begun at the origin already."""
+    s.open_round = number
+    if s.early is None or s.early[0] > number:
+        return []
+    at, s.early = s.early, None
+    return open_book(s, at)
 
 
 def on_release(s: RingState, source: int, frame: Frame, release: Release) -> list[Action]:

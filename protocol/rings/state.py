@@ -9,6 +9,7 @@ tried twice is counted once.
 from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import inf
 
 from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.rings.actions import Action, Refused, Send
@@ -132,6 +133,10 @@ class RingState:
     ring_number: int
     rules: Rules
     hop_patience: RoundDeadline
+    open_round: float = inf
+    """The newest round whose steps may begin here."""
+    early: At | None = None
+    """The origin's step, if it is of a later round: nothing is reserved for it here as yet."""
     floor: At = (0, -1)
     """Newest step that is closed; what belongs to it or before is stale."""
     visits: dict[VisitKey, Visit] = field(default_factory=dict)

@@ -49,6 +49,7 @@ def on_step_end(s: RingState, source: int, at: At, end: fr.StepEnd) -> list[Acti
     actions = open_book(s, at)
     book = s.books.get(at)
     if book is None:
+        s.early = None
         return actions
     if book.end is not None:
         return refuse(s, source, "duplicate")
@@ -105,7 +106,7 @@ def _accounts(s: RingState, d: Drive) -> list[tuple[fr.StageVisits, ...]]:
     lists: list[dict[int, list[int]]] = [{} for _ in s.ring.members]
     for microbatch in d.microbatches:
         route = microbatch.trained
-        if route is None:
+        if route is None or d.forward_only:
             continue
         for hop, at in enumerate(route):
             for stage in counted_stages(route, hop):

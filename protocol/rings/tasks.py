@@ -17,9 +17,11 @@ class Kind(IntEnum):
 
     LOSS = 0
     """Head and loss; returns the gradient of the head's input, and adds to the head's gradient."""
-    INPUT_GRADIENT = 1
-    FORWARD = 2
-    WEIGHT_GRADIENT = 3
+    MEASURE = 1
+    """The loss alone, of a step that is forward only."""
+    INPUT_GRADIENT = 2
+    FORWARD = 3
+    WEIGHT_GRADIENT = 4
 
 
 @dataclass(frozen=True, slots=True)

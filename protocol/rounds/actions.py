@@ -8,6 +8,7 @@ from skerry.protocol.messages import (
     Announce,
     Commit,
     Envelope,
+    Finding,
     SignedAnnounce,
     SignedCommit,
     SignedOrder,
@@ -100,6 +101,23 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Try:
+    """Try a contribution to a commit on held-out text; answered by Tried."""
+
+    commit: CommitHash
+    round: int
+    contribution: Contribution
+    outer_lr: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFinding:
+    """Sign and send to all members; comes back as FindingReceived."""
+
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """Tell the error feedback which own contributions the chain includes."""
 
@@ -173,6 +191,8 @@ Action = (
     | PublishAnnounce
     | PublishCommit
     | Broadcast
+    | Try
+    | PublishFinding
     | Check
     | Gather
     | Apply

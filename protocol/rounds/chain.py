@@ -9,10 +9,20 @@ from dataclasses import dataclass
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import CommitHash, PeerId, RunId
-from skerry.protocol.messages import Announce, Commit, Envelope, SignedCommit, SignedMember
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    Envelope,
+    SignedAnnounce,
+    SignedCommit,
+    SignedMember,
+)
 from skerry.protocol.rounds.commits import Archive, Commits
 from skerry.protocol.rounds.leader import MAX_VIEW, leader_of
-from skerry.protocol.rounds.settings import INITIAL_SETTINGS, OwnerKeys, Settings, ordered
+from skerry.protocol.rounds.settings import OwnerKeys, Settings, admitted, ordered
+from skerry.protocol.rounds.spotting import Duties
+from skerry.protocol.rounds.standings import Standings
+from skerry.protocol.standing import FLAT, Ramp, Standing
 
 AdmissionCheck = Callable[[SignedMember], None]
 """Raises ProtocolError when a member may not take part."""
@@ -33,6 +43,14 @@ class ChainRules:
     """Shards in layout order with the largest possible payload, bytes."""
     standby: tuple[PeerId, ...] = ()
     """Keys that may give orders as the owner's may."""
+    allowed: frozenset[PeerId] | None = None
+    """Whom the run lists from the outset; None if it keeps no list."""
+    by_invite: bool = True
+    """Whether the run lets peers in by invite."""
+    ramp: Ramp = FLAT
+    """How reputations rise."""
+    spot_checks: int = 0
+    """Contributions of each round that verifiers try."""
 
     @property
     def root(self) -> CommitHash:
@@ -44,6 +62,12 @@ class ChainRules:
         """Whose orders count."""
         return OwnerKeys(self.run_id, self.owner, self.standby)
 
+    @property
+    def settings(self) -> Settings:
+        """What is in force before the first commit."""
+        owners = frozenset((self.owner, *self.standby))
+        return Settings(owners=owners, allowed=self.allowed, by_invite=self.by_invite)
+
 
 class Chain:
     """All valid commits seen, as a tree that grows from the root."""
@@ -53,8 +77,10 @@ class Chain:
         self._rules = rules
         self._admission = admission
         self._commits = Commits(archive)
+        self._initial = rules.settings
         self._settings: dict[CommitHash, Settings] = {}
         self._best = rules.root
+        self._standings = Standings(self._commits, rules.ramp, rules.spot_checks)
 
     def __contains__(self, commit: CommitHash) -> bool:
         """Say whether a commit (or the root) is known."""
@@ -88,7 +114,9 @@ class Chain:
             self._check_genesis(signed)
         else:
             self._check_child(signed, self._commits[commit.parent].message)
-        self._check_removed(commit, settings)
+        gone = settings.removed.keys() & set(commit.roster)
+        _require(not gone, "removed", "the roster holds peers that the owner has removed")
+        settings = admitted(settings, commit.admissions)
         name = CommitHash(signed.hash)
         self._commits.add(name, signed)
         self._settings[name] = settings
@@ -106,7 +134,15 @@ class Chain:
 
     def settings(self, commit: CommitHash) -> Settings:
         """Return what is in force in the round after a commit."""
-        return self._settings.get(commit, INITIAL_SETTINGS)
+        return self._settings.get(commit, self._initial)
+
+    def standing(self, commit: CommitHash) -> Standing:
+        """Return the standing by which a commit's contributions are judged."""
+        return self._standings.of(commit)
+
+    def duties(self, commit: CommitHash) -> Duties:
+        """Return who tries whose contribution to a commit."""
+        return self._standings.duties(commit)
 
     def rank(self, commit: CommitHash) -> tuple[int, int, int]:
         """Return the fork choice: more text tokens, then longer, then the lower hash."""
@@ -141,6 +177,7 @@ class Chain:
         _require(commit.round == 0 and commit.view == 0, "round", "the first round is 0")
         _require(not commit.announces, "announces", "the first commit includes nothing")
         _require(not commit.orders, "order-sequence", "orders come after the first commit")
+        self._check_judgements(commit, ())
         _require(commit.cursor == 0 and commit.weight == 0, "weight", "a run starts at zero")
         self._check_roster(commit, (self._rules.owner,))
 
@@ -157,6 +194,7 @@ class Chain:
         else:
             _check_takeover(signed, parent)
         self._check_roster(commit, parent.roster)
+        self._check_judgements(commit, parent.announces if commit.announces else ())
         tokens = sum(a.message.text_tokens for a in commit.announces)
         _require(commit.weight == parent.weight + tokens, "weight", "text tokens do not add up")
         cursor = parent.cursor + self._rules.steps * len(parent.roster)
@@ -171,6 +209,24 @@ class Chain:
             _require(message.state_digest == commit.state_digest, "digest", "of another state")
             check_announce(self._rules, message, announce.signer, parent)
 
+    def _check_judgements(self, commit: Commit, judged: tuple[SignedAnnounce, ...]) -> None:
+        """Check that a commit judges the contributions ``judged`` alone, each once.
+
+        Whether it judges them rightly, those know who applied them (trust.py).
+        """
+        contributors = {announce.signer for announce in judged}
+        peers = [judgement.peer for judgement in commit.judgements]
+        _require(peers == sorted(set(peers)), "judgements", "not sorted or not unique")
+        _require(contributors.issuperset(peers), "judgements", "of peers that sent nothing")
+        keys = [(finding.signer, finding.message.subject) for finding in commit.findings]
+        _require(keys == sorted(set(keys)), "finding", "not sorted or not unique")
+        duties = self.duties(commit.parent) if keys and judged else {}
+        for finding in commit.findings:
+            ours = finding.message.run_id == self._rules.run_id
+            _require(ours and finding.message.commit == commit.parent, "finding", "of another one")
+            due = finding.signer in duties.get(finding.message.subject, ())
+            _require(due, "finding", "not by a verifier of this contribution")
+
     def _check_roster(self, commit: Commit, before: tuple[PeerId, ...]) -> None:
         roster = commit.roster
         _require(list(roster) == sorted(set(roster)), "roster", "not sorted or not unique")
@@ -180,12 +236,6 @@ class Chain:
         _require(admitted == new, "admission", "new peers without their member records")
         for member in commit.admissions:
             self._admission(member)
-
-    def _check_removed(self, commit: Commit, settings: Settings) -> None:
-        gone = settings.removed.keys() & set(commit.roster)
-        _require(not gone, "removed", "the roster holds peers that the owner has removed")
-        welcome = all(settings.admits(member) for member in commit.admissions)
-        _require(welcome, "removed", "a new peer was invited by a standby that was removed")
 
 
 def _check_takeover(signed: SignedCommit, parent: Commit) -> None:

@@ -9,7 +9,9 @@ from skerry.protocol.rounds.chain import check_announce, most_text_tokens
 from skerry.protocol.rounds.events import Checked, Encoded, Trained
 from skerry.protocol.rounds.following import encode_trained, enter, forget_settled, settle
 from skerry.protocol.rounds.ordering import orders_for, remind
+from skerry.protocol.rounds.settings import Settings, welcome
 from skerry.protocol.rounds.state import Phase, RoundState, majority
+from skerry.protocol.rounds.trust import findings_for, may_judge
 
 MAX_EARLY_PARENTS = 16
 
@@ -98,7 +100,7 @@ def progress(s: RoundState, now: float) -> list[Action]:
         s.unheard.clear()
     _note_completeness(s, now)
     _pass_over_leaders(s, now)
-    if s.leader != s.me or s.published_view == s.view or not s.sound:
+    if s.leader != s.me or s.published_view == s.view or not s.sound or not may_judge(s):
         return []
     if missing(s) and now < collect_deadline(s):
         return []
@@ -141,11 +143,13 @@ def resend(s: RoundState, now: float) -> list[Action]:
 def start_run(s: RoundState) -> list[Action]:
     """As the owner, publish the first commit once enough members are there."""
     ready = s.phase is Phase.WAITING and s.me == s.rules.chain.owner and s.published_view is None
+    if not ready or s.loaded is None:
+        return []
     present = [s.members[p] for p in sorted(s.active - {s.me}) if p in s.members]
-    if not ready or len(present) + 1 < s.rules.min_peers or s.loaded is None:
+    admitted = welcome(s.settings, present, s.rules.chain.max_peers - 1)
+    if len(admitted) + 1 < s.rules.min_peers:
         return []
     s.published_view = 0
-    admitted = _by_peer(present[: s.rules.chain.max_peers - 1])
     commit = Commit(
         run_id=s.rules.chain.run_id,
         round=0,
@@ -219,7 +223,7 @@ def _publish(s: RoundState) -> list[Action]:
     orders, settings = orders_for(s, frozenset(staying))
     # What a peer sent that leaves now is not wanted either; without any other it must do.
     included = tuple(a for a in agreeing if a.signer not in settings.removed) or tuple(agreeing)
-    newcomers = tuple(member for member in _newcomers(s) if settings.admits(member))
+    newcomers = _newcomers(s, settings)
     roster = (staying | {m.signer for m in newcomers}) - settings.removed.keys()
     commit = Commit(
         run_id=s.rules.chain.run_id,
@@ -233,6 +237,8 @@ def _publish(s: RoundState) -> list[Action]:
         cursor=s.head.cursor + s.rules.chain.steps * len(s.roster),
         weight=s.head.weight + sum(a.message.text_tokens for a in included),
         orders=orders,
+        judgements=s.judged.get(s.at, ()),
+        findings=findings_for(s),
     )
     return [*refused, act.PublishCommit(commit)]
 
@@ -243,13 +249,11 @@ def in_step(s: RoundState) -> list[PeerId]:
     return [p for p in there if p in s.positions and s.positions[p].head == s.at]
 
 
-def _newcomers(s: RoundState) -> tuple[SignedMember, ...]:
-    """Return the live members that are in step but not in the roster, as far as there is room."""
+def _newcomers(s: RoundState, settings: Settings) -> tuple[SignedMember, ...]:
+    """Return the live members that are in step but not in the roster, as far as there is room.
+
+    ``settings`` are those of the commit's orders. The members come sorted by peer.
+    """
     here = in_step(s)
     waiting = [s.members[p] for p in here if p not in s.roster and p in s.members]
-    room = s.rules.chain.max_peers - len(s.roster)
-    return _by_peer(waiting[: max(0, room)])
-
-
-def _by_peer(members: list[SignedMember]) -> tuple[SignedMember, ...]:
-    return tuple(sorted(members, key=lambda member: member.signer))
+    return welcome(settings, waiting, s.rules.chain.max_peers - len(s.roster))

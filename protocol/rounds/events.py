@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from skerry.protocol.ids import CommitHash, Digest, PeerId
 from skerry.protocol.messages import (
+    Judgement,
     ShardPayload,
     SignedAnnounce,
     SignedCommit,
+    SignedFinding,
     SignedHeartbeat,
     SignedMember,
     SignedOrder,
@@ -121,8 +123,25 @@ class Applied:
 
     commit: CommitHash
     state: LocalState
-    rejected: tuple[tuple[PeerId, str], ...]
-    """Contributions that counted as zero, and why."""
+    judgements: tuple[Judgement, ...]
+    """Contributions that did not count in full, and why; sorted by author."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A contribution was tried on held-out text, before its commit was applied."""
+
+    commit: CommitHash
+    subject: PeerId
+    gain: float
+    """By how much it lowers the loss, nats per text token."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindingReceived:
+    """A verifier found harm: another peer, or this one."""
+
+    finding: SignedFinding
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +208,8 @@ Event = (
     | CommitsReceived
     | Gathered
     | Applied
+    | Tried
+    | FindingReceived
     | OrderReceived
     | MemberLearned
     | HeartbeatReceived

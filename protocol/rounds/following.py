@@ -22,6 +22,7 @@ from skerry.protocol.rounds.state import (
     contributions_of,
     outcome_key,
 )
+from skerry.protocol.rounds.trust import is_misjudged, judged, spot_checks, with_standing
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -133,7 +134,8 @@ def on_load_failed(s: RoundState, event: StateFailed, now: float) -> list[Action
         return []
     s.failures += 1
     if s.failures >= _MAX_FAILURES and s.queue and not _somebody_applied(s, s.queue[0]):
-        return _drop(s, s.queue[0], "the state before", now)
+        why = f"nobody has the state before round {_round(s, s.queue[0])}"
+        return _drop(s, s.queue[0], why, now)
     s.retry_at = now + s.rules.grace / 2
     name = short(event.digest) if event.digest else "initial"
     return [act.Note(True, f"state {name} could not be loaded; trying again")]
@@ -148,8 +150,8 @@ def on_gathered(s: RoundState, event: Gathered, now: float) -> list[Action]:
     enter(s, Phase.APPLYING, now)
     commit = s.chain[event.commit].message
     outer_lr = s.chain.settings(commit.parent).outer_lr
-    apply = act.Apply(event.commit, commit.round, contributions_of(commit), outer_lr)
-    return [*_leave_round(s), apply]
+    apply = act.Apply(event.commit, commit.round, with_standing(s, event.commit), outer_lr)
+    return [*_leave_round(s), *spot_checks(s, event.commit, outer_lr), apply]
 
 
 def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
@@ -162,8 +164,7 @@ def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
     _keep(s.outcomes, outcome, event.state.digest, KEPT_DIGESTS)
     if s.queue and s.queue[0] == event.commit:
         s.queue.pop(0)
-    refusals: list[Action] = [act.Refuse(peer, reason) for peer, reason in event.rejected]
-    return refusals + _continue(s, now)
+    return judged(s, event.commit, event.judgements) + _continue(s, now)
 
 
 def on_compute_lost(s: RoundState, now: float) -> list[Action]:
@@ -217,6 +218,8 @@ def _advance(s: RoundState, now: float) -> list[Action]:
         commit = s.chain[s.queue[0]].message
         if commit.state_digest != s.loaded:
             return left + _heal(s, commit, now)
+        if is_misjudged(s, commit):
+            return left + _refuse_commit(s, s.queue[0], now)
         if commit.announces:
             enter(s, Phase.FETCHING, now)
             holders = _holders(s, s.queue[0])
@@ -266,6 +269,7 @@ def _reject_own_state(s: RoundState, commit: Commit) -> Action:
     mine, theirs = short(s.loaded), short(commit.state_digest)
     text = f"state {mine} differs from the agreed {theirs} before round {commit.round}: healing"
     s.states.pop(s.loaded, None)
+    s.judged.pop(commit.parent, None)  # what diverged here is no measure for others
     return act.Note(True, text)
 
 
@@ -298,16 +302,26 @@ def _unavailable(s: RoundState, commit: CommitHash, now: float) -> list[Action]:
     if _somebody_applied(s, commit):
         s.retry_at = now + s.rules.grace / 2
         return []
-    return _drop(s, commit, "all contributions of", now)
+    return _drop(s, commit, f"nobody has all contributions of round {_round(s, commit)}", now)
 
 
-def _drop(s: RoundState, commit: CommitHash, what: str, now: float) -> list[Action]:
+def _refuse_commit(s: RoundState, commit: CommitHash, now: float) -> list[Action]:
+    """A commit judges contributions otherwise than whoever applied them must (trust.py)."""
+    leader = s.chain[commit].signer
+    why = f"{short(leader)} misjudges contributions in its commit of round {_round(s, commit)}"
+    return [act.Refuse(leader, "judgements"), *_drop(s, commit, why, now)]
+
+
+def _round(s: RoundState, commit: CommitHash) -> int:
+    return s.chain.round_of(commit)
+
+
+def _drop(s: RoundState, commit: CommitHash, why: str, now: float) -> list[Action]:
     """Leave out a commit that cannot be applied, until a peer shows that it can (unban)."""
     s.banned.add(commit)
     s.goal, s.queue, s.failures = None, [], 0
-    text = f"nobody has {what} round {s.chain.round_of(commit)}: doing without"
     way = _resume(s, now) if s.loaded is not None else plan(s, now)
-    return [act.Note(True, text), *way]
+    return [act.Note(True, f"{why}: doing without"), *way]
 
 
 def _somebody_applied(s: RoundState, commit: CommitHash) -> bool:

@@ -40,6 +40,7 @@ from skerry.protocol.rounds.ordering import keep_orders, learn_orders, on_order,
 from skerry.protocol.rounds.pausing import note_rest, on_paused, on_resumed
 from skerry.protocol.rounds.state import Phase, Position, RoundState
 from skerry.protocol.rounds.takeover import take_over, takeover_due
+from skerry.protocol.rounds.trust import on_finding, on_tried
 
 MOVING = {Phase.STARTING, Phase.LOADING, Phase.FETCHING, Phase.APPLYING}
 
@@ -102,6 +103,10 @@ def _dispatch(s: RoundState, event: Event, now: float) -> list[Action]:
             return on_gathered(s, event, now)
         case ev.Applied():
             return on_applied(s, event, now)
+        case ev.Tried():
+            return on_tried(s, event)
+        case ev.FindingReceived():
+            return on_finding(s, event.finding)
         case ev.OrderReceived():
             return on_order(s, event.order, event.source)
         case ev.MemberLearned():

@@ -8,15 +8,21 @@ settings, whether it was there, joined later, replays a recording or came over f
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from skerry.protocol.codec import decode_invite
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.ids import PeerId, RunId
+from skerry.protocol.ids import PeerId, RunId, short
 from skerry.protocol.messages import (
+    AllowPeer,
     ReadmitPeer,
     RemovePeer,
+    RevokeInvite,
     SetOuterLr,
     SignedMember,
     SignedOrder,
 )
+
+NOT_LISTED = "not-listed"
+"""Reason for which a run that keeps a list refuses whom it does not list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class OwnerKeys:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Why a peer may not take part."""
+    """Why a peer may not take part, or an invite lets nobody in."""
 
     by: PeerId
     reason: str
@@ -49,19 +55,80 @@ class Settings:
     removed: Mapping[PeerId, Removal] = field(default_factory=dict)
     sequences: Mapping[PeerId, int] = field(default_factory=dict)
     """The newest order of each issuer that the chain holds."""
+    owners: frozenset[PeerId] = frozenset()
+    """Keys that need no invite and no list."""
+    by_invite: bool = True
+    """Whether invites count: not where anyone may take part, or only who is listed."""
+    allowed: frozenset[PeerId] | None = None
+    """Who may take part, where the run keeps a list; it only grows. None: it keeps none."""
+    revoked: Mapping[bytes, Removal] = field(default_factory=dict)
+    """Invites, by nonce, that let nobody in any more."""
+    guests: Mapping[bytes, frozenset[PeerId]] = field(default_factory=dict)
+    """Who came by each invite that is for a number of peers, by nonce."""
 
     def next_sequence(self, issuer: PeerId) -> int:
         """Return the number that an issuer's next order on this chain must have."""
         return self.sequences.get(issuer, 0) + 1
 
     def admits(self, member: SignedMember) -> bool:
-        """Say whether neither a peer nor the standby that invited it was removed."""
-        invite = member.message.invite
-        invited = invite is None or invite.signer not in self.removed
-        return invited and member.signer not in self.removed
+        """Say whether a commit upon this one may take a peer in."""
+        return not self.refusal(member)
+
+    def refusal(self, member: SignedMember) -> str:
+        """Return why a commit upon this one may not take a peer in; empty if it may.
+
+        Where invites count, that in ``member`` was opened before (token.check_member).
+        """
+        peer, envelope = member.signer, member.message.invite
+        if peer in self.removed:
+            return "removed"
+        if peer in self.owners:
+            return ""
+        if self.allowed is not None and peer not in self.allowed:
+            return NOT_LISTED
+        if envelope is None or not self.by_invite:
+            return ""
+        invite = decode_invite(envelope.body)
+        if envelope.signer in self.removed or invite.nonce in self.revoked:
+            return "invite-revoked"
+        guests = self.guests.get(invite.nonce, frozenset())
+        full = 0 < invite.max_uses <= len(guests)
+        return "invite-used-up" if full and peer not in guests else ""
+
+    def with_guest(self, member: SignedMember) -> "Settings":
+        """Return the settings after a commit has taken a peer in."""
+        envelope = member.message.invite
+        if envelope is None or not self.by_invite or member.signer in self.owners:
+            return self
+        invite = decode_invite(envelope.body)
+        if not invite.max_uses:
+            return self
+        before = self.guests.get(invite.nonce, frozenset())
+        if member.signer in before:
+            return self
+        return replace(self, guests={**self.guests, invite.nonce: before | {member.signer}})
 
 
-INITIAL_SETTINGS = Settings()
+def welcome(
+    settings: Settings, members: Iterable[SignedMember], room: int
+) -> tuple[SignedMember, ...]:
+    """Return those of ``members`` that one commit may take in together, at most ``room``."""
+    found: list[SignedMember] = []
+    for member in members:
+        if len(found) < room and settings.admits(member):
+            found.append(member)
+            settings = settings.with_guest(member)
+    return tuple(found)
+
+
+def admitted(settings: Settings, members: Iterable[SignedMember]) -> Settings:
+    """Return the settings after a commit has taken peers in. Raises: ProtocolError."""
+    for member in members:
+        reason = settings.refusal(member)
+        if reason:
+            raise ProtocolError(reason, f"{short(member.signer)} may not be taken in")
+        settings = settings.with_guest(member)
+    return settings
 
 
 def check_order(order: SignedOrder, keys: OwnerKeys) -> None:
@@ -112,4 +179,10 @@ def _changed(settings: Settings, order: SignedOrder) -> Settings:
             removed = {name: why for name, why in removed.items() if name != peer}
         case SetOuterLr(lr):
             return replace(settings, outer_lr=lr, sequences=sequences)
+        case RevokeInvite(nonce, reason):
+            revoked = {**settings.revoked, nonce: Removal(order.signer, reason)}
+            return replace(settings, revoked=revoked, sequences=sequences)
+        case AllowPeer(peer):
+            allowed = settings.allowed | {peer} if settings.allowed is not None else None
+            return replace(settings, allowed=allowed, sequences=sequences)
     return replace(settings, removed=removed, sequences=sequences)

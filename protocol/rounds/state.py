@@ -11,7 +11,9 @@ from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import (
     Announce,
     Commit,
+    Judgement,
     SignedAnnounce,
+    SignedFinding,
     SignedMember,
     SignedOrder,
 )
@@ -21,6 +23,7 @@ from skerry.protocol.rounds.deadline import RoundDeadline
 from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.rounds.leader import leader_of
 from skerry.protocol.rounds.settings import Removal, Settings
+from skerry.protocol.standing import ramp_of
 
 KEPT_DIGESTS = 128
 """Digests of the newest states: asked for where the chain ends, and it may end in branches."""
@@ -80,6 +83,10 @@ def rules_of(manifest: Manifest, payload_limits: tuple[tuple[str, int], ...]) ->
         max_round_tokens=manifest.max_round_tokens,
         payload_limits=payload_limits,
         standby=manifest.standby,
+        allowed=manifest.allowed,
+        by_invite=manifest.admission.mode == "invite",
+        ramp=ramp_of(manifest.aggregation),
+        spot_checks=manifest.aggregation.spot_checks,
     )
     return Rules(
         chain=chain,
@@ -170,7 +177,7 @@ class RoundState:
     digests: dict[CommitHash, Digest] = field(default_factory=dict)
     """Own digest after each applied commit."""
     outcomes: dict[tuple[CommitHash, tuple[str, ...]], Digest] = field(default_factory=dict)
-    """Digest after applying these contributions upon a commit: sibling commits may share it."""
+    """Digest after a commit by its ``outcome_key``: sibling commits may share it."""
     states: dict[Digest, LocalState] = field(default_factory=dict)
     """States that lie in the own blob store, newest last."""
     history: dict[CommitHash, SignedAnnounce | None] = field(default_factory=dict)
@@ -179,6 +186,13 @@ class RoundState:
     """Own contributions by parent that are encoded but not signed yet."""
     verdicts: dict[CommitHash, bool] = field(default_factory=dict)
     """What the error feedback was last told."""
+
+    judged: dict[CommitHash, tuple[Judgement, ...]] = field(default_factory=dict)
+    """Own judgements of the contributions of the newest commits applied here (trust.py)."""
+    findings: dict[CommitHash, dict[tuple[PeerId, PeerId], SignedFinding]] = field(
+        default_factory=dict
+    )
+    """Findings of harm in contributions to a commit, by verifier and subject."""
 
     orders: dict[PeerId, dict[int, SignedOrder]] = field(default_factory=dict)
     """All orders that are known, by issuer and number; in the chain or still to come."""
@@ -297,8 +311,12 @@ def contributions_of(commit: Commit) -> tuple[Contribution, ...]:
 
 
 def outcome_key(commit: Commit) -> tuple[CommitHash, tuple[str, ...]]:
-    """Return what decides the parameters after a commit: its parent and its contributions."""
-    return commit.parent, tuple(a.hash for a in commit.announces)
+    """Return what decides the parameters after a commit: its parent, what it includes of
+    contributions, and what it says of the parent's, from which their authors' standing follows.
+    """
+    believed = (f"{one.peer} {one.influence} {one.reason}" for one in commit.judgements)
+    found = (finding.hash for finding in commit.findings)
+    return commit.parent, (*(a.hash for a in commit.announces), *believed, *found)
 
 
 def majority(digests: Iterable[Digest]) -> Digest | None:

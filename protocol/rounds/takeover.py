@@ -12,6 +12,7 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.collecting import collect_deadline, in_step
 from skerry.protocol.rounds.leader import succession
+from skerry.protocol.rounds.settings import welcome
 from skerry.protocol.rounds.state import Phase, RoundState
 
 _VIEWS = 3
@@ -21,9 +22,12 @@ _VIEWS = 3
 def takeover_due(s: RoundState) -> float | None:
     """Return when this peer takes over; None while it is not its place."""
     observing = s.phase is Phase.OBSERVING and s.published_view is None
-    if not observing or s.me not in _welcome(s) or s.active.intersection(s.roster):
+    if not observing or s.active.intersection(s.roster):
         return None
-    place = succession(s.rules.chain.run_id, s.round, _in_step(s)).index(s.me)
+    here = _in_step(s)
+    if s.me not in here:
+        return None
+    place = succession(s.rules.chain.run_id, s.round, here).index(s.me)
     return collect_deadline(s) + s.rules.grace * (_VIEWS + place)
 
 
@@ -52,12 +56,8 @@ def take_over(s: RoundState, now: float) -> list[Action]:
 
 
 def _in_step(s: RoundState) -> tuple[PeerId, ...]:
-    """Return this peer and the others in step, sorted."""
-    welcome = _welcome(s)
-    known = [p for p in in_step(s) if p in welcome and p not in s.roster]
-    return tuple(sorted([s.me, *known[: s.rules.chain.max_peers - 1]]))
-
-
-def _welcome(s: RoundState) -> set[PeerId]:
-    """Return the members that a commit may take in."""
-    return {peer for peer, member in s.members.items() if s.settings.admits(member)}
+    """Return this peer and the others in step that one commit may take in together, sorted."""
+    candidates = [s.me, *(p for p in in_step(s) if p not in s.roster)]
+    members = [s.members[peer] for peer in candidates if peer in s.members]
+    found = welcome(s.settings, members, s.rules.chain.max_peers)
+    return tuple(sorted(member.signer for member in found))

@@ -208,6 +208,7 @@ class SimulatedSwarm:
             page_url="http://127.0.0.1:8787/",
             compute="training",
             restarts=0,
+            reach=None,
         )
 
     def _header(self) -> m.RunHeader:

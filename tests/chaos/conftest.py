@@ -1,4 +1,4 @@
-"""The chaos tests use the swarm of the integration tests."""
+"""The chaos tests use the swarm of the integration tests and the simulator of the rounds."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 pytest.register_assert_rewrite("swarm")
-sys.path.insert(0, str(Path(__file__).parent.parent / "integration"))
+TESTS = Path(__file__).parent.parent
+sys.path[:0] = [
+    str(folder) for folder in (TESTS / "chaos", TESTS / "integration", TESTS / "protocol/rounds")
+]
 
 
 @pytest.fixture

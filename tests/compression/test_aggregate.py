@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.compression import aggregate as module
-from skerry.compression.aggregate import WeightedPayload, aggregate
+from skerry.compression.aggregate import Rule, WeightedPayload, aggregate
 from skerry.compression.errors import CompressionError
 from skerry.compression.options import CodecOptions
 from skerry.compression.pseudogradient import PseudoGradientCodec
@@ -35,7 +36,7 @@ def update(entries, weight=1):
 
 def mean(updates, divisor, numel=4):
     """Return the first entries of a mean; nobody sends the others."""
-    result = aggregate(SMALL, updates, divisor)
+    result = aggregate(SMALL, updates, Rule(divisor))
     assert not result[numel:].any()
     return result[:numel]
 
@@ -64,7 +65,7 @@ def test_no_updates_give_zeros():
 def test_one_update_is_itself():
     only = sent(0, weight=12345)
     for divisor in ("contributors", "replicas"):
-        assert torch.equal(aggregate(MATRIX, [only], divisor), dense(only.payload))
+        assert torch.equal(aggregate(MATRIX, [only], Rule(divisor)), dense(only.payload))
 
 
 def test_contributors_and_replicas_differ_where_only_some_sent():
@@ -80,16 +81,16 @@ def test_weights_count():
 
 
 def test_only_the_ratio_of_weights_counts():
-    small = aggregate(MATRIX, [sent(0, weight=1), sent(1, weight=3)], "contributors")
-    large = aggregate(MATRIX, [sent(0, weight=10**30), sent(1, weight=3 * 10**30)], "contributors")
+    small = aggregate(MATRIX, [sent(0, weight=1), sent(1, weight=3)])
+    large = aggregate(MATRIX, [sent(0, weight=10**30), sent(1, weight=3 * 10**30)])
     assert same_bits(small, large)
 
 
 def test_a_weight_of_zero_has_no_influence():
     idle = sent(9, weight=0, scale=1.0)
     for divisor in ("contributors", "replicas"):
-        without = aggregate(MATRIX, [sent(0), sent(1)], divisor)
-        assert same_bits(aggregate(MATRIX, [sent(0), idle, sent(1)], divisor), without)
+        without = aggregate(MATRIX, [sent(0), sent(1)], Rule(divisor))
+        assert same_bits(aggregate(MATRIX, [sent(0), idle, sent(1)], Rule(divisor)), without)
 
 
 def test_norms_are_clipped_to_the_median():
@@ -150,19 +151,19 @@ def test_the_bits_are_those_of_single_fp32_operations(weights, divisor, values, 
     payloads = [
         sent(seed + i, codec, weight, scale=10.0 ** -(i % 3)) for i, weight in enumerate(weights)
     ]
-    result = aggregate(codec, payloads, divisor)
+    result = aggregate(codec, payloads, Rule(divisor))
     assert same_bits(result, by_definition(codec, payloads, divisor))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "kernels_for", lambda device: TorchTiles())
-        assert same_bits(aggregate(codec, payloads, divisor), result)
+        assert same_bits(aggregate(codec, payloads, Rule(divisor)), result)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("divisor", ["contributors", "replicas"])
 def test_the_bits_do_not_depend_on_the_device(divisor):
     payloads = [sent(seed, weight=seed + 1) for seed in range(4)]
-    there = aggregate(MATRIX, payloads, divisor, torch.device("cuda"))
-    assert same_bits(there.cpu(), aggregate(MATRIX, payloads, divisor))
+    there = aggregate(MATRIX, payloads, Rule(divisor), device=torch.device("cuda"))
+    assert same_bits(there.cpu(), aggregate(MATRIX, payloads, Rule(divisor)))
 
 
 @pytest.mark.parametrize("divisor", ["contributors", "replicas"])
@@ -174,7 +175,7 @@ def test_the_bits_do_not_depend_on_threads(divisor):
     try:
         for count in (1, 2, 5):
             torch.set_num_threads(count)
-            results.append(aggregate(codec, payloads, divisor))
+            results.append(aggregate(codec, payloads, Rule(divisor)))
     finally:
         torch.set_num_threads(threads)
     assert all(same_bits(result, results[0]) for result in results[1:])
@@ -191,14 +192,57 @@ def test_additions_happen_in_the_given_order():
     assert backward > forward
 
 
+def test_little_trust_makes_every_entry_small():
+    """A low weight would not: it cancels out in the entries that nobody else sent."""
+    doubted = replace(update({2: 1.0, 1: 1.0}), trust=0.25)
+    assert mean([update({0: 1.0, 1: 1.0}), doubted], "contributors", 3).tolist() == [1, 0.625, 0.25]
+
+
+def test_without_a_clip_norms_stay():
+    updates = [update({0: 1.0}), update({1: 2.0}), update({2: 100.0})]
+    result = aggregate(SMALL, updates, Rule(clip="none"))
+    assert result[:3].tolist() == [1.0, 2.0, 100.0]
+
+
+def test_entries_with_too_few_votes_are_left_out():
+    updates = [update({0: 1.0, 1: 1.0}), update({1: 1.0, 2: -1.0})]
+    result = aggregate(SMALL, updates, Rule(min_votes=2))
+    assert result[:3].tolist() == [0.0, 1.0, 0.0]
+
+
+def test_a_centred_clip_pulls_what_is_far_towards_the_centre():
+    """Distances 1, 1 and 9: the third keeps a ninth of its way from the centre, 1, to 10."""
+    centre = torch.zeros(SMALL.numel)
+    centre[2] = 1.0
+    updates = [update({0: 1.0}), update({1: 1.0}), update({2: 10.0})]
+    result = aggregate(SMALL, updates, Rule(clip="centred"), centre)
+    assert result[:3].tolist() == [1.0, 1.0, 2.0]
+
+
+def test_a_centred_clip_around_nothing_is_the_clip_to_the_median():
+    payloads = [sent(seed, scale=10.0**-seed) for seed in range(4)]
+    rule = Rule(clip="centred")
+    assert same_bits(aggregate(MATRIX, payloads, rule), aggregate(MATRIX, payloads))
+    around = aggregate(MATRIX, payloads, rule, torch.zeros(MATRIX.numel))
+    torch.testing.assert_close(around, aggregate(MATRIX, payloads))
+
+
+@pytest.mark.parametrize("trust", [0.0, -1.0, 1.5, math.nan])
+def test_trust_beyond_its_range_is_a_value_error(trust):
+    with pytest.raises(ValueError, match="trust"):
+        aggregate(SMALL, [replace(update({0: 1.0}), trust=trust)])
+
+
 def test_negative_weight_is_a_value_error():
     with pytest.raises(ValueError, match="negative weight"):
-        aggregate(SMALL, [update({0: 1.0}, weight=-1)], "replicas")
+        aggregate(SMALL, [update({0: 1.0}, weight=-1)], Rule("replicas"))
 
 
 def test_a_malformed_payload_is_refused():
     with pytest.raises(CompressionError, match="bad-checksum"):
-        aggregate(MATRIX, [sent(0), WeightedPayload(sent(1).payload[:-1] + b"x", 1)], "replicas")
+        aggregate(
+            MATRIX, [sent(0), WeightedPayload(sent(1).payload[:-1] + b"x", 1)], Rule("replicas")
+        )
 
 
 def test_memory_is_that_of_one_span():
@@ -207,7 +251,7 @@ def test_memory_is_that_of_one_span():
     payloads = [sent(seed, codec) for seed in range(4)]
     tracemalloc.start()
     try:
-        aggregate(codec, payloads, "contributors")
+        aggregate(codec, payloads)
         assert tracemalloc.get_traced_memory()[1] < 1.5 * codec.numel
     finally:
         tracemalloc.stop()

@@ -272,10 +272,10 @@ class Peer:
 class Swarm:
     """Daemons in one folder. Use as a context: leaving it leaves no process."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep the homes and the text in ``folder``."""
+    def __init__(self, folder: Path, local: LocalSwarm | None = None) -> None:
+        """Keep the homes and the text in ``folder``; ``local`` starts daemons in its own way."""
         self.folder = folder
-        self._local = LocalSwarm(folder)
+        self._local = local or LocalSwarm(folder)
         self.peers: list[Peer] = []
         self.token = ""
         self.run_id = ""
@@ -301,12 +301,12 @@ class Swarm:
         """Stop all daemons in good order and name the processes that are there nonetheless."""
         return self._local.stop()
 
-    def start(self, *names: str) -> list[Peer]:
-        """Start daemons side by side and wait for all of them."""
+    def start(self, *names: str, config: str = "") -> list[Peer]:
+        """Start daemons side by side, with further settings, and wait for all of them."""
         for name in names:
             home = Home(self.folder / name)
             home.create()
-            home.config_file.write_text(_CONFIG)
+            home.config_file.write_text(_CONFIG + config)
         started = [Peer(self._local, name) for name in names]
         self.peers += started
         return [peer.ready() for peer in started]

@@ -20,6 +20,7 @@ from skerry.proto.control_pb2_grpc import ControlServicer, add_ControlServicer_t
 PEER = "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5"
 OTHER = "12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq"
 RUN_ID = "ab" * 32
+INVITE = "0123456789abcdef" * 2
 
 
 class FakeControl(ControlServicer):
@@ -64,7 +65,11 @@ class FakeControl(ControlServicer):
         return self._answer(request, context, pb.Empty())
 
     def Order(self, request, context):
-        return self._answer(request, context, pb.OrderReply(sequence=3, peer=PEER))
+        if request.HasField("revoke"):
+            reply = pb.OrderReply(sequence=3, invite=request.revoke.invite)
+        else:
+            reply = pb.OrderReply(sequence=3, peer=PEER)
+        return self._answer(request, context, reply)
 
     def Invite(self, request, context):
         reply = pb.RunReply(run_id="ab" * 32, name="first", token="skerry1FRESH")

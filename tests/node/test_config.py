@@ -72,6 +72,11 @@ def test_environment_reaches_the_config_through_load_only(monkeypatch) -> None:
         ("listen = 3", "SK-CFG-002", ["listen"]),
         ("[listen]\nhost = 'localhost:1'", "SK-CFG-002", ["listen.host", "localhost:1"]),
         ("[listen]\nannounce = ['1.2.3.4']", "SK-CFG-002", ["announce", "/ip4/203.0.113.7"]),
+        (
+            "[listen]\nrelays = ['/ip4/192.0.2.1/tcp/1']",
+            "SK-CFG-002",
+            ["relays", "not a relay such"],
+        ),
         ("[heartbeat]\ninterval = '2 weeks'", "SK-CFG-002", ["interval", "number and a unit"]),
         ("[page]\nhost = 'example.org'", "SK-CFG-002", ["page.host", "example.org"]),
         ("[page]\nnames = ['http://x/']", "SK-CFG-002", ["page.names", "skerry.example.org"]),

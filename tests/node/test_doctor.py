@@ -4,12 +4,14 @@ import socket
 import sys
 
 import pytest
+from fake_daemon import FakeControl, serving
 
 from skerry.node import doctor
 from skerry.node.config import load_config
 from skerry.node.doctor import Verdict, examine
 from skerry.node.home import Home
 from skerry.node.identity import load_or_create_identity
+from skerry.proto import control_pb2 as pb
 
 
 def verdicts(home: Home) -> dict[str, Verdict]:
@@ -156,6 +158,20 @@ def test_running_daemon_is_asked_and_keeps_its_port(home, control) -> None:
     found = {check.name: check for check in examine(home)}
     assert "answered in" in found["daemon"].detail
     assert "port" not in found
+
+
+def test_reachability_is_told_with_what_to_do(home) -> None:
+    assert "while no daemon runs" in doctor.check_reachability(home).detail
+    control = FakeControl()
+    with serving(home, control):
+        assert doctor.check_reachability(home).verdict is Verdict.PASS
+        control.status.reach.CopyFrom(pb.ReachStatus(summary="a wall", advice="Dig."))
+        found = doctor.check_reachability(home)
+    assert (found.verdict, found.detail, found.fix) == (
+        Verdict.WARN,
+        "a wall",
+        "Dig.",
+    )
 
 
 def test_hung_daemon_fails(home) -> None:

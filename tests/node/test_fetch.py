@@ -125,6 +125,14 @@ async def test_blob_arrives_whole_and_is_counted_once(net):
     assert net.blamed == []
 
 
+async def test_holders_are_asked_in_the_order_that_is_best(net):
+    for holder in net.holders:
+        holder.store.put(DATA)
+    fetcher = Fetcher(net.client, net.store, RUN, order=lambda holders: holders[::-1])
+    await fetcher.fetch(PAYLOAD, net.ids, len(DATA))
+    assert [len(holder.requests) for holder in net.holders] == [0, 1]
+
+
 async def test_empty_blob_is_created_without_asking(net):
     payload = ShardPayload("head", Address(content_hash(b"")), 0)
     await net.fetcher().fetch(payload, (), 0)

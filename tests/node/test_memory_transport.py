@@ -2,7 +2,7 @@
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from transport_conformance import Pair, TransportConformance, connect
+from transport_conformance import ECHO, Pair, TransportConformance, connect, echo
 
 from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.rpc_errors import translate
@@ -30,6 +30,33 @@ async def pair(network: VirtualNetwork):
     yield await connect((left, right))
     await left.close()
     await right.close()
+
+
+class MortalPeer:
+    """A peer on the virtual network that can crash."""
+
+    def __init__(self, network: VirtualNetwork, peer_id: PeerId) -> None:
+        self._network, self.peer_id = network, peer_id
+        self.addresses: tuple[str, ...] = ()
+
+    async def revive(self) -> None:
+        transport = self._network.transport(self.peer_id)
+        self.addresses = transport.addresses
+        await transport.handle(ECHO, echo)
+
+    async def kill(self) -> None:
+        self._network.crash(self.peer_id)
+
+
+@pytest.fixture
+async def mortal(network: VirtualNetwork):
+    transport = network.transport(Signer(Ed25519PrivateKey.generate()).peer_id)
+    peer = MortalPeer(network, Signer(Ed25519PrivateKey.generate()).peer_id)
+    await peer.revive()
+    await transport.connect(peer.peer_id, peer.addresses)
+    yield transport, peer
+    await transport.close()
+    await peer.kill()
 
 
 class TestMemoryTransport(TransportConformance):

@@ -31,6 +31,32 @@ from skerry.protocol.signing import peer_id_of
 pair = p2pd_swarm.pair
 
 
+class MortalPeer:
+    """A peer whose p2pd is killed, and started again by its supervisor."""
+
+    def __init__(self, transport) -> None:
+        self._transport, self._back = transport, asyncio.Event()
+        self.peer_id, self.addresses = transport.peer_id, transport.addresses
+
+        async def hook() -> None:
+            self._back.set()
+
+        transport.add_restart_hook(hook)
+
+    async def kill(self) -> None:
+        os.kill(self._transport.pid, signal.SIGKILL)
+
+    async def revive(self) -> None:
+        await self._back.wait()
+
+
+@pytest.fixture
+async def mortal(pair: Pair):
+    left, right = pair
+    await right.handle(ECHO, echo)
+    return left, MortalPeer(right)
+
+
 class TestP2pdTransport(TransportConformance):
     LARGE_BYTES = 2**23
 

@@ -19,6 +19,13 @@ def test_live_settings_take_effect_and_others_wait() -> None:
         heartbeat={"interval": "2s"},
         listen={"port": 4001, "announce": ["/ip4/203.0.113.7/tcp/4001"]},
         compute={"threads": 3},
+        bandwidth={
+            "max_upload": "20mbit",
+            "max_download": "50mbit",
+            "quiet_hours": "18:00-23:00",
+            "quiet_upload": "2mbit",
+            "quiet_download": "5mbit",
+        },
     )
     change = change_of(NodeConfig(), new)
     assert set(change.live) == LIVE

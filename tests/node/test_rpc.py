@@ -11,11 +11,12 @@ import p2pd_swarm
 import pytest
 
 from skerry.node.net import rpc
-from skerry.node.net.rpc import MAX_MESSAGE_BYTES, MAX_STREAMS_PER_PEER, RpcClient, RpcServer
+from skerry.node.net.rpc import MAX_MESSAGE_BYTES, RpcClient, RpcServer
 from skerry.node.net.rpc_errors import refuse, translate, translated
 from skerry.proto import peer_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, StateError
+from skerry.protocol.quota import QuotaLimits, Quotas
 from skerry.protocol.signing import peer_id_of
 from skerry.protocol.transport import BULK_PROTOCOL, CONTROL_PROTOCOL
 
@@ -222,12 +223,33 @@ async def test_streams_over_the_quota_are_ended_and_others_live_on(net):
     await net.hello()
     streams = [
         await net.left.open_stream(net.right.peer_id, CONTROL_PROTOCOL)
-        for _ in range(MAX_STREAMS_PER_PEER)
+        for _ in range(QuotaLimits().streams)
     ]
     await until(lambda: net.server.refused == 1)  # one was taken by hello
     assert (await net.hello()).protocol == 2
     for stream in streams:
         await stream.close()
+
+
+async def test_bytes_over_the_quota_end_the_stream_by_name(pair):
+    left, right = pair
+    told = asyncio.get_running_loop().create_future()
+    quotas = Quotas(QuotaLimits(byte_burst=50_000.0, bytes_per_s=1.0))
+    server = RpcServer(
+        right, Servicer, on_bad=lambda peer, why: told.set_result((peer, why)), quotas=quotas
+    )
+    await server.start()
+    client = RpcClient(left)
+    try:
+        stub = client.stub(right.peer_id, CONTROL_PROTOCOL)
+        request = pb.HelloRequest(member=pb.Envelope(body=bytes(200_000)))
+        with pytest.raises(PeerUnavailable), translate(right.peer_id):
+            await stub.Hello(request)
+        assert await told == (left.peer_id, "bytes")
+        assert server.traffic.received <= 50_000
+    finally:
+        await client.close()
+        await server.close()
 
 
 async def test_garbage_instead_of_grpc_harms_only_its_stream(net):

@@ -1,21 +1,38 @@
 """What every Transport must do; each implementation's test module runs it.
 
 Usage: ``class TestMyTransport(TransportConformance)`` with an async fixture ``pair`` that yields
-two transports of different peers which can reach one another, connected by ``connect`` below.
+two transports of different peers which can reach one another, connected by ``connect`` below, and
+an async fixture ``mortal`` that yields a transport and a ``Mortal`` that it is connected to.
 Nothing here knows sockets, processes or the clock.
 """
 
 import asyncio
+from typing import Protocol
 
 import pytest
 
 from skerry.protocol.errors import PeerUnavailable
+from skerry.protocol.ids import PeerId
 from skerry.protocol.signing import peer_id_of, public_key_of
 from skerry.protocol.transport import ByteStream, Transport
 
 ECHO = "/skerry/test-echo/1"
 HOLD = "/skerry/test-hold/1"
 Pair = tuple[Transport, Transport]
+
+
+class Mortal(Protocol):
+    """A peer that serves ECHO, and may die without a word and come back as the same."""
+
+    @property
+    def peer_id(self) -> PeerId: ...
+
+    @property
+    def addresses(self) -> tuple[str, ...]: ...
+
+    async def kill(self) -> None: ...
+
+    async def revive(self) -> None: ...
 
 
 async def echo(stream: ByteStream) -> None:
@@ -41,6 +58,13 @@ async def ended(stream: ByteStream) -> bool:
     return True
 
 
+async def write_until_refused(stream: ByteStream) -> None:
+    """Write until the other side's end of the stream is known here."""
+    with pytest.raises(PeerUnavailable):
+        while True:
+            await stream.write(bytes(2**16))
+
+
 async def connect(pair: Pair) -> Pair:
     left, right = pair
     await left.connect(right.peer_id, right.addresses)
@@ -57,6 +81,7 @@ async def exchange(stream: ByteStream, data: bytes) -> bytes:
 
 class TransportConformance:
     LARGE_BYTES = 2**20
+    MANY = 200
 
     async def test_ids_are_distinct_ed25519_ids(self, pair: Pair) -> None:
         left, right = pair
@@ -97,6 +122,37 @@ class TransportConformance:
         await left.connect(right.peer_id, ())
         await right.connect(left.peer_id, left.addresses)
 
+    async def test_disconnect_ends_streams_at_both_ends_and_one_may_connect_again(
+        self, pair: Pair
+    ) -> None:
+        left, right = pair
+        done = asyncio.get_running_loop().create_future()
+
+        async def hold(stream: ByteStream) -> None:
+            await stream.write(b"x")
+            done.set_result(await ended(stream))
+
+        await right.handle(HOLD, hold)
+        await right.handle(ECHO, echo)
+        stream = await left.open_stream(right.peer_id, HOLD)
+        assert await stream.read(1) == b"x"
+        await right.disconnect(left.peer_id)
+        assert await ended(stream)
+        assert await done
+        await right.disconnect(left.peer_id)  # again: harmless
+        again = await self._reopened(left, right)
+        assert await exchange(again, b"y") == b"y"
+        await again.close()
+
+    async def _reopened(self, transport: Transport, peer: Transport | Mortal) -> ByteStream:
+        """Connect until it works: an end may notice late that its connection is gone."""
+        while True:
+            try:
+                await transport.connect(peer.peer_id, peer.addresses)
+                return await transport.open_stream(peer.peer_id, ECHO)
+            except PeerUnavailable:
+                await asyncio.sleep(0.05)
+
     async def test_malformed_address_hints_are_passed_over(self, pair: Pair) -> None:
         left, right = pair
         await left.connect(right.peer_id, ("", "nonsense", "/ip4/999.0.0.1/tcp/1"))
@@ -128,6 +184,78 @@ class TransportConformance:
         answers = await asyncio.gather(*map(exchange, streams, sent))
         assert answers == sent
         for stream in streams:
+            await stream.close()
+
+    async def test_many_streams_at_once(self, pair: Pair) -> None:
+        left, right = pair
+        open_now, most = 0, 0
+
+        async def count(stream: ByteStream) -> None:
+            nonlocal open_now, most
+            open_now += 1
+            most = max(most, open_now)
+            await echo(stream)
+            open_now -= 1
+
+        await right.handle(ECHO, count)
+        opening = [left.open_stream(right.peer_id, ECHO) for _ in range(self.MANY)]
+        streams = await asyncio.gather(*opening)
+        sent = [number.to_bytes(2, "big") * 1000 for number in range(self.MANY)]
+        assert await asyncio.gather(*map(exchange, streams, sent)) == sent
+        assert most == self.MANY
+        for stream in streams:
+            await stream.close()
+
+    async def test_one_oversize_write_arrives_in_pieces(self, pair: Pair) -> None:
+        left, right = pair
+        size = 4 * self.LARGE_BYTES
+        received = asyncio.get_running_loop().create_future()
+
+        async def collect(stream: ByteStream) -> None:
+            total = 0
+            while data := await stream.read(2**40):
+                total += len(data)
+            received.set_result(total)
+
+        await right.handle(HOLD, collect)
+        stream = await left.open_stream(right.peer_id, HOLD)
+        await stream.write(bytes(size))
+        await stream.close()
+        assert await received == size
+
+    async def test_a_side_that_has_closed_can_be_read_to_its_end_and_stays_ended(
+        self, pair: Pair
+    ) -> None:
+        left, right = pair
+        closed, received = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+        async def answer_late(stream: ByteStream) -> None:
+            assert await stream.read(1) == b"?"
+            await closed.wait()
+            received.set_result(await read_exactly(stream, 2**30))
+            assert await stream.read(1) == b""
+
+        await right.handle(HOLD, answer_late)
+        stream = await left.open_stream(right.peer_id, HOLD)
+        await stream.write(b"?" + bytes(50_000))
+        await stream.close()
+        closed.set()
+        assert len(await received) == 50_000
+
+    async def test_writer_learns_that_the_other_side_has_ended_the_stream(self, pair: Pair) -> None:
+        left, right = pair
+
+        async def leave(stream: ByteStream) -> None:
+            await stream.read(1)
+
+        async def fail(stream: ByteStream) -> None:
+            await stream.read(1)
+            raise PeerUnavailable("SK-NET-003", "on purpose")
+
+        for handler in (leave, fail):
+            await right.handle(HOLD, handler)
+            stream = await left.open_stream(right.peer_id, HOLD)
+            await write_until_refused(stream)
             await stream.close()
 
     async def test_close_ends_the_other_side_after_the_data(self, pair: Pair) -> None:
@@ -242,3 +370,22 @@ class TransportConformance:
         await left.close()
         with pytest.raises(PeerUnavailable):
             await left.open_stream(right.peer_id, ECHO)
+
+    async def test_death_in_the_middle_of_a_stream_is_noticed_and_survived(
+        self, mortal: tuple[Transport, Mortal]
+    ) -> None:
+        transport, peer = mortal
+        reader = await transport.open_stream(peer.peer_id, ECHO)
+        writer = await transport.open_stream(peer.peer_id, ECHO)
+        assert await exchange(reader, b"alive") == b"alive"
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(ended(reader))
+            group.create_task(write_until_refused(writer))
+            await peer.kill()
+        assert reading.result()
+        for stream in (reader, writer):
+            await stream.close()
+        await peer.revive()
+        again = await self._reopened(transport, peer)
+        assert await exchange(again, b"back") == b"back"
+        await again.close()

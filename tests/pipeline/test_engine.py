@@ -18,7 +18,6 @@ from skerry.protocol.compute import (
     Evaluate,
     Export,
     Progress,
-    Rejection,
     Sample,
     Settle,
     Train,
@@ -29,7 +28,7 @@ from skerry.protocol.errors import ComputeError, ProtocolError, StateError
 from skerry.protocol.ids import CommitHash, PeerId, content_hash
 from skerry.protocol.layout import layout_of, state_digest
 from skerry.protocol.manifest import Manifest, OuterSection
-from skerry.protocol.messages import ShardPayload
+from skerry.protocol.messages import Judgement, ShardPayload
 
 ALICE, BOB = PeerId("12D3KooWalice"), PeerId("12D3KooWbob")
 
@@ -132,7 +131,7 @@ def test_begin_with_an_unusable_blob_keeps_the_old_parameters(engine, store):
     short = ShardPayload(head.shard, store.put(b"1234"), 4)
     with pytest.raises(ProtocolError, match="bytes long"):
         engine.begin(Begin(request=2, shards=(embed, block, short)))
-    with pytest.raises(ProtocolError, match="not those of the model"):
+    with pytest.raises(ProtocolError, match="not those hosted"):
         engine.begin(Begin(request=2, shards=(embed, block)))
     assert apply(engine, 0).digest == before.digest
 
@@ -172,15 +171,16 @@ def test_a_flipped_byte_is_rejected_by_all_peers_alike(engines, store):
     verdict = alice.validate(Validate(request=7, author=BOB, shards=broken.shards))
     assert (verdict.request, verdict.author, verdict.reason) == (7, BOB, "bad-checksum")
     answers = [apply(engine, 0, one, broken) for engine in (alice, bob)]
-    assert answers[0].digest == answers[1].digest == apply(observer, 0, one).digest
-    assert {answer.rejected for answer in answers} == {(Rejection(BOB, "bad-checksum"),)}
+    without = apply(observer, 0, one)
+    assert answers[0].digest == answers[1].digest == without.digest
+    assert {answer.judgements for answer in answers} == {(Judgement(BOB, 0, "bad-checksum"),)}
 
 
 @pytest.mark.parametrize("round_tokens", [0, -1, 10**9])
 def test_an_impossible_weight_is_rejected(engine, round_tokens):
     sound = contribute(engine, ALICE, 0, slot=0)
     answer = apply(engine, 0, replace(sound, round_tokens=round_tokens))
-    assert answer.rejected == (Rejection(ALICE, "weight"),)
+    assert answer.judgements == (Judgement(ALICE, 0, "weight"),)
 
 
 def test_the_update_is_theta_minus_lr_times_what_was_sent(engine, manifest):

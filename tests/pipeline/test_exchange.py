@@ -35,7 +35,7 @@ class Pair:
         )
         apply = Apply(request=2, round=number, contributions=sent)
         one, other = (engine.apply(apply) for engine in self.engines)
-        assert one.rejected == other.rejected == ()
+        assert one.judgements == other.judgements == ()
         assert one.digest == other.digest
         self.digest: Digest = one.digest
         return sent

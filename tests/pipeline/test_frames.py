@@ -8,7 +8,10 @@ from skerry.protocol.compute import (
     Failed,
     Finish,
     Settled,
+    StageDone,
+    StageTask,
     decode_reply,
+    decode_request,
     encode_request,
     frame_length,
 )
@@ -34,6 +37,24 @@ def test_replies_are_framed(socket_pair):
     data = ours.recv(2**16)
     assert frame_length(data[:4]) == len(data) - 4
     assert decode_reply(data[4:]) == Settled(request=5)
+
+
+def test_the_bytes_of_a_task_come_as_they_are(socket_pair):
+    ours, theirs = socket_pair
+    task = StageTask(request=3, frame=bytes(range(256)) * 5)
+    ours.sendall(encode_request(task) + encode_request(Finish(request=2)))
+    channel = Channel(theirs)
+    assert (channel.receive(), channel.receive()) == (task, Finish(request=2))
+    channel.send(StageDone(request=3, frame=b"{}"))
+    assert decode_reply(ours.recv(2**16)[4:]) == StageDone(request=3, frame=b"{}")
+
+
+@pytest.mark.parametrize("cut", [0, 3, 4, 20])
+def test_a_frame_whose_parts_do_not_add_up_is_no_message(cut):
+    body = encode_request(Finish(request=2))[4:]
+    for wrong in (body[:cut], body + b"x"):
+        with pytest.raises(ValueError):
+            decode_request(wrong)
 
 
 def test_what_is_no_request_is_answered_and_skipped(socket_pair):

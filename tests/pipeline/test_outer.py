@@ -1,15 +1,19 @@
 """The outer update: which contributions count, and the exact arithmetic."""
 
 import weakref
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import torch
 
-from skerry.pipeline.outer import admit, descend, updated_shards
-from skerry.pipeline.payloads import Payloads
-from skerry.protocol.compute import Contribution, Rejection
+from skerry.pipeline.jury import Jury
+from skerry.pipeline.outer import believed, descend, updated_shards
+from skerry.pipeline.payloads import Believed, Payloads
+from skerry.protocol.compute import Contribution
 from skerry.protocol.ids import PeerId
+from skerry.protocol.messages import Judgement
 
 
 def contribution(payloads: Payloads, name: str, round_tokens: int) -> Contribution:
@@ -25,8 +29,12 @@ def hash_of(name: str) -> int:
     return int.from_bytes(name.encode(), "big") % 2**31
 
 
-def update(manifest, payloads, theta, sound, lr=1.0) -> torch.Tensor:
-    return torch.cat(list(updated_shards(manifest, payloads, theta, sound, lr)))
+def updates(payloads, theta, contributions, judgements=(), lr=1.0) -> Iterator[torch.Tensor]:
+    return updated_shards(payloads, theta, believed(payloads, contributions, judgements), lr)
+
+
+def update(payloads, theta, contributions, lr=1.0) -> torch.Tensor:
+    return torch.cat(list(updates(payloads, theta, contributions, lr=lr)))
 
 
 def start(payloads: Payloads) -> list[torch.Tensor]:
@@ -57,45 +65,62 @@ def test_one_shard_s_mean_is_gone_when_the_next_is_made(manifest, store):
             return mean
 
     payloads = Watched(manifest, store)
-    for shard in updated_shards(
-        manifest, payloads, start(payloads), [contribution(payloads, "a", 10)], 1
-    ):
+    for shard in updates(payloads, start(payloads), [contribution(payloads, "a", 10)]):
         assert made[-1]() is shard
         del shard
     assert len(made) == len(payloads.layout)
 
 
-def test_unsound_contributions_are_left_out_by_name(manifest, store):
+def test_what_counts_follows_from_the_judgements(manifest, store):
     payloads = Payloads(manifest, store)
-    sound = contribution(payloads, "b", 10)
-    cut = contribution(payloads, "c", 10)
-    cut = Contribution(cut.author, 10, cut.shards[:-1])
-    weightless = Contribution(PeerId("a"), 0, sound.shards)
-    kept, rejected = admit(manifest, payloads, (weightless, sound, cut))
-    assert kept == [sound]
-    assert rejected == (Rejection(PeerId("a"), "weight"), Rejection(PeerId("c"), "shards"))
+    one, two, three = (contribution(payloads, name, 10) for name in "abc")
+    judgements = (Judgement(PeerId("a"), 0, "norm"), Judgement(PeerId("c"), 250, "newcomer"))
+    found = believed(payloads, (one, two, three), judgements)
+    assert found == [
+        [Believed(two.shards[i], 10, 1.0), Believed(three.shards[i], 10, 0.25)]
+        for i in range(len(payloads.layout))
+    ]
+
+
+def test_hosts_of_different_shards_agree_on_those_they_share(manifest, store):
+    whole = Payloads(manifest, store)
+    block = Payloads(manifest, store, whole.layout[1:2])
+    good, bad = contribution(whole, "a", 10), contribution(whole, "b", 20)
+    broken = replace(bad.shards[2], address=store.put(b"garbage"), size=7)
+    bad = replace(bad, shards=(*bad.shards[:2], broken))
+    own = contribution(whole, "c", 10)
+    own = replace(own, shards=own.shards[1:2])
+    contributions = (good, bad, own)
+    judgements = Jury(manifest, store).judge(contributions)
+    assert judgements == (Judgement(PeerId("b"), 0, "too-short"),)
+    theta = start(whole)
+    everything = list(updates(whole, theta, contributions, judgements))
+    assert torch.equal(everything[1], next(updates(block, theta[1:2], contributions, judgements)))
+    without = list(updates(whole, theta, (good,)))
+    alike = [torch.equal(*pair) for pair in zip(everything, without, strict=True)]
+    assert alike == [True, False, True]
 
 
 def test_no_contribution_leaves_every_bit(manifest, store):
     payloads = Payloads(manifest, store)
     theta = start(payloads)
-    assert torch.equal(update(manifest, payloads, theta, []), torch.cat(theta))
+    assert torch.equal(update(payloads, theta, []), torch.cat(theta))
 
 
 def test_weights_are_the_round_s_text_tokens(manifest, store):
     payloads = Payloads(manifest, store)
     theta = start(payloads)
     one, two = contribution(payloads, "a", 10), contribution(payloads, "b", 10)
-    even = update(manifest, payloads, theta, [one, two])
+    even = update(payloads, theta, [one, two])
     heavier = Contribution(two.author, 20, two.shards)
-    assert not torch.equal(update(manifest, payloads, theta, [one, heavier]), even)
+    assert not torch.equal(update(payloads, theta, [one, heavier]), even)
 
 
 def test_the_learning_rate_scales_the_step(manifest, store):
     payloads = Payloads(manifest, store)
     theta = start(payloads)
     sound = [contribution(payloads, "a", 10)]
-    full = torch.cat(theta) - update(manifest, payloads, theta, sound, 1.0)
-    half = torch.cat(theta) - update(manifest, payloads, theta, sound, 0.5)
+    full = torch.cat(theta) - update(payloads, theta, sound, 1.0)
+    half = torch.cat(theta) - update(payloads, theta, sound, 0.5)
     torch.testing.assert_close(half, full / 2, rtol=1e-4, atol=1e-6)
     assert full.count_nonzero() > 0

@@ -36,10 +36,21 @@ def test_a_sound_contribution_has_no_flaw(payloads, shards):
     assert payloads.flaw(shards) == ""
 
 
-def test_shards_must_be_those_of_the_layout_in_order(payloads, shards):
+def test_shards_must_be_of_the_layout_and_in_order(payloads, shards):
     embed, block, head = shards
-    for wrong in ((), (embed, block), (*shards, head), (block, embed, head), (embed,) * 3):
+    stranger = replace(head, shard="tail")
+    for wrong in ((), (embed, stranger), (*shards, head), (block, embed, head), (embed,) * 3):
         assert payloads.flaw(wrong) == "shards"
+    assert payloads.flaw((embed, head)) == ""
+
+
+def test_only_hosted_shards_are_decoded(manifest, store, payloads, shards):
+    embed, block, head = shards
+    origin = Payloads(manifest, store, (payloads.layout[0], payloads.layout[2]))
+    absent = replace(block, address=Address("0" * 64))
+    assert origin.flaw((embed, absent, head)) == ""
+    assert origin.flaw((embed, block, replace(head, address=Address("0" * 64)))) == "missing"
+    assert origin.flaw((absent,)) == ""
 
 
 def test_a_shard_under_another_name_has_the_wrong_layout(payloads, shards):

@@ -5,15 +5,21 @@ import weakref
 import pytest
 import torch
 
+from skerry.pipeline.model import Decoder
 from skerry.pipeline.states import Parameters, seeded_shards, stored_shards
 from skerry.protocol.errors import ComputeError, StateError
-from skerry.protocol.layout import state_digest
+from skerry.protocol.layout import layout_of, state_digest
+
+
+def empty(manifest, store) -> Parameters:
+    model = Decoder(manifest.model, manifest.seed)
+    return Parameters(model, layout_of(manifest.model), store)
 
 
 @pytest.fixture
 def parameters(manifest, store) -> Parameters:
-    parameters = Parameters(manifest, store)
-    parameters.replace(seeded_shards(manifest))
+    parameters = empty(manifest, store)
+    parameters.replace(seeded_shards(manifest, layout_of(manifest.model)))
     return parameters
 
 
@@ -24,15 +30,15 @@ def train_a_little(parameters: Parameters) -> None:
 
 
 def test_there_is_nothing_before_the_first_replacement(manifest, store):
-    parameters = Parameters(manifest, store)
+    parameters = empty(manifest, store)
     parameters.rewind()
     with pytest.raises(ComputeError):
         _ = parameters.theta
 
 
 def test_theta_comes_back_from_the_store(manifest, store, parameters):
-    again = Parameters(manifest, store)
-    again.replace(stored_shards(manifest, store, parameters.shards))
+    again = empty(manifest, store)
+    again.replace(stored_shards(layout_of(manifest.model), store, parameters.shards))
     assert again.digest == parameters.digest == state_digest(parameters.shards)
     assert all(map(torch.equal, again.theta, parameters.theta))
 

@@ -154,7 +154,7 @@ def test_a_round_from_hello_to_stop(manifest, tmp_path):
         mine = Contribution(ME, encoded.round_tokens, encoded.shards)
         applied = node.ask(Apply(request=7, round=0, contributions=(mine,)))
         assert isinstance(applied, Applied)
-        assert applied.rejected == ()
+        assert applied.judgements == ()
         assert applied.digest != ready.digest
         settled = node.ask(Settle(request=8, verdicts=(Verdict(GENESIS, True),)))
         assert settled == Settled(request=8)

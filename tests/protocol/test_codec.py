@@ -13,17 +13,22 @@ from skerry.protocol import codec
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, CommitHash, Digest, RunId
 from skerry.protocol.messages import (
+    FULL,
     MAX_OUTER_LR,
+    AllowPeer,
     Announce,
     Commit,
     Envelope,
+    Finding,
     Heartbeat,
     Invite,
+    Judgement,
     Kind,
     MemberRecord,
     Order,
     ReadmitPeer,
     RemovePeer,
+    RevokeInvite,
     SetOuterLr,
     ShardPayload,
     Signed,
@@ -36,6 +41,7 @@ RUN = RunId("ab" * 32)
 hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
 counts = st.integers(0, codec.MAX_COUNT)
 small = st.integers(0, 2**32 - 1)
+nonces = st.binary(min_size=16, max_size=16)
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 printable = st.characters(min_codepoint=32, max_codepoint=126)
 names = st.text(printable, max_size=codec.MAX_NAME_CHARS)
@@ -46,7 +52,8 @@ invites = st.builds(
     Invite,
     run_id=hashes.map(RunId),
     expires_at=counts,
-    nonce=st.binary(min_size=16, max_size=16),
+    nonce=nonces,
+    max_uses=st.integers(0, codec.MAX_INVITE_USES),
 )
 
 
@@ -95,6 +102,8 @@ orders = st.builds(
         st.builds(RemovePeer, peer=peers, reason=st.text(printable, max_size=60)),
         st.builds(ReadmitPeer, peer=peers),
         st.builds(SetOuterLr, lr=st.none() | st.floats(1e-9, MAX_OUTER_LR)),
+        st.builds(RevokeInvite, nonce=nonces, reason=st.text(printable, max_size=60)),
+        st.builds(AllowPeer, peer=peers),
     ),
 )
 commits = st.builds(
@@ -114,7 +123,26 @@ heartbeats = st.builds(
     tokens_per_second=floats,
     loss=floats,
 )
-messages = st.one_of(invites, members, announces, commits, heartbeats, orders)
+findings = st.builds(
+    Finding,
+    run_id=hashes.map(RunId),
+    commit=hashes.map(CommitHash),
+    subject=peers,
+    gain=st.floats(width=32, allow_infinity=False, max_value=-(2.0**-20)),
+)
+judgements = st.builds(
+    Judgement,
+    peer=peers,
+    influence=st.integers(0, FULL - 1),
+    reason=st.text(printable, min_size=1, max_size=60),
+)
+commits = st.builds(
+    lambda commit, judgements, findings: replace(commit, judgements=judgements, findings=findings),
+    commits,
+    st.lists(judgements, max_size=3).map(tuple),
+    st.lists(signed(findings), max_size=2).map(tuple),
+)
+messages = st.one_of(invites, members, announces, commits, heartbeats, orders, findings)
 
 
 def a_shard(**changes) -> ShardPayload:
@@ -298,7 +326,11 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (an_order(RemovePeer(SIGNERS[0].peer_id, "x" * 201)), "malformed"),
         (an_order(RemovePeer(SIGNERS[0].peer_id, "a\nb")), "malformed"),
         (an_order(None), "malformed"),
+        (an_order(RevokeInvite(bytes(15), "")), "nonce"),
+        (an_order(RevokeInvite(bytes(16), "a\nb")), "malformed"),
+        (an_order(AllowPeer("nobody")), "peer-id"),
         (Invite(RUN, 1, bytes(15)), "nonce"),
+        (Invite(RUN, 1, bytes(16), codec.MAX_INVITE_USES + 1), "range"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused_by_name(message, reason):
@@ -308,6 +340,38 @@ def test_what_is_out_of_bounds_is_refused_by_name(message, reason):
 def test_a_commit_with_a_forged_order_is_refused():
     forged = replace(AN_ORDER, envelope=replace(AN_ORDER.envelope, signer=SIGNERS[1].peer_id))
     assert refused(a_commit(orders=(forged,))) == "signature"
+
+
+def a_finding(**changes) -> Finding:
+    usual = Finding(RUN, CommitHash("01" * 32), SIGNERS[1].peer_id, -0.5)
+    return replace(usual, **changes)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.5, math.nan, -math.inf])
+def test_a_finding_without_harm_is_refused(gain):
+    assert refused(a_finding(gain=gain)) in ("range", "non-finite")
+
+
+def test_a_commit_with_something_else_than_findings_is_refused():
+    beat = codec.sign_message(SIGNERS[0], a_beat())
+    assert refused(a_commit(findings=(beat,))) == "kind"
+    real = codec.sign_message(SIGNERS[0], a_finding())
+    forged = replace(real, envelope=replace(real.envelope, signer=SIGNERS[1].peer_id))
+    assert refused(a_commit(findings=(forged,))) == "signature"
+    assert refused(a_commit(findings=(real,) * (codec.MAX_FINDINGS + 1))) == "size"
+
+
+def test_judgements_are_bounded():
+    peer = SIGNERS[0].peer_id
+    for judgement, reason in (
+        (Judgement(peer, FULL, "norm"), "range"),
+        (Judgement(peer, 0, ""), "range"),
+        (Judgement(peer, 0, "n" * (codec.MAX_NAME_CHARS + 1)), "malformed"),
+        (Judgement(peer, 0, "two\nlines"), "malformed"),
+    ):
+        assert refused(a_commit(judgements=(judgement,))) == reason
+    many = (Judgement(peer, 0, "norm"),) * (codec.MAX_PEERS + 1)
+    assert refused(a_commit(judgements=many)) == "size"
 
 
 def test_a_commit_with_a_forged_announcement_is_refused():

@@ -77,12 +77,27 @@ def test_settings_and_units_are_read():
         (f"standby = ['{STANDBY}', '{STANDBY}']", "SK-CFG-002", "names a key twice"),
         (f"standby = ['{OWNER}']", "SK-CFG-002", "must not name the owner"),
         (f"standby = {[STANDBY] * 9}", "SK-CFG-002", "standby"),
+        (f"[admission]\nallowed = ['{STANDBY}']", "SK-CFG-002", "no meaning with mode 'invite'"),
+        ("[admission]\nmode = 'allow-list'\nallowed = ['me']", "SK-CFG-002", "skerry keys"),
+        (
+            f"[admission]\nmode = 'allow-list'\nallowed = {[STANDBY] * 2}",
+            "SK-CFG-002",
+            "names a peer twice",
+        ),
     ],
 )
 def test_a_wrong_file_is_answered_with_the_key_and_the_fix(text, code, part):
     error = error_of(parse_run_file, text, OWNER)
     assert error.code == code
     assert part in error.detail
+
+
+def test_a_list_of_peers_always_holds_the_owners():
+    listed = parse_run_file("[admission]\nmode = 'allow-list'", OWNER)
+    assert listed.allowed == {OWNER}
+    both = parse_run_file(f"standby = ['{STANDBY}']\n[admission]\nmode = 'allow-list'", OWNER)
+    assert both.allowed == {OWNER, STANDBY}
+    assert parse_run_file("", OWNER).allowed is None
 
 
 seeds = st.integers(0, 2**63 - 1)
@@ -126,6 +141,8 @@ def test_the_subspace_is_chosen_and_hashed():
         ("[model.subspace]\nrank = 3", "model.subspace.rank"),
         ("[ring]\nactivations = 'int4'\n[model.subspace]\ndim = 7", "even"),
         ("[ring]\nmicrobatch = 0", "ring.microbatch"),
+        ("[ring]\nhop_min = '1m'", "hop_max"),
+        ("[ring]\nattempt_max = '1s'", "attempt_max"),
     ],
 )
 def test_subspaces_and_rings_that_cannot_be_are_refused(text, part):

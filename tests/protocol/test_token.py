@@ -60,6 +60,7 @@ def sealed(body: bytes) -> str:
         TOKEN,
         replace(TOKEN, invite=None),
         replace(TOKEN, invite=make_invite(STANDBY, RUN, NOW + 60, NONCE)),
+        replace(TOKEN, invite=make_invite(OWNER, RUN, NOW + 60, NONCE, max_uses=3)),
         replace(TOKEN, bootstrap=(f"/ip4/192.0.2.1/tcp/1/p2p/{FRIEND.peer_id}", ADDRESS)),
         replace(TOKEN, bootstrap=(f"/dns4/{'x' * 240}/tcp/1/p2p/{OWNER.peer_id}",) * 16),
     ],
@@ -199,10 +200,11 @@ def member(signer: Signer, invite: Envelope | None, run_id: RunId = RUN) -> Sign
         (FRIEND, make_invite(STANDBY, RUN, NOW + 60, NONCE), "invite"),
         (STRANGER, None, "open"),
         (STRANGER, make_invite(STRANGER, RUN, NOW, NONCE), "open"),
+        (STRANGER, None, "allow-list"),  # the chain knows the list
     ],
 )
 def test_member_is_admitted(
-    signer: Signer, invite: Envelope | None, mode: Literal["open", "invite"]
+    signer: Signer, invite: Envelope | None, mode: Literal["open", "invite", "allow-list"]
 ) -> None:
     check_member(member(signer, invite), RUN, KEYS, mode, NOW)
 

@@ -158,14 +158,22 @@ class TestPeers:
         run.peers.add(peer_id="12D3A", self=True, alive=True, addresses=["/ip4/1.2.3.4/tcp/5"])
         run.peers.add(peer_id="12D3B", head_round=7)
         run.peers.add(peer_id="12D3C", alive=True, phase="paused", seen_seconds_ago=61)
+        run.peers[0].reputation = 1000
+        run.peers[1].reputation, run.peers[1].doubt = 500, "direction"
+        trust = {"reputation": 250, "influence": 250, "doubt": "newcomer"}
+        run.peers[2].MergeFrom(pb.PeerStatus(**trust))
         heading, *lines = (line.split("  ") for line in invoke("peers").splitlines())
         cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
         assert [cell.strip() for cell in heading if cell] == [
-            *("peer", "state", "phase", "round", "text tokens/s", "loss", "seen ago", "addresses")
+            *("peer", "state", "phase", "round", "text tokens/s", "loss", "reputation"),
+            *("seen ago", "addresses"),
         ]
-        assert cells[0] == ["12D3A", "this node", "-", "0", "0", "-", "0 s", "/ip4/1.2.3.4/tcp/5"]
-        assert cells[1] == ["12D3B", "joining", "-", "7", "0", "-", "-"]
-        assert cells[2] == ["12D3C", "paused", "paused", "0", "0", "-", "1 min 01 s"]
+        own = "/ip4/1.2.3.4/tcp/5"
+        assert cells[0] == ["12D3A", "this node", "-", "0", "0", "-", "1.00", "0 s", own]
+        doubted = "0.50, does not count: direction"
+        assert cells[1] == ["12D3B", "joining", "-", "7", "0", "-", doubted, "-"]
+        newcomer = "0.25, counts 25%: newcomer"
+        assert cells[2] == ["12D3C", "paused", "paused", "0", "0", "-", newcomer, "1 min 01 s"]
 
     @pytest.mark.parametrize("flag", [["--format", "json"], ["--json"]])
     def test_as_json_is_a_list(self, invoke, control, flag) -> None:

@@ -1,14 +1,18 @@
 """Orders and invites from the command line: what the daemon is asked, and what is printed."""
 
 import json
+from dataclasses import replace
 
 import fake_daemon
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.errors import ConfigError, OrderError
-from skerry.protocol.ids import short
+from skerry.protocol.ids import RunId, short
+from skerry.protocol.signing import Signer
+from skerry.protocol.token import JoinToken, encode_token, make_invite
 
 NAME = short(fake_daemon.PEER)
 
@@ -36,6 +40,11 @@ NAME = short(fake_daemon.PEER)
             pb.OrderRequest(outer_lr=0.0),
             "the outer learning rate is run-file after the next round's commit",
         ),
+        (
+            ["allow", fake_daemon.PEER],
+            pb.OrderRequest(allow=fake_daemon.PEER),
+            f"{NAME} may join after the next round's commit",
+        ),
     ],
 )
 def test_order_is_passed_on_and_its_effect_told(
@@ -61,6 +70,46 @@ def test_invite_prints_a_token_and_the_line_to_copy(invoke, control) -> None:
     assert control.asked[-1] == pb.InviteRequest()
     assert json.loads(invoke("invite", "--expires", "12h", "--json"))["token"] == "skerry1FRESH"
     assert control.asked[-1] == pb.InviteRequest(lifetime_seconds=12 * 3600)
+    invoke("invite", "--uses", "2")
+    assert control.asked[-1] == pb.InviteRequest(max_uses=2)
+
+
+def by_invite(control) -> None:
+    """Let the daemon tell of one peer that came by an invite for two."""
+    right = pb.AdmissionStatus(right="invite", invite=fake_daemon.INVITE, max_uses=2, uses=1)
+    right.inviter, right.expires_at = fake_daemon.OTHER, 2**62
+    control.in_run(peers=[pb.PeerStatus(peer_id=fake_daemon.PEER, admission=right)])
+
+
+def test_revoke_takes_a_name_or_a_token_and_removes_whom_it_let_in(invoke, control) -> None:
+    wanted = pb.RevokeRequest(invite=fake_daemon.INVITE, reason="leaked")
+    told = f"order 3 is out: invite {fake_daemon.INVITE} lets nobody in after the next round's "
+    assert invoke("revoke", fake_daemon.INVITE, "--reason", "leaked") == f"{told}commit\n"
+    assert control.asked[-1] == pb.OrderRequest(revoke=wanted)
+    signer = Signer(Ed25519PrivateKey.generate())
+    nonce = bytes.fromhex(fake_daemon.INVITE)
+    invite = make_invite(signer, RunId("ab" * 32), 2**33, nonce)
+    bootstrap = (f"/ip4/192.0.2.1/tcp/1/p2p/{signer.peer_id}",)
+    token = JoinToken(bootstrap, RunId("ab" * 32), signer.peer_id, invite)
+    by_invite(control)
+    asked = len(control.asked)
+    lines = invoke("revoke", encode_token(token), "--with-peers").splitlines()
+    removed = pb.OrderRequest(remove=pb.RemoveRequest(peer=fake_daemon.PEER))
+    assert [r for r in control.asked[asked:] if isinstance(r, pb.OrderRequest)] == [
+        pb.OrderRequest(revoke=pb.RevokeRequest(invite=fake_daemon.INVITE)),
+        removed,
+    ]
+    assert lines[1] == f"order 3 is out: {NAME} is removed with the next round's commit"
+    with pytest.raises(OrderError, match="holds no invite"):
+        invoke("revoke", encode_token(replace(token, invite=None)))
+
+
+def test_peers_tells_by_what_right_each_takes_part(invoke, control) -> None:
+    by_invite(control)
+    heading, *lines = invoke("peers", "--admission").splitlines()
+    assert heading.split()[:3] == ["peer", "right", "invite"]
+    assert len(lines) == 1 and fake_daemon.INVITE in lines[0]
+    assert "1 of 2" in lines[0] and lines[0].endswith("may be taken in")
 
 
 @pytest.mark.parametrize("expires", ["soon", "0h", "-1h"])

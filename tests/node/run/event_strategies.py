@@ -14,7 +14,9 @@ from skerry.protocol.messages import (
     Announce,
     Commit,
     Envelope,
+    Finding,
     Heartbeat,
+    Judgement,
     Kind,
     MemberRecord,
     Order,
@@ -47,6 +49,8 @@ def _messages(kind: type) -> list:
             return [member, dataclasses.replace(member, addresses=())]
         case _ if kind is Heartbeat:
             return [Heartbeat(RUN, parent, 2, 64, "training", 1, 30, 12.5, 3.25)]
+        case _ if kind is Finding:
+            return [Finding(RUN, parent, SIGNERS[2].peer_id, -0.125)]
         case _ if kind is Order:
             about = SIGNERS[2].peer_id
             changes = (RemovePeer(about, "slow"), ReadmitPeer(about), SetOuterLr(0.7))
@@ -61,7 +65,10 @@ def _messages(kind: type) -> list:
             included = (sign_message(owner, announce),)
             orders = tuple(sign_message(owner, order) for order in _messages(Order))
             second = dataclasses.replace(first, round=1, announces=included, weight=64)
-            return [first, second, dataclasses.replace(second, orders=orders)]
+            judged = (Judgement(SIGNERS[2].peer_id, 250, "newcomer"),)
+            found = tuple(sign_message(owner, finding) for finding in _messages(Finding))
+            third = dataclasses.replace(second, orders=orders, judgements=judged, findings=found)
+            return [first, second, third]
     raise AssertionError(kind)
 
 
@@ -82,7 +89,7 @@ def any_of(kind) -> st.SearchStrategy:
         return st.builds(
             Envelope, st.sampled_from(Kind), st.binary(max_size=9), st.text(), st.binary(max_size=9)
         )
-    if kind in (Announce, Commit):
+    if kind in (Announce, Commit, Finding):
         return st.sampled_from([item.message for item in signed(kind)])
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)

@@ -23,7 +23,7 @@ from skerry.protocol.codec import open_envelope, sign_message
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import Address, CommitHash, PeerId
 from skerry.protocol.layout import layout_of
-from skerry.protocol.messages import Announce, Commit, ShardPayload
+from skerry.protocol.messages import Announce, Commit, Finding, Judgement, ShardPayload
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 
@@ -187,13 +187,21 @@ class TestCompute:
         edge.context.facts.warning = "something of before"
         edge.do(act.Apply(CommitHash("4" * 64), 3, ()))
         assert edge.context.facts.compute == "applying"
-        rejected = (cp.Rejection("p", "size"),)
-        edge.compute.answer(cp.Applied, digest=DIGEST, shards=SHARDS, rejected=rejected)
+        judgements = (Judgement(PeerId("p"), 0, "size"),)
+        edge.compute.answer(cp.Applied, digest=DIGEST, shards=SHARDS, judgements=judgements)
         applied = await edge.member.event(ev.Applied)
         state = ev.LocalState(DIGEST, SHARDS)
-        assert applied == ev.Applied(CommitHash("4" * 64), state, (("p", "size"),))
+        assert applied == ev.Applied(CommitHash("4" * 64), state, judgements)
         assert edge.only("applied") == {"round": 3, "digest": DIGEST, "contributions": 0}
         assert (edge.context.facts.compute, edge.context.facts.warning) == ("ready", "")
+
+    async def test_contribution_that_was_tried_is_an_event(self, edge) -> None:
+        contribution = cp.Contribution(PeerId("p"), 32, SHARDS)
+        edge.do(act.Try(CommitHash("4" * 64), 3, contribution, 0.5))
+        edge.compute.answer(cp.Tried, gain=-0.25)
+        tried = await edge.member.event(ev.Tried)
+        assert tried == ev.Tried(CommitHash("4" * 64), PeerId("p"), -0.25)
+        assert edge.only("tried") == {"round": 3, "peer": "p", "gain": -0.25}
 
     async def test_validation_loss_is_measured(self, edge) -> None:
         edge.do(act.Evaluate(5))
@@ -206,7 +214,7 @@ class TestCompute:
     async def test_figures_are_kept_after_each_round(self, edge) -> None:
         edge.context.facts.sent_bytes["payload"] = 7
         edge.do(act.Apply(CommitHash("4" * 64), 3, ()))
-        edge.compute.answer(cp.Applied, digest=DIGEST, shards=SHARDS, rejected=())
+        edge.compute.answer(cp.Applied, digest=DIGEST, shards=SHARDS, judgements=())
         await edge.member.event(ev.Applied)
         await edge.written()
         assert edge.context.store.load_facts().sent_bytes == {"payload": 7}
@@ -357,6 +365,14 @@ class TestTalk:
         assert signed.signer == edge.member.peer_id
         assert (await other.event(ev.CommitsReceived)).commits == (signed,)
         assert edge.only("commit") == {"round": 0, "view": 0, "contributions": 0}
+
+    async def test_finding_comes_back_signed_and_goes_to_the_others(self, edge, other) -> None:
+        finding = Finding(edge.context.run_id, CommitHash("4" * 64), other.peer_id, -0.1)
+        edge.do(act.PublishFinding(finding))
+        mine = (await edge.member.event(ev.FindingReceived)).finding
+        assert mine.signer == edge.member.peer_id
+        assert mine.message.gain == pytest.approx(-0.1)
+        assert (await other.event(ev.FindingReceived)).finding == mine
 
     async def test_broadcast_goes_to_those_named(self, edge, other) -> None:
         signed = sign_message(edge.context.signer, announce(edge.member))

@@ -33,6 +33,8 @@ WRITTEN = {
     "removed",
     "readmitted",
     "outer-lr",
+    "invite-revoked",
+    "allowed",
 }
 
 
@@ -153,6 +155,20 @@ def test_what_the_owner_changes_is_told_and_what_a_branch_takes_back(told) -> No
     lines = dict(notables.after(ev.Tick(), []))
     assert lines["readmitted"] == {"round": rounds.round, "peer": other}
     assert lines["outer-lr"]["outer_lr"] is None
+
+
+def test_who_may_come_is_told_when_it_changes(told) -> None:
+    state, _ = told
+    rounds, other = state.rounds, run_world.signer_of(2).peer_id
+    notables, by = Notables(state, Facts()), run_world.OWNER.peer_id
+    rounds.chain._settings[rounds.at] = Settings(
+        revoked={b"n" * 16: Removal(by, "leaked")}, allowed=frozenset([other])
+    )
+    lines = dict(notables.after(ev.Tick(), []))
+    name = (b"n" * 16).hex()
+    found = {"round": rounds.round, "invite": name, "by": by, "reason": "leaked"}
+    assert lines["invite-revoked"] == found
+    assert lines["allowed"] == {"round": rounds.round, "peer": other}
 
 
 def test_end_of_the_compute_process_is_told(told) -> None:

@@ -33,7 +33,7 @@ from skerry.protocol.ids import RunId
 from skerry.protocol.manifest import parse_run_file
 from skerry.protocol.memory import Limits, VirtualNetwork
 from skerry.protocol.messages import PROTOCOL_VERSION, Envelope, Kind
-from skerry.protocol.rounds.settings import INITIAL_SETTINGS
+from skerry.protocol.rounds.settings import Settings
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import JoinToken, decode_token, encode_token, make_invite
 
@@ -142,14 +142,17 @@ class TestStandby:
             me=signer.peer_id,
             manifest=manifest,
             bootstrap=(first,),
-            state=SimpleNamespace(rounds=SimpleNamespace(settings=INITIAL_SETTINGS)),
+            state=SimpleNamespace(rounds=SimpleNamespace(settings=Settings())),
         )
-        token = decode_token(new_token(world.parts, context, 60.0))
+        token = new_token(world.parts, context, 60.0, max_uses=3)
+        assert decode_token(encode_token(token)) == token
         assert token.invite is not None and token.invite.signer == signer.peer_id
         assert token.bootstrap[0].endswith(signer.peer_id) and token.bootstrap[-1] == first
         assert (token.run_id, token.owner) == (manifest.run_id, OWNER.peer_id)
-        left = decode_invite(token.invite.body).expires_at - time.time()
-        assert 50 < left <= 60
+        invite = decode_invite(token.invite.body)
+        assert invite.expires_at <= time.time() + 60 and invite.max_uses == 3
+        with pytest.raises(OrderError, match="SK-OWN-002"):
+            new_token(world.parts, context, max_uses=2**21)
         for wrong in (-1.0, 1e12, float("nan")):
             with pytest.raises(OrderError, match="SK-OWN-002"):
                 new_token(world.parts, context, wrong)

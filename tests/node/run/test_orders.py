@@ -11,16 +11,25 @@ from tiny_run import tiny_run_file
 
 from skerry.node.run import orders as orders_module
 from skerry.node.run.orders import (
+    change_of,
     may_order,
+    named_invite,
     named_peer,
     new_order,
     outer_lr,
 )
 from skerry.node.run.record import initial_state, start_of
-from skerry.protocol.codec import open_envelope
+from skerry.proto import control_pb2 as pb
+from skerry.protocol.codec import decode_invite, open_envelope
 from skerry.protocol.errors import OrderError, StateError
 from skerry.protocol.manifest import parse_run_file
-from skerry.protocol.messages import ReadmitPeer, RemovePeer, SetOuterLr
+from skerry.protocol.messages import (
+    AllowPeer,
+    ReadmitPeer,
+    RemovePeer,
+    RevokeInvite,
+    SetOuterLr,
+)
 from skerry.protocol.rounds import events as ev
 
 OTHER, THIRD = run_world.signer_of(2), run_world.signer_of(3)
@@ -41,6 +50,35 @@ def refusal(context, change) -> tuple[str, str]:
     with pytest.raises(OrderError) as caught:
         new_order(context, change)
     return caught.value.code, caught.value.detail
+
+
+class TestAdmission:
+    async def test_an_invite_is_named_by_its_beginning_or_in_full(self, guest) -> None:
+        context, unknown = guest.context, "0f" * 16
+        record = run_world.record_of(OTHER, context.manifest)
+        held = decode_invite(record.message.invite.body).nonce
+        assert named_invite(context, unknown).hex() == unknown
+        context.state.rounds.members[OTHER.peer_id] = record
+        assert named_invite(context, held.hex()[:6]) == held
+        for name in ("", "zz"):
+            with pytest.raises(OrderError, match="no known invite"):
+                named_invite(context, name)
+
+    async def test_what_cannot_have_an_effect_is_refused(self, owner) -> None:
+        context = owner.context
+        assert refusal(context, AllowPeer(OTHER.peer_id))[1].startswith("the run keeps no list")
+        assert "one line" in refusal(context, RevokeInvite(b"n" * 16, "a\nb"))[1]
+        with pytest.raises(OrderError, match="skerry keys"):
+            change_of(context, pb.OrderRequest(allow=OTHER.peer_id[-6:]))
+        ordered_chain.obey(context, run_world.OWNER, RevokeInvite(b"m" * 16, ""))
+        assert "revoked already" in refusal(context, RevokeInvite(b"m" * 16, ""))[1]
+
+    async def test_requests_become_orders(self, owner) -> None:
+        wanted = pb.RevokeRequest(invite="0f" * 16, reason="leaked")
+        change = change_of(owner.context, pb.OrderRequest(revoke=wanted))
+        assert change == RevokeInvite(bytes.fromhex("0f" * 16), "leaked")
+        change = change_of(owner.context, pb.OrderRequest(allow=OTHER.peer_id))
+        assert change == AllowPeer(OTHER.peer_id)
 
 
 class TestWho:

@@ -163,6 +163,15 @@ class TestOwnRecord:
         assert open_envelope(record.envelope) == record
         one.context.check_admission(record)
 
+    async def test_record_with_other_addresses_replaces_one_of_the_same_second(self, pair) -> None:
+        context, peers = pair[0].context, pair[0].session.peers
+        records = []
+        for host in range(1, 4):
+            context.announced = (f"/ip4/203.0.113.{host}/tcp/4001",)
+            records.append(peers.own_record().message)
+        ends = [record.expires_at for record in records]
+        assert ends == sorted(set(ends))
+
     async def test_addresses_are_distinct_and_not_too_many(self, world) -> None:
         addresses = [f"/ip4/10.0.0.{n % 40}/tcp/1" for n in range(100)]
         record = member_record(run_world.OWNER, world.manifest.run_id, tuple(addresses), None)

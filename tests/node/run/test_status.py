@@ -7,6 +7,7 @@ import pytest
 import run_world
 
 from skerry.node.run.facts import Seen
+from skerry.node.run.peers import member_record
 from skerry.node.run.state import apply
 from skerry.node.run.status import run_status
 from skerry.protocol.codec import sign_message
@@ -14,6 +15,7 @@ from skerry.protocol.ids import CommitHash
 from skerry.protocol.messages import Commit, Heartbeat, Signed
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.state import Phase
+from skerry.protocol.token import make_invite
 
 OTHER = run_world.signer_of(2)
 STRANGER = run_world.signer_of(3)
@@ -96,6 +98,17 @@ def test_peers_are_this_one_first_then_all_that_are_known(context) -> None:
     assert (by_id[STRANGER.peer_id].alive, by_id[STRANGER.peer_id].in_roster) == (True, False)
     assert list(by_id[OTHER.peer_id].addresses) == ["/memory/x"]
     assert by_id[OTHER.peer_id].phase == ""
+
+
+def test_each_peer_has_the_right_by_which_it_is_there(context) -> None:
+    invite = make_invite(OTHER, context.run_id, 99, b"n" * 16, max_uses=2)
+    member = member_record(OTHER, context.run_id, (), invite)
+    context.state.rounds.members = {OTHER.peer_id: member}
+    me, other = run_status(context, 0.0).peers
+    assert not me.HasField("admission")  # no record of it is known
+    right = other.admission
+    assert (right.right, right.invite, right.inviter) == ("invite", "6e" * 16, OTHER.peer_id)
+    assert (right.expires_at, right.max_uses, right.uses, right.refusal) == (99, 2, 1, "")
 
 
 def test_last_heartbeat_says_what_a_peer_does(context) -> None:

@@ -11,7 +11,7 @@ from skerry.node.run.state import NodeEvent
 from skerry.node.run.story import action_words, change_words, event_words
 from skerry.protocol.compute import Contribution, Verdict
 from skerry.protocol.ids import short
-from skerry.protocol.messages import Announce, Commit
+from skerry.protocol.messages import Announce, Commit, Judgement
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.state import Phase
@@ -65,9 +65,9 @@ def test_events_name_whom_and_what() -> None:
     assert event_words(heard) == f"from {short(OTHER)}: order 3 of {issuer}: alpha 0.7"
     both = event_words(ev.CommitsReceived((first, second), OTHER))
     assert both.startswith(f"from {short(OTHER)}: 2 commits, at last commit {short(second.hash)}")
-    rejected = ev.Applied(HASH, ev.LocalState("d" * 64, ()), ((OTHER, "indices"),))
+    rejected = ev.Applied(HASH, ev.LocalState("d" * 64, ()), (Judgement(OTHER, 0, "indices"),))
     assert event_words(rejected) == (
-        f"applied c0ffee00: state dddddddd; {short(OTHER)} rejected: indices"
+        f"applied c0ffee00: state dddddddd; {short(OTHER)} does not count: indices"
     )
 
 

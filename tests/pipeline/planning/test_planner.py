@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.pipeline.planning.draft import needed_bytes
-from skerry.pipeline.planning.plan import Plan, Role
+from skerry.pipeline.planning.plan import Plan, Role, skipped
 from skerry.pipeline.planning.planner import Budget, depth_candidates, make_plan, stage_cuts
-from skerry.pipeline.planning.problem import UNLIMITED, Limits, Problem, skipped
+from skerry.pipeline.planning.problem import UNLIMITED, Limits, Problem
 from skerry.protocol.errors import ConfigError
 
 QUICK = Budget(evaluations=60)

@@ -17,6 +17,7 @@ PLACES = st.builds(tasks.Place, NUMBERS, NUMBERS, NUMBERS)
 STAGES = st.lists(NUMBERS, max_size=4).map(tuple)
 FIELDS = {
     int: NUMBERS,
+    int | None: st.none() | NUMBERS,
     float: st.floats(allow_nan=False),
     bytes: st.binary(max_size=40),
     str: st.text(max_size=20),

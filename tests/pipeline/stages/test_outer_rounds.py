@@ -70,7 +70,7 @@ class Run:
             for feedback, local in zip(self._feedback, trained, strict=True)
         ]
         weighted = [WeightedPayload(payload, 1) for payload in payloads]
-        return descend(start, aggregate(codec, weighted, "contributors"), 1.0)
+        return descend(start, aggregate(codec, weighted), 1.0)
 
     def loss(self) -> float:
         """Of theta, on text that nobody has trained on, by a full replica."""

@@ -31,6 +31,7 @@ COMPUTE_S = {
     Kind.INPUT_GRADIENT: 1.5,
     Kind.WEIGHT_GRADIENT: 0.7,
     Kind.LOSS: 0.5,
+    Kind.MEASURE: 0.2,
 }
 
 
@@ -45,6 +46,8 @@ class Scenario:
     plan: Plan
     rules: Rules
     steps: int = 3
+    measured: frozenset[int] = frozenset()
+    """Steps that are forward only."""
     microbatches: int = 6
     faults: int = 0
     faults_until: float = 60.0
@@ -183,6 +186,8 @@ class Node:
             case Kind.INPUT_GRADIENT:
                 return json.dumps([*trace, [self.index, *task.stages]]).encode()
             case Kind.WEIGHT_GRADIENT:
+                return b""
+            case Kind.MEASURE:
                 return b""
 
     def _step(self, work: TakeStep) -> None:
@@ -339,7 +344,8 @@ class World:
 
     def begin(self, step: int) -> None:
         tokens = (TOKENS,) * self.scenario.microbatches
-        self.nodes[0].handle(ev.BeginStep(1, step, tokens))
+        forward_only = step in self.scenario.measured
+        self.nodes[0].handle(ev.BeginStep(1, step, tokens, forward_only))
 
     def step_done(self, done: act.StepDone) -> None:
         self.done.append(done)
@@ -348,6 +354,8 @@ class World:
 
     def took_step(self, index: int, work: TakeStep) -> None:
         """No stage may count a microbatch twice, over all members that step."""
+        if work.at[1] in self.scenario.measured:
+            raise Violation(f"p{index} steps at {work.at}, which only measures")
         others = self.taken.setdefault(work.at, {})
         mine = {(v.stage, number) for v in work.visits for number in v.microbatches}
         for other, theirs in others.items():
@@ -446,6 +454,7 @@ def scenario_of(seed: int) -> Scenario:
         plan,
         rules_of(most_skipped, 0.5 if faults else 5.0),
         steps=rng.randint(2, 3),
+        measured=frozenset({0} if seed % 3 == 1 else ()),
         microbatches=rng.randint(1, 6 if len(paths) == 1 else 2) * len(paths),
         faults=faults,
         faults_until=rng.uniform(2.0, 15.0),
@@ -480,8 +489,8 @@ def finish(world: World) -> None:
 def check_end(world: World) -> None:
     everything = tuple(range(world.scenario.microbatches))
     for done in world.done:
-        if done.trained != everything:
-            raise Violation(f"step {done.at} has trained {done.trained}")
+        if (done.trained, done.loss) != (everything, 2.0):
+            raise Violation(f"step {done.at} has trained {done.trained}, loss {done.loss}")
     for node in world.nodes:
         s = node.machine.s
         if node.up and (s.visits or s.waiting or len(s.queue) or s.books or node.kept):

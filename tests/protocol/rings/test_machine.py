@@ -74,6 +74,54 @@ def activation(route=ROUTE) -> fr.Activation:
     return fr.Activation(route, TOKENS, PACE)
 
 
+def test_a_peer_that_is_not_in_the_round_yet_has_no_slot_until_it_is():
+    bench = Bench(1)
+    bench.do(ev.RoundOpened(0))
+    bench.opened()
+    reserve = fr.Reserve(ROUTE)
+    assert bench.said(bench.get(0, reserve, 1)) == [(0, fr.Refuse("early-step"))]
+    bench.do(ev.RoundOpened(1))
+    assert bench.said(bench.get(0, reserve, 1)) == [(0, fr.Grant())]
+
+
+def test_a_step_that_ended_before_its_round_began_here_does_not_begin():
+    bench = Bench(1)
+    bench.do(ev.RoundOpened(0))
+    bench.opened()
+    assert bench.get(0, fr.StepEnd(())) == []
+    bench.do(ev.RoundOpened(1))
+    assert not bench.peer.s.books
+
+
+def test_an_origin_waits_a_while_for_a_peer_that_was_never_there():
+    peer = new_ring_peer(PeerId("p0"), PLAN, 0, rules_of(most_skipped=1))
+    for other in (1, 2, 4):
+        apply(peer, ev.PeerUp(PeerId(f"p{other}")), 0.0)
+    sent = apply(peer, ev.BeginStep(1, 0, (TOKENS,)), 0.0)
+    assert not [a for a in sent if isinstance(a, act.Send) and isinstance(a.frame.body, fr.Reserve)]
+    due = next_deadline(peer)
+    assert due == peer.s.rules.attempt_min_s
+    late = apply(peer, ev.Tick(), due)
+    reserved = [
+        a.frame.body.route
+        for a in late
+        if isinstance(a, act.Send) and isinstance(a.frame.body, fr.Reserve)
+    ]
+    assert reserved and all(hop.stages != (3,) for hop in reserved[0])
+
+
+def test_an_origin_waits_for_a_peer_that_is_not_in_the_round_yet_without_passing_it_by():
+    bench = Bench(0)
+    bench.do(ev.BeginStep(1, 0, (TOKENS,)))
+    bench.get(1, fr.Refuse("early-step"), 1)
+    assert not bench.peer.s.banned
+    due = next_deadline(bench.peer)
+    assert due is not None
+    bench.now = due
+    again = bench.said(bench.do(ev.Tick()))
+    assert (1, fr.Reserve(ROUTE)) in again
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -348,6 +396,7 @@ events = st.one_of(
     st.builds(ev.PeerDown, st.sampled_from([PeerId("p0"), PeerId("p1"), PeerId("p4")])),
     st.just(ev.Tick()),
     st.just(ev.BeginStep(1, 0, (TOKENS, TOKENS))),
+    st.just(ev.BeginStep(1, 0, (TOKENS,), forward_only=True)),
     st.booleans(),
 )
 

@@ -122,6 +122,15 @@ def test_when_a_body_dies_mid_step_and_stages_may_be_missed_the_ring_goes_on_wit
     assert sorted(world.taken[1, 1]) == [0, 1, 3]
 
 
+def test_a_step_that_only_measures_counts_nothing_and_the_next_one_trains():
+    scenario = Scenario(plan_of(4), rules_of(hop_min_s=5.0), measured=frozenset({0, 2}))
+    world = ring_world.build(1, scenario)
+    ring_world.finish(world)
+    assert [done.loss for done in world.done] == [2.0] * 3
+    assert list(world.taken) == [(1, 1)]
+    assert len(world.taken[1, 1]) == 4
+
+
 def test_without_another_way_the_ring_waits_for_the_peer_and_says_for_what():
     scenario = Scenario(plan_of(3), rules_of(), steps=2, microbatches=4, calm=False)
     world = ring_world.build(1, scenario)

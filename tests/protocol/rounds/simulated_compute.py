@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, content_hash
-from skerry.protocol.messages import ShardPayload
+from skerry.protocol.messages import Judgement, ShardPayload
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.events import LocalState
@@ -282,7 +282,9 @@ class Compute:
         state = state_of(self.digest)
         blobs[state.shards[0].address] = self.digest
         self.world.applied(self.node.name, request.commit, self.digest, wrong)
-        return ev.Applied(request.commit, state, tuple((peer, "corrupt") for peer in bad))
+        return ev.Applied(
+            request.commit, state, tuple(Judgement(peer, 0, "corrupt") for peer in sorted(bad))
+        )
 
     def _need(self, condition: bool, text: str) -> None:
         if not condition:

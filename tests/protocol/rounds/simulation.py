@@ -21,7 +21,7 @@ from skerry.protocol.ids import CommitHash, Digest, PeerId, RunId, content_hash
 from skerry.protocol.messages import ReadmitPeer, RemovePeer, SetOuterLr, Signed
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.chain import ChainRules
-from skerry.protocol.rounds.settings import INITIAL_SETTINGS, ordered
+from skerry.protocol.rounds.settings import admitted, ordered
 from skerry.protocol.rounds.state import Rules
 
 MAX_EVENTS = 400_000
@@ -479,11 +479,12 @@ def check_end(world: World) -> None:
 
 def check_orders(world: World, node: Node) -> None:
     """Check that what is in force follows from the chain, and that removed peers train nothing."""
-    settings = INITIAL_SETTINGS
+    settings = world.rules.chain.settings
     for name in reversed(list(node.s.chain.path(node.s.at))):
         commit = node.s.chain[name].message
         gone = settings.removed.keys() & {a.signer for a in commit.announces}
         settings = ordered(settings, commit.orders, world.rules.chain.keys)
+        settings = admitted(settings, commit.admissions)
         if gone or settings.removed.keys() & set(commit.roster):
             raise Violation(f"{gone or commit.roster} of round {commit.round} was removed")
         if settings != node.s.chain.settings(name):

@@ -21,6 +21,7 @@ from small_run import (
 )
 
 from skerry.protocol.compute import Verdict
+from skerry.protocol.messages import Judgement
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds import following
@@ -73,7 +74,7 @@ def test_a_commit_is_fetched_applied_stored_and_the_next_round_begun():
     assert [c.author for c in gather.contributions] == list(TRIO)
     [apply] = peer.take(ev.Gathered(name(commit), True))
     assert apply == act.Apply(name(commit), 1, gather.contributions)
-    actions = peer.take(ev.Applied(name(commit), STATES[1], ((CAROL, "corrupt"),)))
+    actions = peer.take(ev.Applied(name(commit), STATES[1], (Judgement(CAROL, 0, "corrupt"),)))
     assert act.Refuse(CAROL, "corrupt") in actions
     assert verdicts(actions) == [Verdict(name(START), True)]
     assert of(act.StoreStates, actions) == [act.StoreStates((STATES[0], STATES[1]))]

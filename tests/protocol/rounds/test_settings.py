@@ -6,20 +6,25 @@ from hypothesis import strategies as st
 from simulated_node import sign
 from small_run import BOB, CAROL, DAVE, OWNER, RUN, genesis, member
 
+from skerry.protocol.codec import encode_invite
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.messages import (
+    AllowPeer,
     Envelope,
+    Invite,
     Kind,
     MemberRecord,
     Order,
     ReadmitPeer,
     RemovePeer,
+    RevokeInvite,
     SetOuterLr,
 )
-from skerry.protocol.rounds.settings import INITIAL_SETTINGS, OwnerKeys, Removal, ordered
+from skerry.protocol.rounds.settings import OwnerKeys, Removal, Settings, admitted, ordered, welcome
 
-ERIN = PeerId("erin")
+ERIN, FRED = PeerId("erin"), PeerId("fred")
+NONCE, OTHER_NONCE = b"n" * 16, b"o" * 16
 KEYS = OwnerKeys(RUN, OWNER, (CAROL, ERIN))
 
 
@@ -28,7 +33,13 @@ def order(number: int, change, issuer: PeerId = OWNER, run: RunId = RUN):
 
 
 def after(*orders):
-    return ordered(INITIAL_SETTINGS, orders, KEYS)
+    return ordered(Settings(), orders, KEYS)
+
+
+def invited(peer: PeerId, max_uses: int = 0, nonce: bytes = NONCE, by: PeerId = OWNER):
+    """Return the record of a peer that holds an invite."""
+    body = encode_invite(Invite(RUN, 99, nonce, max_uses))
+    return sign(MemberRecord(RUN, (), Envelope(Kind.INVITE, body, by, b""), 99, "test"), peer)
 
 
 def refusal(*orders) -> str:
@@ -88,11 +99,56 @@ def test_a_standby_that_came_back_goes_on_where_it_was():
 
 
 def test_whom_a_removed_standby_invited_is_not_welcome():
-    invite = Envelope(Kind.INVITE, b"", CAROL, b"")
-    guest = sign(MemberRecord(RUN, (), invite, 99, "test"), DAVE)
+    guest = invited(DAVE, by=CAROL)
     settings = after(order(1, RemovePeer(CAROL, "")))
-    assert INITIAL_SETTINGS.admits(guest) and not settings.admits(guest)
+    assert Settings().admits(guest) and settings.refusal(guest) == "invite-revoked"
     assert settings.admits(member(BOB)) and not settings.admits(member(CAROL))
+
+
+def test_an_invite_for_two_lets_in_two_and_they_may_come_again():
+    guests = [invited(peer, max_uses=2) for peer in (BOB, DAVE, FRED)]
+    assert [m.signer for m in welcome(Settings(), guests, 9)] == [BOB, DAVE]
+    full = admitted(admitted(Settings(), guests[:1]), guests[:2])
+    assert full.guests == {NONCE: {BOB, DAVE}}
+    assert full.refusal(guests[2]) == "invite-used-up" and full.admits(guests[0])
+    assert full.admits(invited(FRED, max_uses=2, nonce=OTHER_NONCE))
+    with pytest.raises(ProtocolError) as caught:
+        admitted(full, guests[2:])
+    assert caught.value.reason == "invite-used-up"
+
+
+def test_an_invite_without_a_number_is_not_counted():
+    assert admitted(Settings(), [invited(BOB), member(DAVE)]) == Settings()
+
+
+def test_a_revoked_invite_lets_nobody_in_whoever_made_it():
+    settings = after(order(1, RevokeInvite(NONCE, "it leaked"), CAROL))
+    assert settings.revoked == {NONCE: Removal(CAROL, "it leaked")}
+    assert settings.refusal(invited(BOB)) == "invite-revoked"
+    assert settings.admits(invited(BOB, nonce=OTHER_NONCE)) and settings.admits(member(BOB))
+
+
+def test_where_a_list_is_kept_it_alone_counts():
+    listed = Settings(allowed=frozenset([BOB]), by_invite=False, owners=frozenset([OWNER]))
+    assert [listed.refusal(invited(p, 1)) for p in (OWNER, BOB, DAVE)] == ["", "", "not-listed"]
+    more = ordered(listed, [order(1, AllowPeer(DAVE))], KEYS)
+    assert more.admits(member(DAVE)) and not listed.admits(member(DAVE))
+    assert ordered(Settings(), [order(1, AllowPeer(DAVE))], KEYS).allowed is None
+    out = ordered(more, [order(2, RemovePeer(DAVE, ""))], KEYS)
+    assert out.refusal(member(DAVE)) == "removed"
+
+
+def test_an_owner_needs_no_invite():
+    settings = Settings(owners=frozenset([CAROL]), revoked={NONCE: Removal(OWNER, "")})
+    assert settings.admits(invited(CAROL, max_uses=1))
+    assert admitted(settings, [invited(CAROL, max_uses=1)]).guests == {}
+
+
+def test_only_as_many_are_welcome_as_there_is_room_and_no_one_refused_takes_it():
+    settings = after(order(1, RevokeInvite(NONCE, "")))
+    waiting = [invited(BOB), member(DAVE), member(ERIN)]
+    assert [m.signer for m in welcome(settings, waiting, 1)] == [DAVE]
+    assert welcome(settings, waiting, -1) == ()
 
 
 changes = st.one_of(
@@ -121,4 +177,4 @@ def test_where_commits_divide_the_orders_does_not_matter(wishes, data):
 
 def test_nothing_is_in_force_at_the_start():
     assert not genesis().message.orders
-    assert (INITIAL_SETTINGS.outer_lr, dict(INITIAL_SETTINGS.removed)) == (None, {})
+    assert (Settings().outer_lr, dict(Settings().removed)) == (None, {})

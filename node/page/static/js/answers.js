@@ -22,6 +22,16 @@
  */
 
 /**
+ * @typedef {object} Reach
+ * @property {"reachable" | "not-reachable" | "unknown" | "local"} verdict
+ * @property {"none" | "endpoint-independent" | "symmetric" | "unknown"} nat
+ * @property {string[]} relays
+ * @property {number} observers
+ * @property {string} summary
+ * @property {string} advice
+ */
+
+/**
  * @typedef {object} Node
  * @property {string} peer
  * @property {string} name
@@ -32,6 +42,7 @@
  * @property {string} page_url
  * @property {string} compute
  * @property {number} restarts
+ * @property {Reach | null} reach
  */
 
 /**

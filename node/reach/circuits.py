@@ -1,0 +1,55 @@
+"""Whether our p2pd, as a relay, lets payloads pass.
+
+A p2pd that is told to be public offers the circuits it was started for (30 minutes, 4 GiB) in most
+starts, and libp2p's default of 2 minutes and 128 KiB in the others: which one is decided by chance
+when it starts. So a relay asks itself for a place once, through a second p2pd that it then ends.
+"""
+
+import logging
+import tempfile
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from skerry.node.net.multiaddrs import endpoint_of
+from skerry.node.net.p2pd import P2pdOptions, P2pdTransport
+from skerry.node.reach.asking import take_place
+from skerry.node.reach.service import local_host
+from skerry.protocol.errors import PeerUnavailable, ProtocolError
+
+_LOG = logging.getLogger(__name__)
+_TRIES = 12
+"""Starts of which all offer small circuits: less likely than one in a million."""
+
+
+async def start_transport(options: P2pdOptions, key: Ed25519PrivateKey) -> P2pdTransport:
+    """Start p2pd, again and again if it is to be a relay and offers small circuits.
+
+    Raises: NetworkError.
+    """
+    transport = await P2pdTransport.create(options, key)
+    for _ in range(_TRIES):
+        if options.reachability != "public" or await carries_payloads(transport):
+            return transport
+        await transport.close()
+        transport = await P2pdTransport.create(options, key)
+    _LOG.warning("this relay lets only small circuits pass")
+    return transport
+
+
+async def carries_payloads(transport: P2pdTransport) -> bool:
+    """Ask our own p2pd for a place, as another peer would. Raises: NetworkError."""
+    host = local_host(transport.host)
+    with tempfile.TemporaryDirectory() as folder:
+        options = P2pdOptions(run_dir=Path(folder), host=host, nat=False)
+        guest = await P2pdTransport.create(options, Ed25519PrivateKey.generate())
+        try:
+            found = (endpoint_of(address) for address in transport.own_addresses)
+            doors = tuple(str(e) for e in found if e is not None and str(e.ip) == host)
+            await guest.connect(transport.peer_id, doors)
+            return not (await take_place(guest, transport.peer_id, doors)).is_small
+        except (PeerUnavailable, ProtocolError) as error:
+            _LOG.info("our own relay gives no place: %s", error)
+            return False
+        finally:
+            await guest.close()

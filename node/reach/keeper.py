@@ -1,0 +1,260 @@
+"""How this node is reached, kept up to date: looks, places at relays, holes, announcements.
+
+One task goes around every few seconds, and as soon as there is news. It asks directly connected
+peers where they see us and whether they can dial us back, concludes from that (nat.py), holds
+places at relays while others cannot dial us (relays.py), and tries to get from relayed connections
+to direct ones (punching.py).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from skerry.node.net.multiaddrs import Scope, endpoint_of, is_relayed
+from skerry.node.net.sources import Link, in_order
+from skerry.node.net.tasks import OwnedTasks
+from skerry.node.reach.asking import look, take_place
+from skerry.node.reach.nat import Observation, Standing, Verdict, judge
+from skerry.node.reach.relays import Place, Refusal, candidates, to_ask
+from skerry.node.reach.service import ReachService
+from skerry.node.reach.upgrade import Upgrades
+from skerry.protocol.errors import PeerUnavailable, ProtocolError
+from skerry.protocol.ids import PeerId, short
+
+if TYPE_CHECKING:  # it imports hivemind, which not every node has
+    from skerry.node.net.p2pd import P2pdTransport
+
+_LOG = logging.getLogger(__name__)
+GAP_SECONDS = 3.0
+"""Between two rounds."""
+SETTLE_SECONDS = 10.0
+"""How long whoever needs our addresses waits for the first round."""
+LOOK_AGAIN_SECONDS = 300.0
+"""After this a peer is asked again, in case a router or a firewall was changed."""
+_CONNECT_SECONDS = 5.0
+_MAX_OBSERVERS = 4
+_MAX_OBSERVATIONS = 32
+
+Members = Mapping[PeerId, tuple[str, ...]]
+"""Who takes part in the run, and under which addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is asked by the keeper, and told."""
+
+    members: Callable[[], Members]
+    """Returns the other members of the run; none while there is no run."""
+    on_addresses: Callable[[], None]
+    """Told that this node's addresses, or what is known of them, are other than before."""
+    on_link: Callable[[PeerId, Link], None]
+    """Told that a member is now connected in this way."""
+
+
+class Reachability:
+    """The daemon's knowledge of how it is reached; ``keep`` must run beside it."""
+
+    def __init__(
+        self, transport: "P2pdTransport", relays: Iterable[str], listener: Listener
+    ) -> None:
+        """Begin without knowledge; ``relays`` are full multiaddrs that the settings name."""
+        self._transport, self._listener = transport, listener
+        self._told: dict[str, None] = dict.fromkeys(relays)
+        self._members: Members = {}
+        self._observations: list[Observation] = []
+        self._looked: dict[PeerId, float] = {}
+        self._places: dict[PeerId, Place] = {}
+        self._refusals: dict[PeerId, Refusal] = {}
+        self._known: tuple[tuple[str, ...], Standing] = (transport.addresses, Standing())
+        self._wake, self._settled = asyncio.Event(), asyncio.Event()
+        self._tasks = OwnedTasks()
+        self._upgrades = Upgrades(transport, self._tasks, self._wake.set)
+        self._service = ReachService(
+            transport, lambda: self.standing.outer, lambda peer: peer in self._members
+        )
+        self.standing = Standing()
+        """What is known of the way here."""
+        self.links: dict[PeerId, Link] = {}
+        """How each connected peer is connected."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The places held at relays."""
+        return tuple(self._places.values())
+
+    @property
+    def port(self) -> int:
+        """The TCP port that this node listens on."""
+        return self._transport.port
+
+    @property
+    def beyond(self) -> bool:
+        """Whether other peers may be beyond NATs; false on loopback."""
+        return self._transport.traverses_nat
+
+    @property
+    def names_as_relay(self) -> tuple[str, ...]:
+        """What others write into their settings to be reached through us, if we are a relay."""
+        if not self._transport.is_relay:
+            return ()
+        addresses = [a for a in self._transport.addresses if not is_relayed(a)]
+        public = [a for a in addresses if (e := endpoint_of(a)) and e.scope is Scope.PUBLIC]
+        return tuple(f"{a}/p2p/{self._transport.peer_id}" for a in public or addresses)
+
+    def in_order(self, holders: Sequence[PeerId]) -> tuple[PeerId, ...]:
+        """Return whom to ask first for bytes that ``holders`` have."""
+        return in_order(holders, self.links)
+
+    async def start(self) -> None:
+        """Answer others and go around from now on; does nothing on loopback."""
+        if not self._transport.traverses_nat:
+            self._settled.set()
+        await self._service.start()
+        self._tasks.start(self._keep(), "reachability")
+
+    async def close(self) -> None:
+        """Stop; holes end with it. Never raises."""
+        await self._tasks.cancel()
+        await self._service.close()
+
+    async def prepare(self, addresses: Iterable[str]) -> None:
+        """Learn of peers by full multiaddrs, and return when our own addresses are known.
+
+        Bounded in time: a relay that does not answer must not stop anyone.
+        """
+        self._told |= dict.fromkeys(addresses)
+        if not self._transport.traverses_nat:
+            return
+        self._settled.clear()
+        self._wake.set()
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._settled.wait()
+        except TimeoutError:
+            _LOG.warning("how this node can be reached is not known yet")
+
+    def network_is_down(self) -> None:
+        """Begin anew: with the network process all places have ended."""
+        self._places, self._looked, self.links = {}, {}, {}
+
+    async def _keep(self) -> None:
+        while True:
+            asked_for = not self._settled.is_set()
+            self._wake.clear()
+            try:
+                await self._go_around()
+            except PeerUnavailable as error:
+                _LOG.info("reachability: %s", error)
+            if asked_for:
+                self._settled.set()
+            try:
+                async with asyncio.timeout(GAP_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _go_around(self) -> None:
+        self._members = self._listener.members()
+        connections = await self._transport.connections()
+        before, self.links = self.links, links_of(connections)
+        for peer in self._members.keys() & self.links.keys():
+            if self.links[peer] != before.get(peer):
+                self._listener.on_link(peer, self.links[peer])
+        if self._transport.traverses_nat:
+            await self._find_out(connections)
+
+    async def _find_out(self, connections: tuple[tuple[PeerId, str], ...]) -> None:
+        self._look_at(connections)
+        if self.standing.verdict is not Verdict.REACHABLE:
+            await self._keep_places(connections)
+        else:
+            self._places = {}
+        self._transport.announce(self._ways())
+        relayed = {peer: at for peer, at in self._members.items() if self._is_relayed(peer)}
+        self._upgrades.try_due(relayed, self.standing)
+        known = (self._transport.addresses, self.standing)
+        if known != self._known:
+            self._known = known
+            self._listener.on_addresses()
+
+    def _is_relayed(self, peer: PeerId) -> bool:
+        return self.links.get(peer) == "relayed"
+
+    def _look_at(self, connections: Iterable[tuple[PeerId, str]]) -> None:
+        """Ask some of those who are connected over the internet; their answers wake us.
+
+        A firewall that drops what it does not expect keeps them busy for seconds.
+        """
+        due = time.monotonic() - LOOK_AGAIN_SECONDS
+        far = {p for p, a in connections if (e := endpoint_of(a)) and e.scope is Scope.PUBLIC}
+        self._looked = {p: at for p, at in self._looked.items() if p in far}
+        new = [p for p in sorted(far) if self._looked.get(p, due - 1) < due][:_MAX_OBSERVERS]
+        for peer in new:
+            self._looked[peer] = time.monotonic()
+            self._tasks.start(self._ask_to_look(peer), f"question to {peer}")
+
+    async def _ask_to_look(self, peer: PeerId) -> None:
+        own = (endpoint_of(address) for address in self._transport.own_addresses)
+        mapped = {e.port for e in own if e and e.scope is Scope.PUBLIC}
+        try:
+            found = await look(self._transport, peer, sorted({self._transport.port, *mapped}))
+        except (PeerUnavailable, ProtocolError) as error:
+            _LOG.info("%s did not tell where it sees us: %s", short(peer), error)
+            return
+        # Of what it said before, as of who is gone, only the outer ports still count: they show
+        # what NAT there is.
+        others = self._looked.keys() - {peer}
+        old = (
+            o if o.observer in others else replace(o, answered=frozenset())
+            for o in self._observations
+        )
+        kept = [o for o in dict.fromkeys(old) if o not in found]
+        self._observations = [*kept, *found][-_MAX_OBSERVATIONS:]
+        self._conclude()
+
+    def _conclude(self) -> None:
+        own = {e.ip for a in self._transport.own_addresses if (e := endpoint_of(a))}
+        before = self.standing
+        self.standing = judge(own, self._transport.port, self._observations)
+        if self.standing != before:
+            _LOG.info("reachability: %s", self.standing)
+            self._wake.set()
+
+    async def _keep_places(self, connections: Iterable[tuple[PeerId, str]]) -> None:
+        """Hold places at relays; one ends with the connection to its relay."""
+        now, direct = time.monotonic(), {p for p, a in connections if not is_relayed(a)}
+        self._places = {p: x for p, x in self._places.items() if p in direct and x.until > now}
+        members = (f"{a}/p2p/{peer}" for peer, at in self._members.items() for a in at)
+        found = candidates((*self._told, *members), self._transport.peer_id)
+        due = to_ask(found, self._places, self._refusals, now)
+        held = {peer: place.addresses for peer, place in self._places.items()}
+        ways = held | found
+        await asyncio.gather(*(self._take_place(relay, ways[relay]) for relay in due))
+
+    async def _take_place(self, relay: PeerId, addresses: tuple[str, ...]) -> None:
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await self._transport.connect(relay, addresses)
+            self._places[relay] = await take_place(self._transport, relay, addresses)
+            self._refusals.pop(relay, None)
+        except (PeerUnavailable, ProtocolError, TimeoutError) as error:
+            times = self._refusals[relay].times if relay in self._refusals else 0
+            self._refusals[relay] = Refusal(times + 1, time.monotonic())
+            _LOG.info("no place at relay %s: %s", short(relay), error or "no answer")
+
+    def _ways(self) -> tuple[str, ...]:
+        """Return the addresses to announce besides those of this machine."""
+        circuits = (c for place in self._places.values() for c in place.circuits())
+        return (*map(str, self.standing.open), *circuits)
+
+
+def links_of(connections: Iterable[tuple[PeerId, str]]) -> dict[PeerId, Link]:
+    """Say of each connected peer whether a direct connection leads to it."""
+    found: dict[PeerId, Link] = {}
+    for peer, address in connections:
+        if found.get(peer) != "direct":
+            found[peer] = "relayed" if is_relayed(address) else "direct"
+    return found

@@ -1,0 +1,115 @@
+"""What the compute process of a ring's peer does: tasks of the ring, and the outer rounds.
+
+The stages' parameters are the local copy of exchange.py: theta at the start of a round, trained by
+the ring's tasks, encoded and back at theta at its end. Tasks outside of an open round are refused.
+"""
+
+from pathlib import Path
+
+from skerry.compression.counter_rng import derive
+from skerry.pipeline.batches import Batches
+from skerry.pipeline.corpus import Corpus, load_corpus, unigram_entropy
+from skerry.pipeline.evaluation import ValidationWindows
+from skerry.pipeline.exchange import Exchange
+from skerry.pipeline.ledger import RoundWork
+from skerry.pipeline.stages.cuts import ORIGIN, Stages
+from skerry.pipeline.stages.host import StageHost
+from skerry.pipeline.stages.round_tally import RoundTally
+from skerry.pipeline.stages.server import answer
+from skerry.pipeline.stages.sizes import host_size
+from skerry.pipeline.stages.stage_model import StageModel
+from skerry.protocol.blobs import BlobStore
+from skerry.protocol.compute import Hello, Hosting, Open, Opened, StageDone, StageTask
+from skerry.protocol.errors import ComputeError
+from skerry.protocol.ids import CommitHash, PeerId, content_hash
+from skerry.protocol.manifest import Manifest
+
+
+class StageExchange(Exchange[StageModel]):
+    """Stages of one replica on one peer of a ring."""
+
+    def __init__(
+        self, manifest: Manifest, store: BlobStore, folder: Path, author: PeerId, hosting: Hosting
+    ) -> None:
+        """Host stages; load the corpus if stage 0 is among them.
+
+        Raises: ConfigError("SK-DAT-001") if there is too little text, ValueError if the stages
+        are not the model's.
+        """
+        stages = stages_of(hosting)
+        corpus = _corpus(manifest) if ORIGIN in stages else None
+        self._unigram_entropy = unigram_entropy(corpus) if corpus else 0.0
+        self._host = StageHost(
+            manifest,
+            stages,
+            slots=hosting.slots,
+            debt_bytes=host_size(manifest, stages).debts,
+            key=derive(manifest.seed, int(content_hash(f"stages of {author}".encode())[:16], 16)),
+            source=_batches(manifest, corpus) if corpus else None,
+            validation=_validation(manifest, corpus) if corpus else None,
+            device=self.device,
+        )
+        self._round: tuple[int, CommitHash] | None = None
+        self._tally = RoundTally()
+        model = self._host.model
+        super().__init__(manifest, store, folder, author, model, model.specs)
+
+    def hello(self) -> Hello:
+        """Say what this process can start from; only an origin knows the text."""
+        return self.greeting(self._unigram_entropy)
+
+    def open(self, request: Open) -> Opened:
+        """Open a round, or go on with it.
+
+        Raises: ComputeError without parameters, or with progress upon another parent that was
+        never encoded.
+        """
+        _ = self._parameters.theta
+        work = self.trained()
+        if work is not None and work.parent != request.parent:
+            detail = f"the progress upon {work.parent[:8]} is not encoded yet"
+            raise ComputeError("SK-CMP-002", detail)
+        self._round = (request.round, request.parent)
+        return Opened(request=request.request)
+
+    def do(self, request: StageTask) -> StageDone:
+        """Do a task of the ring. Raises: ComputeError if no round is open."""
+        if self._round is None:
+            raise ComputeError("SK-CMP-002", "no round is open: Open comes first")
+        frame = answer(self._host, request.frame, self._tally.add)
+        return StageDone(request=request.request, frame=frame)
+
+    def trained(self) -> RoundWork | None:
+        """Return what the open round has trained, if anything."""
+        if self._round is None or not self._tally.text_tokens:
+            return None
+        number, parent = self._round
+        return RoundWork(parent, number, self._tally.text_tokens, self._tally.loss)
+
+    def forget_training(self) -> None:
+        """Close the round; what is under way in it is forgotten with it."""
+        self._round, self._tally = None, RoundTally()
+        self._host.leave_step()
+
+    def reset_moments(self) -> None:
+        """Forget the stages' moments; their learning rates ramp up again."""
+        self._host.reset()
+
+
+def stages_of(hosting: Hosting) -> Stages:
+    """Return the hosted shards by stage."""
+    return {stage.number: stage.shards for stage in hosting.stages}
+
+
+def _corpus(manifest: Manifest) -> Corpus:
+    return load_corpus(manifest.data, manifest.seed, manifest.model.context)
+
+
+def _batches(manifest: Manifest, corpus: Corpus) -> Batches:
+    size = manifest.inner.batch_size
+    return Batches(corpus.training, manifest.model.context, size, manifest.seed)
+
+
+def _validation(manifest: Manifest, corpus: Corpus) -> ValidationWindows:
+    most = manifest.inner.batch_size * manifest.data.validation_batches
+    return ValidationWindows(corpus, manifest.model.context, most)

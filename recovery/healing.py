@@ -1,0 +1,209 @@
+"""The planner of healing: which rung of the ladder brings each lost shard back, and on which peer.
+
+A pure function of a Survey. For each lost shard the first rung that applies:
+
+    COPY         a live host has it, as committed: nothing is lost but moments
+    SHADOW       a peer keeps a stale copy; of several, the newest
+    KEPT         embedding or head, from the copy that a neighbour keeps
+    AVERAGE      the stages on both sides are there, or will be by an earlier rung
+    SWAP         at an end of the model: the stage beside it, which knows its role if stages swap
+    INTERPOLATE  several side by side: by depth between those that are there
+    CHECKPOINT   nothing else is left: an old copy on someone's disk
+    SEED         not even that: as the run began
+
+A whole stage goes to a peer that stands by, or to the least busy of the stages beside it that has
+room, or else to the next peer that joins; until then it is passed over, if the run allows that.
+
+Source: DESIGN of the ladder; CheckFree (arXiv:2506.15461) for AVERAGE, SWAP and KEPT.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from skerry.protocol.ids import PeerId
+from skerry.recovery.survey import Candidate, Copies, Copy, LostStage, Survey
+from skerry.recovery.swaps import swap_partner
+
+FIRST = 0
+"""The origin's stage: it is never passed over."""
+OLDEST_SHADOW = 1000
+"""Inner steps; an older shadow is not used while there are neighbours."""
+
+
+class Rung(StrEnum):
+    """How a shard comes back."""
+
+    COPY = "copy"
+    SHADOW = "shadow"
+    KEPT = "kept"
+    AVERAGE = "average"
+    SWAP = "swap"
+    INTERPOLATE = "interpolate"
+    CHECKPOINT = "checkpoint"
+    SEED = "seed"
+
+
+MADE_UP = frozenset({Rung.AVERAGE, Rung.SWAP, Rung.INTERPOLATE, Rung.SEED})
+"""What these bring back is not what was lost: it has to be trained back in (bypass.py)."""
+
+
+class Place(StrEnum):
+    """Why a peer takes a stage over."""
+
+    SPARE = "spare"
+    NEIGHBOUR = "neighbour"
+    JOINER = "joiner"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardHealing:
+    """How one shard comes back."""
+
+    shard: str
+    rung: Rung
+    sources: tuple[Copy, ...] = ()
+    """Who has it, equally old; none where it is made from other stages, or from the seed."""
+    made_of: tuple[int, ...] = ()
+    """The stages that it is made of: before and after, or the one there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageHealing:
+    """How one stage comes back."""
+
+    lost: LostStage
+    shards: tuple[ShardHealing, ...]
+    place: Place
+    taker: PeerId | None
+    """None while it waits for a peer to join."""
+    bypassed: bool
+    """Whether microbatches pass over it until it is there, and while it trains back in."""
+
+
+def plan_healing(survey: Survey, oldest_shadow: int = OLDEST_SHADOW) -> tuple[StageHealing, ...]:
+    """Return how each lost stage comes back, in the order in which that is to be done.
+
+    Stages that others are made of come first. The same survey gives the same plan everywhere.
+    """
+    rungs = _Rungs(survey, oldest_shadow)
+    takers = _Takers(survey)
+    found = []
+    for lost in sorted(survey.lost, key=lambda one: (rungs.is_made_up(one.stage), one.stage)):
+        shards = tuple(rungs.of(lost.stage, shard) for shard in survey.stages[lost.stage])
+        place, taker = takers.take(lost, shards)
+        bypassed = survey.may_skip and lost.stage != FIRST
+        found.append(StageHealing(lost, shards, place, taker, bypassed))
+    return tuple(found)
+
+
+class _Rungs:
+    """Which rung applies to which shard."""
+
+    def __init__(self, survey: Survey, oldest_shadow: int) -> None:
+        """See which stages have to be made from others."""
+        self._survey, self._oldest_shadow = survey, oldest_shadow
+        lost = [one.stage for one in survey.lost]
+        self._made_up = {
+            stage
+            for stage in lost
+            if any(self._exact(shard) is None for shard in self._blocks(stage))
+        }
+        self._there = [s for s in range(len(survey.stages)) if self._serves(s)]
+
+    def is_made_up(self, stage: int) -> bool:
+        """Say whether a stage has to be made from others."""
+        return stage in self._made_up
+
+    def of(self, stage: int, shard: str) -> ShardHealing:
+        """Return how a shard of a lost stage comes back."""
+        exact = self._exact(shard)
+        if exact is not None:
+            return exact
+        if shard in self._blocks(stage) and self._there:
+            return self._from_stages(stage, shard)
+        if old := _newest(self._survey.checkpoints, shard):
+            return ShardHealing(shard, Rung.CHECKPOINT, old)
+        if too_old := _newest(self._survey.shadows, shard):
+            return ShardHealing(shard, Rung.SHADOW, too_old)
+        return ShardHealing(shard, Rung.SEED)
+
+    def _exact(self, shard: str) -> ShardHealing | None:
+        """Return a rung that brings the shard itself, if there is one."""
+        if hosts := _newest(self._survey.hosts, shard):
+            return ShardHealing(shard, Rung.COPY, hosts)
+        shadows = _newest(self._survey.shadows, shard)
+        if shadows and shadows[0].age <= self._oldest_shadow:
+            return ShardHealing(shard, Rung.SHADOW, shadows)
+        if kept := _newest(self._survey.kept, shard):
+            return ShardHealing(shard, Rung.KEPT, kept)
+        return None
+
+    def _from_stages(self, stage: int, shard: str) -> ShardHealing:
+        partner = swap_partner(stage, len(self._survey.stages))
+        at_end = stage in (FIRST, len(self._survey.stages) - 1)
+        if partner in self._there and (at_end or self._survey.swaps):
+            return ShardHealing(shard, Rung.SWAP, made_of=(partner,))
+        before = max((s for s in self._there if s < stage), default=None)
+        after = min((s for s in self._there if s > stage), default=None)
+        made_of = tuple(s for s in (before, after) if s is not None)
+        is_average = made_of == (stage - 1, stage + 1)
+        rung = Rung.AVERAGE if is_average else Rung.INTERPOLATE
+        return ShardHealing(shard, rung, made_of=made_of)
+
+    def _serves(self, stage: int) -> bool:
+        """Say whether others can be made of a stage: it is there or will be, and has blocks."""
+        return bool(self._blocks(stage)) and stage not in self._made_up
+
+    def _blocks(self, stage: int) -> tuple[str, ...]:
+        return tuple(shard for shard in self._survey.stages[stage] if is_block(shard))
+
+
+class _Takers:
+    """Who takes over what; whoever took something has less room for the next."""
+
+    def __init__(self, survey: Survey) -> None:
+        """Begin with all candidates."""
+        self._candidates = {one.peer: one for one in survey.candidates}
+
+    def take(self, lost: LostStage, shards: Sequence[ShardHealing]) -> tuple[Place, PeerId | None]:
+        """Give a stage to the best candidate there is.
+
+        A spare that keeps the shadow needs no transfer; one of another failure domain than those
+        beside it is not lost together with them.
+        """
+        able = [c for c in self._candidates.values() if c.free_bytes >= lost.needed_bytes]
+        beside = [c for c in able if {lost.stage - 1, lost.stage + 1} & set(c.stages)]
+        spares = [c for c in able if not c.stages]
+        domains = {c.domain for c in self._candidates.values() if c in beside and c.domain}
+        holders = {copy.peer for one in shards for copy in one.sources}
+        place, choice = Place.SPARE, spares
+        if not spares:
+            place, choice = Place.NEIGHBOUR, beside
+        if not choice:
+            return Place.JOINER, None
+        best = min(
+            choice, key=lambda c: (c.peer not in holders, c.domain in domains, c.load, c.peer)
+        )
+        self._candidates[best.peer] = _with(best, lost)
+        return place, best.peer
+
+
+def is_block(shard: str) -> bool:
+    """Say whether a shard is a block: others like it can stand in for it."""
+    return shard.startswith("block.")
+
+
+def _with(candidate: Candidate, lost: LostStage) -> Candidate:
+    return replace(
+        candidate,
+        stages=tuple(sorted((*candidate.stages, lost.stage))),
+        free_bytes=candidate.free_bytes - lost.needed_bytes,
+    )
+
+
+def _newest(copies: Copies, shard: str) -> tuple[Copy, ...]:
+    """Return all copies of a shard that are as new as the newest, by peer."""
+    known = copies.get(shard, ())
+    age = min((copy.age for copy in known), default=0)
+    return tuple(sorted((c for c in known if c.age == age), key=lambda copy: copy.peer))

@@ -1,0 +1,96 @@
+"""What healing says in the log and on the page: plain sentences, one for each rung of a stage."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from skerry.protocol.ids import PeerId, short
+from skerry.recovery.healing import FIRST, Place, Rung, ShardHealing, StageHealing, is_block
+from skerry.recovery.survey import Survey
+
+
+def sentences(healing: StageHealing, survey: Survey) -> tuple[str, ...]:
+    """Say for each rung what is lost, what is left of it, and what is done where."""
+    groups = groupby(
+        sorted(healing.shards, key=_what_is_left), key=_what_is_left
+    )  # sorted is stable: shards stay in the order of the model
+    grouped = [list(shards) for _, shards in groups]
+    grouped.sort(key=lambda shards: survey.stages[healing.lost.stage].index(shards[0].shard))
+    return tuple(_sentence(healing, shards, survey) for shards in grouped)
+
+
+def healed(shards: Sequence[str], peer: PeerId, seconds: float, rung: Rung) -> str:
+    """Say that shards train again, and how long they did not."""
+    verb = "trains" if len(shards) == 1 else "train"
+    return f"{named(shards)} {verb} again on {short(peer)} after {seconds:.1f} s ({rung})"
+
+
+def named(shards: Sequence[str]) -> str:
+    """Name shards shortly: consecutive blocks as ``block.3-5``."""
+    numbers = [int(shard.removeprefix("block.")) for shard in shards if is_block(shard)]
+    places = enumerate(numbers)
+    runs = [[n for _, n in run] for _, run in groupby(places, key=lambda one: one[1] - one[0])]
+    blocks = [f"block.{r[0]}-{r[-1]}" if len(r) > 1 else f"block.{r[0]}" for r in runs]
+    return ", ".join([*(shard for shard in shards if not is_block(shard)), *blocks])
+
+
+def _sentence(healing: StageHealing, shards: Sequence[ShardHealing], survey: Survey) -> str:
+    names = named([one.shard for one in shards])
+    left, verb = _left(shards[0], survey)
+    where = _where(healing, survey)
+    return f"{names} lost with peer {short(healing.lost.peer)}: {left}: {verb} {where}"
+
+
+def _left(one: ShardHealing, survey: Survey) -> tuple[str, str]:
+    """Return what is left of a shard, and what is therefore done."""
+    age = _age(one.sources[0].age) if one.sources else ""
+    peers = " and ".join(short(copy.peer) for copy in one.sources)
+    nothing = f"no live host, {_no_shadow(one.shard, survey)}"
+    stages = [named([s for s in survey.stages[stage] if is_block(s)]) for stage in one.made_of]
+    match one.rung:
+        case Rung.COPY:
+            return f"live on {peers}", "copying"
+        case Rung.SHADOW:
+            return f"no live host, shadow on {peers} is {age} old", "restoring"
+        case Rung.KEPT:
+            return f"{nothing}, the copy on {peers} is {age} old", "restoring"
+        case Rung.AVERAGE:
+            return nothing, f"averaging {' and '.join(stages)}"
+        case Rung.SWAP:
+            learned = "has learned its role" if survey.swaps else "is the only one beside it"
+            return f"{nothing}, {stages[0]} {learned}", f"copying {stages[0]}"
+        case Rung.INTERPOLATE if len(stages) > 1:
+            return f"{nothing}, nor a stage beside it", f"interpolating {' and '.join(stages)}"
+        case Rung.INTERPOLATE:
+            return f"{nothing}, nor a stage beside it", f"copying {stages[0]}"
+        case Rung.CHECKPOINT:
+            return f"{nothing}, the checkpoint on {peers} is {age} old", "restoring"
+        case Rung.SEED:
+            return f"{nothing}, and no checkpoint", "beginning from the seed"
+
+
+def _no_shadow(shard: str, survey: Survey) -> str:
+    copies = survey.shadows.get(shard)
+    if not copies:
+        return "no shadow"
+    return f"a shadow too old ({_age(min(copy.age for copy in copies))})"
+
+
+def _where(healing: StageHealing, survey: Survey) -> str:
+    match healing.place:
+        case Place.SPARE if healing.taker is not None:
+            return f"on {short(healing.taker)}, which stood by"
+        case Place.NEIGHBOUR if healing.taker is not None:
+            return f"on its neighbour {short(healing.taker)}"
+        case _ if healing.bypassed:
+            return "when a peer joins; until then microbatches pass over it"
+        case _:
+            first = "the first stage cannot be passed over" if healing.lost.stage == FIRST else ""
+            return f"when a peer joins, for whom the ring waits{first and f': {first}'}"
+
+
+def _what_is_left(one: ShardHealing) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
+    return one.rung, tuple(f"{c.peer} {c.age}" for c in one.sources), one.made_of
+
+
+def _age(steps: int) -> str:
+    return "1 step" if steps == 1 else f"{steps} steps"

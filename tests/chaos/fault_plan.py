@@ -1,0 +1,157 @@
+"""Seeded plans of faults: what goes wrong with whom, in which round and phase. Plain data.
+
+A plan is a line of JSON, so that what broke something can be kept and run again, against the
+simulated swarm (simulated_faults.py: thousands of faults) or anything else that can bring about its
+kinds.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from random import Random
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What goes wrong."""
+
+    KILL = "kill"
+    """The process dies, and starts again after some rounds."""
+    RESTART = "restart"
+    """It dies and starts again at once."""
+    STOP = "stop"
+    """It is frozen for some rounds, and does not know it."""
+    COMPUTE = "compute"
+    """Its compute process dies."""
+    NETWORK = "network"
+    """Its transport dies, and starts again at once."""
+    PARTITION = "partition"
+    """The victims and the others do not reach each other for some rounds."""
+    DELAY = "delay"
+    """Messages take up to ``amount`` seconds."""
+    LOSS = "loss"
+    """A share ``amount`` of the messages is lost."""
+    CORRUPT = "corrupt"
+    """A share ``amount`` of the contributions is unsound."""
+
+
+class Phase(StrEnum):
+    """When it happens: what the first victim is doing."""
+
+    JOIN = "join"
+    """It has been started, and is in no round yet."""
+    INNER = "inner"
+    EXCHANGE = "exchange"
+    APPLY = "apply"
+    TRANSFER = "transfer"
+    """It takes in a state that it missed."""
+    CHECKPOINT = "checkpoint"
+    """It is writing down what a round has decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong, perhaps with several peers at once."""
+
+    kind: Kind
+    round: int
+    phase: Phase
+    victims: tuple[int, ...]
+    """Peers by number."""
+    rounds: int = 0
+    """How long it lasts."""
+    amount: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """All faults of one run, by round."""
+
+    seed: int
+    peers: int
+    rounds: int
+    faults: tuple[Fault, ...]
+
+    @property
+    def failures(self) -> int:
+        """Peers that fail, counted each time."""
+        return sum(len(fault.victims) for fault in self.faults)
+
+
+BURSTS = {1: 45, 2: 27, 3: 12, 4: 8, 5: 5, 6: 3}
+"""How many peers are taken at once, in percent of the times that any is: 2.1 in the mean and up to
+six, as in Bamboo's trace of spot instances (p3: 167 removals at 79 instants)."""
+_AMOUNTS = {Kind.DELAY: (0.2, 3.0), Kind.LOSS: (0.02, 0.3), Kind.CORRUPT: (0.3, 1.0)}
+
+
+def draw_plan(
+    seed: int,
+    peers: int,
+    rounds: int,
+    faults: int,
+    kinds: Collection[Kind] = tuple(Kind),
+    phases: Collection[Phase] = tuple(Phase),
+) -> FaultPlan:
+    """Draw faults spread over a run, with one victim each; a partition may part several."""
+    dice = Random(seed)
+    found = []
+    for number in range(faults):
+        kind = dice.choice(sorted(kinds))
+        most = max(1, peers // 2) if kind is Kind.PARTITION else 1
+        low, high = _AMOUNTS.get(kind, (0.0, 0.0))
+        found.append(
+            Fault(
+                kind=kind,
+                round=2 + number * (rounds - 2) // (faults + 1),
+                phase=dice.choice(sorted(phases)),
+                victims=tuple(sorted(dice.sample(range(peers), dice.randint(1, most)))),
+                rounds=dice.randint(1, 5),
+                amount=round(dice.uniform(low, high), 3),
+            )
+        )
+    return FaultPlan(seed, peers, rounds, tuple(found))
+
+
+def draw_churn(
+    seed: int, peers: int, rounds: int, per_round: float, away_rounds: float
+) -> FaultPlan:
+    """Draw peers that are taken away in bursts and replaced after a while, as in a spot market.
+
+    Args:
+        per_round: share of the peers that is taken in a round.
+        away_rounds: mean of how long each is away.
+    """
+    dice = Random(seed)
+    mean = sum(size * percent for size, percent in BURSTS.items()) / 100
+    bursts_per_round = peers * per_round / mean
+    found, at = [], dice.expovariate(bursts_per_round)
+    while at < rounds - 1:
+        size = dice.choices(list(BURSTS), weights=list(BURSTS.values()))[0]
+        found.append(
+            Fault(
+                kind=Kind.KILL,
+                round=1 + int(at),
+                phase=dice.choice([Phase.INNER, Phase.EXCHANGE, Phase.APPLY, Phase.CHECKPOINT]),
+                victims=tuple(sorted(dice.sample(range(peers), min(size, peers)))),
+                rounds=max(1, round(dice.expovariate(1 / away_rounds))),
+            )
+        )
+        at += dice.expovariate(bursts_per_round)
+    return FaultPlan(seed, peers, rounds, tuple(found))
+
+
+def to_json(plan: FaultPlan) -> str:
+    """Return a plan as one line."""
+    return json.dumps(asdict(plan))
+
+
+def from_json(line: str) -> FaultPlan:
+    """Read what ``to_json`` wrote. Raises: ValueError, KeyError or TypeError if it is not that."""
+    fields: dict[str, Any] = json.loads(line)
+    return FaultPlan(**{**fields, "faults": tuple(_fault(one) for one in fields["faults"])})
+
+
+def _fault(fields: dict[str, Any]) -> Fault:
+    named = {"kind": Kind(fields["kind"]), "phase": Phase(fields["phase"])}
+    return Fault(**{**fields, **named, "victims": tuple(fields["victims"])})

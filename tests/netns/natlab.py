@@ -1,0 +1,142 @@
+"""Machines behind home routers, and one on the open internet, as network namespaces.
+
+``open`` is on the internet itself; every other machine is alone behind a router of its own, which
+translates addresses and lets nothing in that was not asked for:
+
+- "cone": the outer port is the inner one, whomever it talks to (endpoint-independent mapping,
+  port-restricted filter, RFC 4787): what most home routers do.
+- "sym": another, random outer port for every connection (symmetric).
+
+The internet is a bridge with addresses that look public, which exist in these namespaces alone.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_PREFIX = "skerrynat"
+_TOOLS = ("ip", "iptables", "sysctl")
+
+
+class NatLab:
+    """The network. Use as a context: leaving it leaves no namespace."""
+
+    def __init__(self, homes: dict[str, str]) -> None:
+        """Plan machines: name → kind of the router that it is behind."""
+        self._homes = homes
+        self._mine = f"{_PREFIX}{os.getpid()}-"
+        self._made: list[str] = []
+
+    def __enter__(self) -> Self:
+        """Build all of it; what cannot be completed is removed again."""
+        remove_abandoned()
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the namespaces, and with them all links and rules."""
+        while self._made:
+            _run("ip", "netns", "del", self._made.pop())
+
+    def inside(self, name: str) -> list[str]:
+        """Return what to put before a command for it to run on a machine."""
+        return ["ip", "netns", "exec", self._mine + name]
+
+    def _build(self) -> None:
+        self._add("wan")
+        self._on("wan", "ip", "link", "add", "br0", "type", "bridge")
+        self._on("wan", "ip", "link", "set", "br0", "up")
+        self._add("open")
+        self._plug("open", "51.10.0.1/16")
+        for number, (name, kind) in enumerate(self._homes.items(), start=1):
+            self._add(name)
+            self._add(f"{name}-router")
+            self._plug(f"{name}-router", f"51.10.{number}.1/16")
+            self._connect(name, number)
+            self._translate(f"{name}-router", kind)
+
+    def _add(self, name: str) -> None:
+        _run("ip", "netns", "add", self._mine + name)
+        self._made.append(self._mine + name)
+        self._on(name, "ip", "link", "set", "lo", "up")
+
+    def _plug(self, name: str, address: str) -> None:
+        """Join a namespace to the internet."""
+        port = f"p{len(self._made)}"
+        peer = ("peer", "name", "wan", "netns", self._mine + name)
+        self._on("wan", "ip", "link", "add", port, "type", "veth", *peer)
+        self._on("wan", "ip", "link", "set", port, "master", "br0", "up")
+        self._on(name, "ip", "addr", "add", address, "dev", "wan")
+        self._on(name, "ip", "link", "set", "wan", "up")
+
+    def _connect(self, name: str, number: int) -> None:
+        """Join a machine to its router."""
+        router = f"{name}-router"
+        peer = ("peer", "name", "eth0", "netns", self._mine + name)
+        self._on(router, "ip", "link", "add", "lan", "type", "veth", *peer)
+        for where, device, last in ((router, "lan", 1), (name, "eth0", 2)):
+            address = f"192.168.{number}.{last}/24"
+            self._on(where, "ip", "addr", "add", address, "dev", device)
+            self._on(where, "ip", "link", "set", device, "up")
+        self._on(name, "ip", "route", "add", "default", "via", f"192.168.{number}.1")
+
+    def _translate(self, router: str, kind: str) -> None:
+        self._on(router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        random = ["--random-fully"] if kind == "sym" else []
+        self._on(router, *masquerade("wan", *random))
+        answers = ("-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
+        for chain in ("FORWARD", "INPUT"):
+            self._on(router, "iptables", "-A", chain, "-i", "wan", *answers)
+            self._on(router, "iptables", "-A", chain, "-i", "wan", "-j", "DROP")
+
+    def _on(self, name: str, *command: str) -> None:
+        _run(*self.inside(name), *command)
+
+
+def masquerade(device: str, *options: str) -> tuple[str, ...]:
+    """Return the command that hides what leaves by ``device``."""
+    table = ("iptables", "-t", "nat", "-A", "POSTROUTING", "-o", device)
+    return (*table, "-j", "MASQUERADE", *options)
+
+
+def why_not() -> str:
+    """Return why such a network cannot be built here; empty if it can."""
+    if os.geteuid() != 0:
+        return "only root may make network namespaces"
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    try:
+        with NatLab({"trial": "sym"}):
+            return ""
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip()
+        return f"{' '.join(error.cmd[-8:])}: {said}"
+
+
+def remove_abandoned() -> None:
+    """Remove what a process left that was killed."""
+    for name in sorted(path.name for path in Path("/run/netns").glob(f"{_PREFIX}*-*")):
+        owner = name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            _run("ip", "netns", "del", name)
+
+
+def _run(*command: str) -> None:
+    """Raises: subprocess.CalledProcessError, which says what was answered."""
+    subprocess.run(command, check=True, capture_output=True, timeout=60)

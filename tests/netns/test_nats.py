@@ -1,0 +1,138 @@
+"""Two machines behind routers of their own train together, and nobody opens a port.
+
+One lab with a relay and four homes, so that every pair meets for the first time: both kinds of
+NAT, on either side. What was measured is printed (``-s`` shows it).
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from natlab import NatLab, why_not
+from swarm import Event, Peer, Swarm
+
+from skerry.node import demo_swarm
+from skerry.node.demo_swarm import LocalSwarm
+from skerry.node.home import Home
+from skerry.node.net.multiaddrs import Scope, endpoint_of
+from skerry.proto import control_pb2 as pb
+
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(5400)]
+
+HOMES = {"cone1": "cone", "cone2": "cone", "sym1": "sym", "sym2": "sym"}
+PAIRS = [("cone1", "cone2"), ("cone1", "sym1"), ("sym2", "cone2"), ("sym1", "sym2")]
+"""Who starts a run, and who joins it."""
+ROUNDS = 3
+LONG_S = 1200.0
+"""For what takes several tries of several seconds each, and for daemons that start side by side, on
+a machine that is busy besides."""
+
+
+class NatSwarm(LocalSwarm):
+    """Daemons on the machines of a lab."""
+
+    def __init__(self, folder: Path, lab: NatLab) -> None:
+        super().__init__(folder)
+        self._lab = lab
+        self.relays = ""
+
+    def command(self, name: str, home: Home) -> list[str]:
+        flags = ["--relay"] if name == "open" else [f"--relays={self.relays}"]
+        return [*self._lab.inside(name), *super().command(name, home), "--host=0.0.0.0", *flags]
+
+
+@dataclass
+class World:
+    """The daemons by the machine that they run on."""
+
+    swarm: Swarm
+    peers: dict[str, Peer]
+    links: dict[tuple[str, str], str]
+    """How each pair was connected in the end."""
+
+    def at(self, *names: str) -> list[Peer]:
+        """Return the daemons of machines, started side by side where none runs yet."""
+        missing = [name for name in names if name not in self.peers]
+        self.peers |= zip(missing, self.swarm.start(*missing), strict=True)
+        return [self.peers[name] for name in names]
+
+
+@pytest.fixture(scope="module")
+def patience() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def world(
+    tmp_path_factory: pytest.TempPathFactory, patience: pytest.MonkeyPatch
+) -> Iterator[World]:
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("nats")
+    patience.setattr(demo_swarm, "START_SECONDS", LONG_S)
+    with NatLab(HOMES) as lab:
+        local = NatSwarm(folder, lab)
+        with Swarm(folder, local) as swarm:
+            (relay,) = swarm.start("open")
+            local.relays = public_address(relay)
+            world = World(swarm, {"open": relay}, {})
+            yield world
+            direct = sum(link == "direct" for link in world.links.values())
+            print(f"\ndirect: {direct} of {len(world.links)} pairs")
+            left = swarm.stop()
+    assert not left, f"left behind: {left}"
+
+
+def public_address(peer: Peer) -> str:
+    status = peer.status()
+    found = (a for a in status.addresses if (e := endpoint_of(a)) and e.scope is Scope.PUBLIC)
+    return f"{next(found)}/p2p/{status.peer_id}"
+
+
+def linked(one: Peer, other: Peer, link: str | None = None) -> Event:
+    """Wait until ``one`` is connected to ``other``."""
+    details = {"peer": other.peer_id} | ({"link": link} if link else {})
+    return one.wait_for("link", patience=LONG_S, **details)
+
+
+def known(peer: Peer) -> pb.ReachStatus:
+    """Wait until others have told a daemon how it is reached, and return that."""
+    deadline = time.monotonic() + LONG_S
+    while (reach := peer.status().reach).verdict == "unknown" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return reach
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_a_pair_trains(world: World, first: str, second: str) -> None:
+    pair = world.at(first, second)
+    world.swarm.begin(pair, ROUNDS)
+    world.swarm.finish(pair, ROUNDS, patience=LONG_S)
+    entered = pair[1].wait_for("entered")["time"]
+    met = pair[1].wait_for("peer-up", peer=pair[0].peer_id)["time"] - entered
+    if HOMES[first] == HOMES[second] == "cone":
+        direct = [linked(pair[0], pair[1], "direct"), linked(pair[1], pair[0], "direct")]
+        after = max(event["time"] for event in direct) - entered
+        told = f"direct after {after:.1f} s"
+    else:
+        told = linked(pair[1], pair[0])["link"]
+    world.links[first, second] = told.split()[0]
+    print(f"\n{first}-{second}: first connection {met:.1f} s after joining, {told}")
+    for peer in pair:
+        peer.client.leave()
+
+
+def test_everybody_knows_how_it_is_reached(world: World) -> None:
+    (relay,) = world.at("open")
+    for name, peer in zip(HOMES, world.at(*HOMES), strict=True):
+        kind, reach = HOMES[name], known(peer)
+        assert (reach.verdict, list(reach.relays)) == ("not-reachable", [relay.peer_id]), reach
+        # One observer alone cannot tell a symmetric NAT from one that only changes ports.
+        assert reach.nat == ("endpoint-independent" if kind == "cone" else "unknown")
+        assert "not reachable" in reach.summary and bool(reach.advice) == (kind == "sym")
+    reach = known(relay)
+    assert reach.verdict == "reachable" and public_address(relay) in reach.summary

@@ -1,0 +1,102 @@
+"""What healing says: what is lost, what is left, what is done where, in one plain sentence."""
+
+import pytest
+from hypothesis import given
+from surveys import PEERS, copies, survey, surveys
+
+from skerry.recovery.healing import OLDEST_SHADOW, Rung, plan_healing
+from skerry.recovery.healing_words import healed, named, sentences
+from skerry.recovery.survey import Candidate, Copy, Survey
+
+A, B, *_ = PEERS
+MIDDLE = ("block.4", "block.5")
+SPARE = (Candidate(B, (), 100, 0.0),)
+NEIGHBOUR = (Candidate(B, (3,), 100, 0.0),)
+
+
+def said(found: Survey) -> list[str]:
+    return [text for healing in plan_healing(found) for text in sentences(healing, found)]
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (
+            survey(2, shadows=copies(MIDDLE, A, 8), candidates=SPARE),
+            "block.4-5 lost with peer peer-x: no live host, shadow on peer-a is 8 steps old: "
+            "restoring on peer-b, which stood by",
+        ),
+        (
+            survey(2, hosts={s: (Copy(A, 0), Copy(B, 0)) for s in MIDDLE}, candidates=NEIGHBOUR),
+            "block.4-5 lost with peer peer-x: live on peer-a and peer-b: "
+            "copying on its neighbour peer-b",
+        ),
+        (
+            survey(2),
+            "block.4-5 lost with peer peer-x: no live host, no shadow: averaging block.2-3 and "
+            "block.6-7 when a peer joins; until then microbatches pass over it",
+        ),
+        (
+            survey(4, shadows=copies(("block.8", "block.9"), A, OLDEST_SHADOW + 1)),
+            "block.8-9 lost with peer peer-x: no live host, a shadow too old (1001 steps), "
+            "block.6-7 is the only one beside it: copying block.6-7 "
+            "when a peer joins; until then microbatches pass over it",
+        ),
+        (
+            survey(4, swaps=True, may_skip=False),
+            "block.8-9 lost with peer peer-x: no live host, no shadow, block.6-7 has learned its "
+            "role: copying block.6-7 when a peer joins, for whom the ring waits",
+        ),
+    ],
+)
+def test_a_lost_stage_is_one_sentence(found: Survey, text: str):
+    assert said(found) == [text]
+
+
+def test_the_origin_has_a_sentence_for_each_rung():
+    kept = copies(("embed", "head"), A, 1)
+    assert said(survey(0, kept=kept, candidates=SPARE)) == [
+        "embed, head lost with peer peer-x: no live host, no shadow, the copy on peer-a is 1 step "
+        "old: restoring on peer-b, which stood by",
+        "block.0-1 lost with peer peer-x: no live host, no shadow, block.2-3 is the only one "
+        "beside it: copying block.2-3 on peer-b, which stood by",
+    ]
+    assert said(survey(0))[-1].endswith("the ring waits: the first stage cannot be passed over")
+
+
+def test_stages_side_by_side_and_a_lost_ring_say_so():
+    first, second = said(survey(1, 2))
+    assert "nor a stage beside it: interpolating block.0-1 and block.6-7" in first
+    assert second.startswith("block.4-5 ")
+    assert "nor a stage beside it: copying block.4-5" in said(survey(0, 1, stages=3))[2]
+    everything = said(survey(0, 1, stages=2, checkpoints=copies(("block.2", "block.3"), A, 90)))
+    assert "and no checkpoint: beginning from the seed" in everything[0]
+    assert "the checkpoint on peer-a is 90 steps old: restoring" in everything[1]
+
+
+@given(surveys)
+def test_whatever_is_lost_every_shard_is_named_once(found: Survey):
+    for healing in plan_healing(found):
+        heads = [text.split(" lost with peer ")[0] for text in sentences(healing, found)]
+        names = [name for head in heads for name in _spelled_out(head)]
+        assert sorted(names) == sorted(found.stages[healing.lost.stage])
+
+
+def _spelled_out(head: str) -> list[str]:
+    found = []
+    for name in head.split(", "):
+        first, _, last = name.removeprefix("block.").partition("-")
+        run = range(int(first), int(last or first) + 1) if first.isdigit() else []
+        found += [f"block.{i}" for i in run] or [name]
+    return found
+
+
+def test_shards_are_named_shortly():
+    assert named(("embed", "block.0", "head")) == "embed, head, block.0"
+    assert named(("block.1", "block.2", "block.4")) == "block.1-2, block.4"
+
+
+def test_what_has_healed_tells_how_long_it_took():
+    text = healed(("block.3", "block.4"), A, 2.13, Rung.SHADOW)
+    assert text == "block.3-4 train again on peer-a after 2.1 s (shadow)"
+    assert healed(("head",), A, 0.0, Rung.KEPT).startswith("head trains again")

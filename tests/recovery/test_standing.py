@@ -1,0 +1,170 @@
+"""From suspect to dead to evicted, only by evidence; who comes back has to pass its fence."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skerry.protocol.ids import PeerId
+from skerry.recovery.standing import Evidence, Register, Sign, Standing, StandingRules, Turn
+
+ME, OTHER, PEER = PeerId("me"), PeerId("other"), PeerId("peer")
+RULES = StandingRules(dead_after_s=5.0, hurried_s=1.0, evicted_after_s=60.0, most_evidence=4)
+
+
+def known(at: float = 0.0) -> Register:
+    register = Register(RULES)
+    register.follow(3)
+    register.heard(PEER, 3, at)
+    return register
+
+
+def doubt(sign: Sign, at: float, by: PeerId = ME) -> Evidence:
+    return Evidence(sign, at, by, f"{sign} at {at}")
+
+
+def test_silence_makes_suspect_dead_and_evicted_in_this_order():
+    register = known()
+    [suspect] = register.doubted(PEER, doubt(Sign.SILENT, 2.0))
+    assert (suspect.before, suspect.after, suspect.fence) == (
+        Standing.ALIVE,
+        Standing.SUSPECT,
+        None,
+    )
+    assert register.next_check() == 7.0
+    assert register.turns(6.9) == []
+    [dead] = register.turns(7.0)
+    assert (dead.after, dead.fence) == (Standing.DEAD, 3)
+    assert [one.detail for one in dead.evidence] == ["silent at 2.0"]
+    assert register.next_check() == 67.0
+    [evicted] = register.turns(100.0)
+    assert evicted.after is Standing.EVICTED
+    assert register.next_check() is None
+
+
+def test_a_late_look_finds_both_turns():
+    register = known()
+    register.doubted(PEER, doubt(Sign.SILENT, 2.0))
+    assert [turn.after for turn in register.turns(1000.0)] == [Standing.DEAD, Standing.EVICTED]
+
+
+def test_a_suspect_that_is_heard_lives_and_what_spoke_against_it_is_told():
+    register = known()
+    register.doubted(PEER, doubt(Sign.LATE, 2.0))
+    [alive] = register.heard(PEER, 3, 3.0)
+    assert (alive.after, [one.sign for one in alive.evidence]) == (Standing.ALIVE, [Sign.LATE])
+    assert register.turns(1000.0) == []
+    [again] = register.doubted(PEER, doubt(Sign.LATE, 4.0))
+    assert len(again.evidence) == 1
+
+
+def test_what_is_older_than_the_last_sign_of_life_says_nothing():
+    register = known(at=5.0)
+    assert register.doubted(PEER, doubt(Sign.SILENT, 4.0)) == []
+    assert register.doubted(PeerId("stranger"), doubt(Sign.SILENT, 9.0)) == []
+    assert register.standing(PeerId("stranger")) is None
+
+
+def test_a_broken_connection_that_another_peer_sees_too_is_believed_sooner():
+    register = known()
+    register.doubted(PEER, doubt(Sign.CLOSED, 2.0))
+    assert register.next_check() == 7.0
+    register.doubted(PEER, doubt(Sign.CLOSED, 2.1))
+    assert register.next_check() == 7.0  # the same witness twice
+    register.doubted(PEER, doubt(Sign.REPORTED, 2.2, by=OTHER))
+    assert register.next_check() == 3.0
+
+
+def test_a_paused_process_that_comes_back_is_fenced_until_it_has_healed():
+    register = known()
+    register.doubted(PEER, doubt(Sign.SILENT, 2.0))
+    register.turns(7.0)
+    register.follow(4)  # its stages were given to others
+    assert not register.counts(PEER, 3)
+    assert register.heard(PEER, 3, 8.0) == []
+    assert register.standing(PEER) is Standing.DEAD
+    assert register.turns(67.5) == []  # it lives, so it is not evicted while it heals
+    [back] = register.heard(PEER, 4, 67.8)
+    assert (back.after, back.fence) == (Standing.ALIVE, None)
+    assert register.counts(PEER, 3)
+
+
+def test_a_peer_that_left_on_purpose_is_not_missed():
+    register = known()
+    register.doubted(PEER, doubt(Sign.CLOSED, 2.0))
+    register.left(PEER)
+    assert (register.turns(1000.0), register.standing(PEER)) == ([], None)
+
+
+def test_evidence_is_bounded_and_its_first_and_last_piece_are_kept():
+    register = known()
+    for at in range(2, 6):
+        register.doubted(PEER, doubt(Sign.LATE, at))
+    register.doubted(PEER, doubt(Sign.SILENT, 6.5))
+    [dead] = register.turns(7.0)
+    assert [one.at for one in dead.evidence] == [2, 3, 5, 6.5]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"hurried_s": 6.0}, {"evicted_after_s": 0}, {"most_evidence": 1}]
+)
+def test_settings_under_which_nobody_could_come_back_are_refused(changes):
+    with pytest.raises(ValueError, match="out of range"):
+        StandingRules(**changes)
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["heard", "healed", "doubt", "closed", "look", "left"]),
+        st.sampled_from([PEER, OTHER]),
+        st.floats(0.0, 40.0),
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+def test_whatever_happens_standing_moves_by_evidence_alone(history):
+    register, now, plan = Register(RULES), 0.0, 1
+    register.follow(plan)
+    stands: dict[PeerId, Standing] = {}
+    fences: dict[PeerId, int] = {}
+    for what, peer, pause in history:
+        now += pause
+        turns = register.turns(now)
+        for turn in turns:
+            check(turn, stands)
+            if turn.after is Standing.DEAD:
+                assert turn.fence == plan
+                fences[turn.peer] = plan
+        if turns:
+            plan += 1
+            register.follow(plan)
+        match what:
+            case "heard" | "healed":
+                under = plan if what == "healed" else min(plan, fences.get(peer, plan))
+                fenced = under <= fences.get(peer, 0)
+                found = register.heard(peer, under, now)
+                assert not (fenced and found)
+                if not fenced:
+                    fences.pop(peer, None)
+                    assert register.standing(peer) is Standing.ALIVE
+            case "doubt":
+                found = register.doubted(peer, doubt(Sign.SILENT, now))
+            case "closed":
+                found = register.doubted(peer, doubt(Sign.CLOSED, now, by=OTHER))
+            case "left":
+                register.left(peer)
+                stands.pop(peer, None)
+                fences.pop(peer, None)
+                found = []
+            case _:
+                found = []
+        for turn in found:
+            check(turn, stands)
+
+
+def check(turn: Turn, stands: dict[PeerId, Standing]) -> None:
+    assert turn.before is stands.get(turn.peer, Standing.ALIVE)
+    assert turn.evidence
+    assert turn.after is Standing.ALIVE or turn.after == turn.before + 1
+    stands[turn.peer] = turn.after
