@@ -24,6 +24,7 @@ from skerry.protocol.rings.frames import Activation, Frame, Gradient, Lane
 
 CHUNK_BYTES = 16 * 1024
 _HEADER = struct.Struct(">BI")
+CHUNK_HEADER_BYTES = _HEADER.size
 _LENGTH = struct.Struct(">I")
 _CREDIT = 16
 _UNTAKEN = 2

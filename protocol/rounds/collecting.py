@@ -100,12 +100,17 @@ def progress(s: RoundState, now: float) -> list[Action]:
         s.unheard.clear()
     _note_completeness(s, now)
     _pass_over_leaders(s, now)
-    if s.leader != s.me or s.published_view == s.view or not s.sound or not may_judge(s):
+    if not may_publish(s):
         return []
     if missing(s) and now < collect_deadline(s):
         return []
     s.published_view = s.view
     return _publish(s)
+
+
+def may_publish(s: RoundState) -> bool:
+    """Say whether this peer leads and knows what a commit must say: only time may be wanting."""
+    return bool(s.sound) and s.leader == s.me and s.published_view != s.view and may_judge(s)
 
 
 def missing(s: RoundState) -> list[PeerId]:

@@ -16,6 +16,7 @@ from skerry.protocol.rounds.collecting import (
     collect_deadline,
     commit_due,
     hearing_deadline,
+    may_publish,
     on_announce,
     on_checked,
     on_encoded,
@@ -69,7 +70,7 @@ def next_deadline(s: RoundState) -> float | None:
             times.append(hearing_deadline(s))
         if s.leader != s.me or s.published_view != s.view:
             times.append(commit_due(s))
-        if s.leader == s.me and s.published_view != s.view and s.sound:
+        if may_publish(s):
             times.append(max(collect_deadline(s), s.view_since))
     takeover = takeover_due(s)
     if takeover is not None:

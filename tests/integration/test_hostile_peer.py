@@ -26,6 +26,7 @@ from skerry.node.identity import load_identity
 from skerry.pipeline.codecs import payload_limits
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.codec import envelope_to_pb
+from skerry.protocol.errors import PeerUnavailable
 from skerry.protocol.ids import CommitHash
 from skerry.protocol.messages import (
     PROTOCOL_VERSION,
@@ -401,9 +402,12 @@ async def test_a_flood_is_dropped_at_the_door_and_the_run_ends_with_equal_digest
     refusals = await Refusals.of(honest)
     rubbish = envelope_to_pb(hostile.signer.sign(Kind.ANNOUNCE, b"rubbish"))
     for peer in hostile.others:
-        reasons = [await hostile.deliver_to(peer, rubbish) for _ in range(150)]
-        assert set(reasons) == {"malformed", "quota"}
-        assert reasons[-1] == "quota"
+        reasons = set()
+        with contextlib.suppress(PeerUnavailable):  # who goes on all the same is disconnected
+            for _ in range(150):
+                reasons.add(await hostile.deliver_to(peer, rubbish))
+        assert "malformed" in reasons
+        assert reasons <= {"malformed", "quota"}
     await refusals.counted("quota")
     await _goes_on(honest, rounds=3)
 

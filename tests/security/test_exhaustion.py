@@ -18,8 +18,8 @@ from skerry.protocol.codec import MAX_BODY_BYTES, decode_envelope, envelope_from
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import RunId
 from skerry.protocol.messages import Envelope, Kind
-from skerry.protocol.rings.frames import Fence, Frame, Gradient, Pace, Place
-from skerry.protocol.rings.lanes import Inbox, LaneLimits, Outbox, SizeRange
+from skerry.protocol.rings.frames import Fence, Frame, Gradient, Lane, Pace, Place
+from skerry.protocol.rings.lanes import CHUNK_HEADER_BYTES, Inbox, LaneLimits, Outbox, SizeRange
 from skerry.protocol.signing import Signer
 
 MIB = 2**20
@@ -73,6 +73,9 @@ def test_ring_neighbour_that_sends_without_credit_fills_no_memory() -> None:
         while True:
             chunk = outbox.next_chunk(now)
             now += 1.0
-            if chunk is not None:
-                inbox.feed(chunk.data)
+            assert chunk is not None
+            inbox.feed(chunk.data)
+            outbox.take_credit(
+                Lane.BACKWARD, len(chunk.data) - CHUNK_HEADER_BYTES, now
+            )  # by nobody
     assert caught.value.reason == "credit"

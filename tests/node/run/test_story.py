@@ -56,6 +56,8 @@ def test_events_name_whom_and_what() -> None:
     about = short(event_strategies.SIGNERS[2].peer_id)
     issuer = short(third.message.orders[0].signer)
     assert event_words(ev.CommitsReceived((third,), OTHER)).split("; ")[1:] == [
+        f"{about} counts 25%: newcomer",
+        f"{issuer} finds that {about}'s part in commit 11111111 raises the loss by 0.1250",
         f"order 1 of {issuer}: remove {about} (slow)",
         f"order 2 of {issuer}: let {about} in again",
         f"order 3 of {issuer}: alpha 0.7",
