@@ -144,7 +144,8 @@ class HostilePeer:
     async def beat(self) -> None:
         """Send heartbeats that say what an honest peer's would, until cancelled."""
         while True:
-            await self.beat_once()
+            with contextlib.suppress(PeerUnavailable):  # after a flood nobody listens
+                await self.beat_once()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_S), self.changed:
                     await self.changed.wait()
