@@ -110,6 +110,11 @@ class Node:
         session = self.part.session
         return session.peers.addresses() if session is not None else {}
 
+    def met(self) -> frozenset[PeerId]:
+        """Return those of them that have answered in the run."""
+        session = self.part.session
+        return session.peers.greeted if session is not None else frozenset()
+
     def readdressed(self) -> None:
         """Tell everyone how this node is reached from now on."""
         status = reach_status(self._parts.reach) if self._parts.reach else pb.ReachStatus()
@@ -246,7 +251,9 @@ async def _start(
     stack.push_async_callback(client.close)
     reach: Reachability | None = None
     if network.p2pd is not None:
-        listener = Listener(lambda: node.members(), lambda: node.readdressed(), journal_link)
+        listener = Listener(
+            lambda: node.members(), lambda: node.met(), lambda: node.readdressed(), journal_link
+        )
         reach = Reachability(network.p2pd, config.listen.relays, listener)
         stack.push_async_callback(reach.close)
         transport.add_outage_hook(reach.network_is_down)

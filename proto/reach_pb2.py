@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18skerry/proto/reach.proto\x12\x0fskerry.reach.v1\"s\n\x0cReachRequest\x12,\n\x04look\x18\x01 \x01(\x0b\x32\x1c.skerry.reach.v1.LookRequestH\x00\x12.\n\x05punch\x18\x02 \x01(\x0b\x32\x1d.skerry.reach.v1.PunchRequestH\x00\x42\x05\n\x03\x61sk\"\x1c\n\x0bLookRequest\x12\r\n\x05ports\x18\x01 \x03(\r\",\n\x0cPunchRequest\x12\r\n\x05outer\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\"\x83\x01\n\nReachReply\x12*\n\x04look\x18\x01 \x01(\x0b\x32\x1a.skerry.reach.v1.LookReplyH\x00\x12,\n\x05punch\x18\x02 \x01(\x0b\x32\x1b.skerry.reach.v1.PunchReplyH\x00\x12\x11\n\x07refused\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x61nswer\"+\n\tLookReply\x12\x0c\n\x04seen\x18\x01 \x03(\t\x12\x10\n\x08\x61nswered\x18\x02 \x03(\r\"*\n\nPunchReply\x12\r\n\x05outer\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18skerry/proto/reach.proto\x12\x0fskerry.reach.v1\"s\n\x0cReachRequest\x12,\n\x04look\x18\x01 \x01(\x0b\x32\x1c.skerry.reach.v1.LookRequestH\x00\x12.\n\x05punch\x18\x02 \x01(\x0b\x32\x1d.skerry.reach.v1.PunchRequestH\x00\x42\x05\n\x03\x61sk\"\x1c\n\x0bLookRequest\x12\r\n\x05ports\x18\x01 \x03(\r\",\n\x0cPunchRequest\x12\r\n\x05outer\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\"\x83\x01\n\nReachReply\x12*\n\x04look\x18\x01 \x01(\x0b\x32\x1a.skerry.reach.v1.LookReplyH\x00\x12,\n\x05punch\x18\x02 \x01(\x0b\x32\x1b.skerry.reach.v1.PunchReplyH\x00\x12\x11\n\x07refused\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x61nswer\";\n\tLookReply\x12\x0c\n\x04seen\x18\x01 \x03(\t\x12\x10\n\x08\x61nswered\x18\x02 \x03(\r\x12\x0e\n\x06mirror\x18\x03 \x01(\r\"*\n\nPunchReply\x12\r\n\x05outer\x18\x01 \x01(\t\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REACHREPLY']._serialized_start=239
   _globals['_REACHREPLY']._serialized_end=370
   _globals['_LOOKREPLY']._serialized_start=372
-  _globals['_LOOKREPLY']._serialized_end=415
-  _globals['_PUNCHREPLY']._serialized_start=417
-  _globals['_PUNCHREPLY']._serialized_end=459
+  _globals['_LOOKREPLY']._serialized_end=431
+  _globals['_PUNCHREPLY']._serialized_start=433
+  _globals['_PUNCHREPLY']._serialized_end=475
 # @@protoc_insertion_point(module_scope)

@@ -39,12 +39,14 @@ class ReachReply(_message.Message):
     def __init__(self, look: _Optional[_Union[LookReply, _Mapping]] = ..., punch: _Optional[_Union[PunchReply, _Mapping]] = ..., refused: _Optional[str] = ...) -> None: ...
 
 class LookReply(_message.Message):
-    __slots__ = ("seen", "answered")
+    __slots__ = ("seen", "answered", "mirror")
     SEEN_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    MIRROR_FIELD_NUMBER: _ClassVar[int]
     seen: _containers.RepeatedScalarFieldContainer[str]
     answered: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, seen: _Optional[_Iterable[str]] = ..., answered: _Optional[_Iterable[int]] = ...) -> None: ...
+    mirror: int
+    def __init__(self, seen: _Optional[_Iterable[str]] = ..., answered: _Optional[_Iterable[int]] = ..., mirror: _Optional[int] = ...) -> None: ...
 
 class PunchReply(_message.Message):
     __slots__ = ("outer", "nonce")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from skerry.node.net.multiaddrs import Endpoint, endpoint_of
+from skerry.node.reach.mirror import seen_in
 from skerry.node.reach.nat import Observation
 from skerry.node.reach.relays import Place
 from skerry.proto import circuit_pb2, reach_pb2
@@ -37,7 +38,7 @@ async def look(
 ) -> list[Observation]:
     """Ask a directly connected peer where it sees us, and to dial us back there.
 
-    Returns: an observation for each of our connections to it.
+    Returns: an observation for each of our connections to it, before them one of its mirror.
     Raises: PeerUnavailable, ProtocolError.
     """
     request = reach_pb2.ReachRequest(look=reach_pb2.LookRequest(ports=ports))
@@ -46,7 +47,18 @@ async def look(
         raise ProtocolError("reach", f"{short(peer)} did not look: {reply.refused[:80]!r}")
     answered = frozenset(reply.look.answered) & frozenset(ports)
     seen = (endpoint_of(address) for address in reply.look.seen)
-    return [Observation(peer, endpoint, answered) for endpoint in seen if endpoint is not None]
+    found = [Observation(peer, endpoint, answered) for endpoint in seen if endpoint is not None]
+    again = await _second_look(transport, peer, reply.look.mirror)
+    return found if again is None else [Observation(peer, again, frozenset(), exact=True), *found]
+
+
+async def _second_look(transport: "P2pdTransport", peer: PeerId, mirror: int) -> Endpoint | None:
+    """Return where a peer's mirror sees us, if there is one that answers."""
+    direct = [endpoint_of(a) for name, a in await transport.connections() if name == peer]
+    where = next((endpoint.ip for endpoint in direct if endpoint is not None), None)
+    if where is None or not 0 < mirror < 2**16:
+        return None
+    return await seen_in(Endpoint(where, mirror), transport.host, transport.port)
 
 
 async def ask_to_punch(

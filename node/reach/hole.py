@@ -45,7 +45,7 @@ async def punch(host: str, port: int, target: Endpoint, say: bytes, hear: bytes)
     deadline = loop.time() + OPEN_SECONDS
     while (left := deadline - loop.time()) > 0:
         with contextlib.ExitStack() as undo:
-            dialling = _socket(host, port, target)
+            dialling = socket_beside(host, port, target)
             undo.callback(dialling.close)
             try:
                 async with asyncio.timeout(left):
@@ -138,8 +138,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
 
 
-def _socket(host: str, port: int, target: Endpoint) -> socket.socket:
-    """Return a socket beside p2pd's. Raises: OSError."""
+def socket_beside(host: str, port: int, target: Endpoint) -> socket.socket:
+    """Return a socket beside the one on which p2pd listens. Raises: OSError."""
     family = socket.AF_INET if target.ip.version == 4 else socket.AF_INET6
     made = socket.socket(family, socket.SOCK_STREAM)
     try:

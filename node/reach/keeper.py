@@ -9,7 +9,7 @@ to direct ones (punching.py).
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,8 @@ class Listener:
 
     members: Callable[[], Members]
     """Returns the other members of the run; none while there is no run."""
+    met: Callable[[], Collection[PeerId]]
+    """Returns those of them that have answered us in the run, so that it knows us, too."""
     on_addresses: Callable[[], None]
     """Told that this node's addresses, or what is known of them, are other than before."""
     on_link: Callable[[PeerId, Link], None]
@@ -64,6 +66,7 @@ class Reachability:
         self._transport, self._listener = transport, listener
         self._told: dict[str, None] = dict.fromkeys(relays)
         self._members: Members = {}
+        self._member_links: dict[PeerId, Link] = {}
         self._observations: list[Observation] = []
         self._looked: dict[PeerId, float] = {}
         self._places: dict[PeerId, Place] = {}
@@ -73,7 +76,7 @@ class Reachability:
         self._tasks = OwnedTasks()
         self._upgrades = Upgrades(transport, self._tasks, self._wake.set)
         self._service = ReachService(
-            transport, lambda: self.standing.outer, lambda peer: peer in self._members
+            transport, lambda: self.standing.outer, lambda peer: peer in listener.members()
         )
         self.standing = Standing()
         """What is known of the way here."""
@@ -138,7 +141,7 @@ class Reachability:
 
     def network_is_down(self) -> None:
         """Begin anew: with the network process all places have ended."""
-        self._places, self._looked, self.links = {}, {}, {}
+        self._places, self._looked, self.links, self._member_links = {}, {}, {}, {}
 
     async def _keep(self) -> None:
         while True:
@@ -159,10 +162,13 @@ class Reachability:
     async def _go_around(self) -> None:
         self._members = self._listener.members()
         connections = await self._transport.connections()
-        before, self.links = self.links, links_of(connections)
-        for peer in self._members.keys() & self.links.keys():
-            if self.links[peer] != before.get(peer):
-                self._listener.on_link(peer, self.links[peer])
+        self.links = links_of(connections)
+        # Of members, not of all: a peer connects to us before it is one, to be let into the run.
+        before = self._member_links
+        self._member_links = {p: x for p, x in self.links.items() if p in self._members}
+        for peer, link in self._member_links.items():
+            if link != before.get(peer):
+                self._listener.on_link(peer, link)
         if self._transport.traverses_nat:
             await self._find_out(connections)
 
@@ -173,7 +179,8 @@ class Reachability:
         else:
             self._places = {}
         self._transport.announce(self._ways())
-        relayed = {peer: at for peer, at in self._members.items() if self._is_relayed(peer)}
+        met = self._listener.met()  # others would refuse: whoever is still joining knows no member
+        relayed = {p: at for p, at in self._members.items() if p in met and self._is_relayed(p)}
         self._upgrades.try_due(relayed, self.standing)
         known = (self._transport.addresses, self.standing)
         if known != self._known:

@@ -40,6 +40,9 @@ class Observation:
     """Where our connection came from."""
     answered: frozenset[int]
     """Ports at that IP address under which it could dial us back."""
+    exact: bool = False
+    """Whether that connection certainly left the port that we listen on: p2pd takes another one
+    where an ended connection still blocks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +73,27 @@ def judge(own: Collection[Ip], port: int, observations: Iterable[Observation]) -
     newest = {o.seen.ip.version: o.seen.ip for o in public}  # others are of another network
     seen = [o for o in public if o.seen.ip in newest.values()]
     found = {Endpoint(o.seen.ip, p) for o in seen for p in o.answered}
+    kept = _kept(port, seen)
     return Standing(
         verdict=Verdict.REACHABLE if found else Verdict.NOT_REACHABLE,
         nat=_nat(own, port, seen),
         open=tuple(sorted(found, key=str)),
-        outer=seen[-1].seen,
+        outer=(kept or seen[-1]).seen,
         observers=len({o.observer for o in seen}),
     )
+
+
+def _kept(port: int, seen: list[Observation]) -> Observation | None:
+    """Return the newest sight of our listening port, if that is the same outside."""
+    exact = [o for o in seen if o.exact and o.seen.ip == seen[-1].seen.ip]
+    return exact[-1] if exact and exact[-1].seen.port == port else None
 
 
 def _nat(own: Collection[Ip], port: int, seen: list[Observation]) -> Nat:
     if all(o.seen.ip in own for o in seen):
         return Nat.NONE
+    if _kept(port, seen) is not None:
+        return Nat.ENDPOINT_INDEPENDENT
     newest = seen[-1].seen
     outside = [o for o in seen if o.seen.ip == newest.ip]
     if len({o.seen.port for o in outside}) > 1:

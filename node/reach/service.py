@@ -22,6 +22,7 @@ from skerry.node.reach.asking import (
     write_message,
 )
 from skerry.node.reach.hole import answers, into, punch
+from skerry.node.reach.mirror import open_mirror
 from skerry.proto import reach_pb2 as pb
 from skerry.protocol.ids import PeerId
 from skerry.protocol.transport import ByteStream
@@ -33,7 +34,7 @@ _LOG = logging.getLogger(__name__)
 MAX_PORTS = 4
 """Ports dialled back for one question."""
 MAX_AT_ONCE = 16
-"""Questions and holes at a time, of all peers together."""
+"""Questions, holes and mirrors at a time, of all peers together."""
 MIN_GAP_SECONDS = 1.0
 """Between two questions of one peer and kind."""
 _MAX_REMEMBERED = 1024
@@ -71,7 +72,7 @@ class ReachService:
         """
         self._transport, self._outer, self._admits = transport, outer, admits
         self._gaps = Gaps()
-        self._holes = OwnedTasks()
+        self._holes, self._mirrors = OwnedTasks(), OwnedTasks()
         self._busy = 0
 
     async def start(self) -> None:
@@ -79,8 +80,9 @@ class ReachService:
         await self._transport.handle(REACH_PROTOCOL, self._serve)
 
     async def close(self) -> None:
-        """Close all holes; never raises."""
+        """Close all holes and mirrors; never raises."""
         await self._holes.cancel()
+        await self._mirrors.cancel()
 
     async def _serve(self, stream: ByteStream) -> None:
         if self._busy >= MAX_AT_ONCE:
@@ -108,9 +110,11 @@ class ReachService:
         wanted = [port for port in dict.fromkeys(ports) if 0 < port < 2**16][:MAX_PORTS]
         dialled = [Endpoint(seen[-1].ip, port) for port in wanted] if seen else []
         answered = await asyncio.gather(*(answers(e, _DIAL_BACK_SECONDS) for e in dialled))
+        free = len(self._mirrors) < MAX_AT_ONCE
         return pb.LookReply(
             seen=[str(endpoint) for endpoint in seen],
             answered=[e.port for e, ok in zip(dialled, answered, strict=True) if ok],
+            mirror=await open_mirror(self._transport.host, self._mirrors) if free else 0,
         )
 
     def _punch(self, peer: PeerId, request: pb.PunchRequest) -> pb.ReachReply:

@@ -19,6 +19,11 @@ _FORWARD = (
     "Forward TCP port {port} in the router to this machine or switch on UPnP there, or run "
     "skerry daemon --relay on a machine with a public address: see docs/guide/reachability.md."
 )
+_DIRECT = (
+    "For direct connections to all peers, forward TCP port {port} in the router to this machine or "
+    "switch on UPnP there: see docs/guide/reachability.md."
+)
+_OPEN = "For direct connections, open TCP port {port} in the firewall of this machine."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,5 +75,12 @@ def _hidden(standing: Standing, places: Sequence[Place], port: int) -> Words:
         size = max(place.circuit_bytes for place in places) // 1024
         told = f"{nat}; relay {names} lets only {size} KiB pass at a time"
         return Words(told, _FORWARD.format(port=port))
-    advice = "" if standing.nat is Nat.ENDPOINT_INDEPENDENT else _FORWARD.format(port=port)
-    return Words(f"{nat}; others reach it through relay {names}", advice)
+    told = f"{nat}; others reach it through relay {names}"
+    return Words(told, _for_direct(standing.nat).format(port=port) if known else "")
+
+
+def _for_direct(nat: Nat) -> str:
+    """Return what would get relayed peers a direct connection where holes do not."""
+    if nat is Nat.ENDPOINT_INDEPENDENT:
+        return ""
+    return _OPEN if nat is Nat.NONE else _DIRECT

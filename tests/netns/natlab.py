@@ -13,26 +13,37 @@ The internet is a bridge with addresses that look public, which exist in these n
 import os
 import shutil
 import subprocess
-from pathlib import Path
+import sys
 from types import TracebackType
 from typing import Self
 
+import janitor
+
 _PREFIX = "skerrynat"
-_TOOLS = ("ip", "iptables", "sysctl")
+_TOOLS = ("ip", "iptables")
 
 
 class NatLab:
-    """The network. Use as a context: leaving it leaves no namespace."""
+    """The network. Use as a context: leaving it leaves no namespace, and nothing that runs in one.
+
+    Its end is the work of a process of its own, which also notices if this one is killed.
+    """
 
     def __init__(self, homes: dict[str, str]) -> None:
         """Plan machines: name → kind of the router that it is behind."""
         self._homes = homes
-        self._mine = f"{_PREFIX}{os.getpid()}-"
-        self._made: list[str] = []
+        self._mine = f"{_PREFIX}{os.getpid()}x{janitor.born(os.getpid())}-"
+        self._ports = 0
+        self._janitor: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         """Build all of it; what cannot be completed is removed again."""
         remove_abandoned()
+        self._janitor = subprocess.Popen(
+            [sys.executable, "-I", "-S", janitor.__file__, self._mine],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the test
+        )
         try:
             self._build()
         except BaseException:
@@ -49,9 +60,11 @@ class NatLab:
         self.close()
 
     def close(self) -> None:
-        """Remove the namespaces, and with them all links and rules."""
-        while self._made:
-            _run("ip", "netns", "del", self._made.pop())
+        """Remove the namespaces, and with them all links, rules and processes."""
+        process, self._janitor = self._janitor, None
+        if process is not None:
+            process.communicate()
+            assert process.returncode == 0, "the janitor has said why it failed"
 
     def inside(self, name: str) -> list[str]:
         """Return what to put before a command for it to run on a machine."""
@@ -72,12 +85,12 @@ class NatLab:
 
     def _add(self, name: str) -> None:
         _run("ip", "netns", "add", self._mine + name)
-        self._made.append(self._mine + name)
         self._on(name, "ip", "link", "set", "lo", "up")
 
     def _plug(self, name: str, address: str) -> None:
         """Join a namespace to the internet."""
-        port = f"p{len(self._made)}"
+        self._ports += 1
+        port = f"p{self._ports}"
         peer = ("peer", "name", "wan", "netns", self._mine + name)
         self._on("wan", "ip", "link", "add", port, "type", "veth", *peer)
         self._on("wan", "ip", "link", "set", port, "master", "br0", "up")
@@ -96,7 +109,7 @@ class NatLab:
         self._on(name, "ip", "route", "add", "default", "via", f"192.168.{number}.1")
 
     def _translate(self, router: str, kind: str) -> None:
-        self._on(router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self._on(router, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
         random = ["--random-fully"] if kind == "sym" else []
         self._on(router, *masquerade("wan", *random))
         answers = ("-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
@@ -130,11 +143,12 @@ def why_not() -> str:
 
 
 def remove_abandoned() -> None:
-    """Remove what a process left that was killed."""
-    for name in sorted(path.name for path in Path("/run/netns").glob(f"{_PREFIX}*-*")):
-        owner = name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            _run("ip", "netns", "del", name)
+    """Remove what a process left that was killed together with its janitor."""
+    for path in janitor.NAMESPACES.glob(f"{_PREFIX}*x*-*"):
+        lab = path.name.partition("-")[0]
+        owner, _, birth = lab.removeprefix(_PREFIX).partition("x")
+        if owner.isdigit() and janitor.born(int(owner)) != birth:
+            janitor.remove(f"{lab}-")
 
 
 def _run(*command: str) -> None:

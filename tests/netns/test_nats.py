@@ -4,6 +4,9 @@ One lab with a relay and four homes, so that every pair meets for the first time
 NAT, on either side. What was measured is printed (``-s`` shows it).
 """
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from skerry.node.demo_swarm import LocalSwarm
 from skerry.node.home import Home
 from skerry.node.net.multiaddrs import Scope, endpoint_of
 from skerry.proto import control_pb2 as pb
+from skerry.protocol.ids import short
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(5400)]
 
@@ -47,6 +51,7 @@ class NatSwarm(LocalSwarm):
 class World:
     """The daemons by the machine that they run on."""
 
+    lab: NatLab
     swarm: Swarm
     peers: dict[str, Peer]
     links: dict[tuple[str, str], str]
@@ -57,6 +62,18 @@ class World:
         missing = [name for name in names if name not in self.peers]
         self.peers |= zip(missing, self.swarm.start(*missing), strict=True)
         return [self.peers[name] for name in names]
+
+    def examined(self, name: str) -> dict[str, str]:
+        """Return what ``skerry doctor`` says on a machine of how it is reached."""
+        command = [sys.executable, "-P", "-m", "skerry.node.cli.main", "doctor", "--json"]
+        told = subprocess.run(
+            [*self.lab.inside(name), *command, f"--home={self.peers[name].home.path}"],
+            capture_output=True,
+            text=True,
+        )
+        checks = {check["name"]: check for check in json.loads(told.stdout or "[]")}
+        assert "reachability" in checks, told.stderr
+        return dict(checks["reachability"])
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +96,7 @@ def world(
         with Swarm(folder, local) as swarm:
             (relay,) = swarm.start("open")
             local.relays = public_address(relay)
-            world = World(swarm, {"open": relay}, {})
+            world = World(lab, swarm, {"open": relay}, {})
             yield world
             direct = sum(link == "direct" for link in world.links.values())
             print(f"\ndirect: {direct} of {len(world.links)} pairs")
@@ -100,11 +117,22 @@ def linked(one: Peer, other: Peer, link: str | None = None) -> Event:
 
 
 def known(peer: Peer) -> pb.ReachStatus:
-    """Wait until others have told a daemon how it is reached, and return that."""
+    """Wait until a daemon knows how it is reached, and return that."""
     deadline = time.monotonic() + LONG_S
-    while (reach := peer.status().reach).verdict == "unknown" and time.monotonic() < deadline:
+    while not is_known(reach := peer.status().reach):
+        assert time.monotonic() < deadline, f"{reach}\n{peer.story()}"
         time.sleep(0.1)
     return reach
+
+
+def is_known(reach: pb.ReachStatus) -> bool:
+    led_to = reach.verdict == "reachable" or bool(reach.relays)
+    return led_to and "unknown" not in (reach.verdict, reach.nat)
+
+
+def port_of(peer: Peer) -> int:
+    found = (endpoint_of(address) for address in peer.status().addresses)
+    return next(endpoint.port for endpoint in found if endpoint is not None)
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
@@ -126,13 +154,28 @@ def test_a_pair_trains(world: World, first: str, second: str) -> None:
         peer.client.leave()
 
 
-def test_everybody_knows_how_it_is_reached(world: World) -> None:
-    (relay,) = world.at("open")
-    for name, peer in zip(HOMES, world.at(*HOMES), strict=True):
-        kind, reach = HOMES[name], known(peer)
-        assert (reach.verdict, list(reach.relays)) == ("not-reachable", [relay.peer_id]), reach
-        # One observer alone cannot tell a symmetric NAT from one that only changes ports.
-        assert reach.nat == ("endpoint-independent" if kind == "cone" else "unknown")
-        assert "not reachable" in reach.summary and bool(reach.advice) == (kind == "sym")
-    reach = known(relay)
-    assert reach.verdict == "reachable" and public_address(relay) in reach.summary
+@pytest.mark.parametrize("name", HOMES)
+def test_doctor_tells_who_is_behind_a_nat(world: World, name: str) -> None:
+    (relay, peer), kind = world.at("open", name), HOMES[name]
+    reach = known(peer)
+    nat = {"cone": "endpoint-independent", "sym": "symmetric"}[kind]
+    told = (reach.verdict, reach.nat, list(reach.relays))
+    assert told == ("not-reachable", nat, [relay.peer_id]), reach
+    found = world.examined(name)
+    assert found["detail"].startswith("not reachable from the internet: its router ")
+    assert f"({nat} NAT)" in found["detail"]
+    assert found["detail"].endswith(f"; others reach it through relay {short(relay.peer_id)}")
+    if kind == "cone":
+        assert (found["verdict"], found["fix"]) == ("pass", "")
+    else:
+        assert found["verdict"] == "warn"
+        assert f"forward TCP port {port_of(peer)} in the router" in found["fix"]
+
+
+def test_doctor_tells_who_is_reachable_and_relays(world: World) -> None:
+    (relay, _) = world.at("open", "cone1")  # somebody must have asked for a place, and looked
+    assert known(relay).verdict == "reachable"
+    where, found = public_address(relay), world.examined("open")
+    reached = f"reachable from the internet at {where.partition('/p2p/')[0]}"
+    assert found["detail"] == f"{reached}; relays for others, as {where}"
+    assert (found["verdict"], found["fix"]) == ("pass", "")

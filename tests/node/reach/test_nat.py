@@ -12,6 +12,10 @@ def seen(by: str, ip: str, port: int, *answered: int) -> Observation:
     return Observation(PeerId(by), Endpoint(ip_address(ip), port), frozenset(answered))
 
 
+def sure(by: str, port: int, ip: str = "51.10.1.1") -> Observation:
+    return Observation(PeerId(by), Endpoint(ip_address(ip), port), frozenset(), exact=True)
+
+
 def test_nothing_is_known_before_somebody_on_the_internet_has_looked() -> None:
     assert judge(INSIDE, PORT, []) == Standing()
     assert judge(INSIDE, PORT, [seen("a", "192.168.1.2", PORT, PORT)]) == Standing()
@@ -35,6 +39,19 @@ def test_a_port_for_everyone_is_symmetric() -> None:
     assert (found.nat, found.observers) == (Nat.SYMMETRIC, 2)
     again = seen("a", "51.10.1.1", 7002)  # after a new connection
     assert judge(INSIDE, PORT, [one, again]).nat is Nat.SYMMETRIC
+
+
+def test_a_second_look_of_one_observer_shows_a_symmetric_nat() -> None:
+    assert judge(INSIDE, PORT, [sure("a", 7001), seen("a", "51.10.1.1", 7000)]).nat is Nat.SYMMETRIC
+    # Of another network of before nothing follows.
+    before = sure("a", PORT, "51.10.2.1")
+    assert judge(INSIDE, PORT, [before, seen("a", "51.10.1.1", 7000)]).nat is Nat.UNKNOWN
+
+
+def test_a_second_look_shows_that_only_the_port_of_the_first_was_another() -> None:
+    found = judge(INSIDE, PORT, [sure("a", PORT), seen("a", "51.10.1.1", 7000)])
+    assert found.nat is Nat.ENDPOINT_INDEPENDENT
+    assert found.outer == Endpoint(ip_address("51.10.1.1"), PORT)
 
 
 def test_a_forwarded_port_is_reachable_through_the_nat() -> None:

@@ -45,6 +45,11 @@ def test_what_keeps_holes_from_being_punched_is_worth_advice(nat: Nat) -> None:
     assert found.advice and found.summary != in_words(HIDDEN, [place(2**32)], 1, True).summary
 
 
+def test_a_firewall_without_a_router_is_named() -> None:
+    found = in_words(Standing(Verdict.NOT_REACHABLE, Nat.NONE), [place(2**32)], 4321, beyond=True)
+    assert "TCP port 4321 in the firewall" in found.advice and "router" not in found.advice
+
+
 def test_a_relay_that_is_too_small_is_told() -> None:
     found = in_words(HIDDEN, [place(131_072)], 1, beyond=True)
     assert "only 128 KiB" in found.summary and found.advice
@@ -53,6 +58,7 @@ def test_a_relay_that_is_too_small_is_told() -> None:
 def test_before_the_answers_a_place_is_there_already() -> None:
     found = in_words(Standing(), [place(2**32)], 1, beyond=True)
     assert found.summary.startswith("being found out") and "relay" in found.summary
+    assert not found.advice
 
 
 def test_a_relay_says_how_others_name_it() -> None:
