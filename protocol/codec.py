@@ -5,7 +5,7 @@ but ProtocolError, whatever the bytes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
@@ -13,7 +13,7 @@ from google.protobuf.message import Message as Protobuf
 
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.ids import HASH_BYTES, Address, CommitHash, Digest, PeerId, RunId
+from skerry.protocol.ids import HASH_BYTES, Address, CommitHash, PeerId, RunId
 from skerry.protocol.messages import (
     FULL,
     MAX_OUTER_LR,
@@ -29,12 +29,15 @@ from skerry.protocol.messages import (
     Kind,
     MemberRecord,
     Message,
+    Offer,
     Order,
     ReadmitPeer,
     RemovePeer,
     RevokeInvite,
+    RoleOffer,
     SetOuterLr,
     ShardPayload,
+    ShardState,
     Signed,
     SignedAnnounce,
     SignedCommit,
@@ -42,6 +45,7 @@ from skerry.protocol.messages import (
     SignedMember,
     SignedOrder,
 )
+from skerry.protocol.rings.codec import decode_plan, encode_plan
 from skerry.protocol.signing import Signer, public_key_of, verify
 
 MAX_PEERS = 256
@@ -178,6 +182,7 @@ def encode_member(record: MemberRecord) -> bytes:
         expires_at=record.expires_at,
         agent=record.agent,
     )
+    message.offer.CopyFrom(_offer_pb(record.offer))
     if record.invite is not None:
         message.invite.CopyFrom(envelope_to_pb(record.invite))
     return _serialized(message)
@@ -194,7 +199,28 @@ def decode_member(body: bytes) -> MemberRecord:
         invite=envelope_from_pb(message.invite) if message.HasField("invite") else None,
         expires_at=_count(message.expires_at),
         agent=_text(message.agent, MAX_NAME_CHARS),
+        offer=_offer(message.offer),
     )
+
+
+def _offer_pb(offer: Offer) -> pb.Offer:
+    return pb.Offer(
+        role=offer.role.name,
+        memory=offer.memory,
+        forward=offer.forward,
+        backward=offer.backward,
+    )
+
+
+def _offer(message: pb.Offer) -> Offer:
+    try:
+        role = RoleOffer(message.role)
+    except ValueError:
+        raise ProtocolError("range", f"unknown role {message.role}") from None
+    forward, backward = _finite(message.forward), _finite(message.backward)
+    if min(forward, backward) < 0:
+        raise ProtocolError("range", "a negative speed")
+    return Offer(role, _count(message.memory), forward, backward)
 
 
 def _heartbeat_pb(beat: Heartbeat) -> pb.Heartbeat:
@@ -231,11 +257,11 @@ def _announce_pb(announce: Announce) -> pb.Announce:
         run_id=bytes.fromhex(announce.run_id),
         round=announce.round,
         parent=bytes.fromhex(announce.parent),
-        state_digest=bytes.fromhex(announce.state_digest),
         text_tokens=announce.text_tokens,
         round_tokens=announce.round_tokens,
         loss=announce.loss,
         shards=[payload_to_pb(shard) for shard in announce.shards],
+        state=_state_pb(announce.state),
     )
 
 
@@ -245,7 +271,7 @@ def _decode_announce(body: bytes) -> Announce:
         run_id=RunId(_hash(message.run_id)),
         round=_count(message.round),
         parent=CommitHash(_hash(message.parent)),
-        state_digest=Digest(_hash(message.state_digest)),
+        state=_state(message.state),
         text_tokens=_count(message.text_tokens),
         round_tokens=_count(message.round_tokens),
         loss=_finite(message.loss),
@@ -270,13 +296,24 @@ def payloads_from_pb(messages: list[pb.ShardPayload]) -> tuple[ShardPayload, ...
     )
 
 
+def _state_pb(state: tuple[ShardState, ...]) -> list[pb.ShardState]:
+    return [pb.ShardState(shard=s.shard, address=bytes.fromhex(s.address)) for s in state]
+
+
+def _state(messages: Sequence[pb.ShardState]) -> tuple[ShardState, ...]:
+    if len(messages) > MAX_SHARDS:
+        raise ProtocolError("size", f"{len(messages)} shards, limit {MAX_SHARDS}")
+    return tuple(
+        ShardState(_text(m.shard, MAX_NAME_CHARS), Address(_hash(m.address))) for m in messages
+    )
+
+
 def _commit_pb(commit: Commit) -> pb.Commit:
     return pb.Commit(
         run_id=bytes.fromhex(commit.run_id),
         round=commit.round,
         view=commit.view,
         parent=bytes.fromhex(commit.parent),
-        state_digest=bytes.fromhex(commit.state_digest),
         announces=[envelope_to_pb(announce.envelope) for announce in commit.announces],
         roster=commit.roster,
         admissions=[envelope_to_pb(member.envelope) for member in commit.admissions],
@@ -288,6 +325,8 @@ def _commit_pb(commit: Commit) -> pb.Commit:
             for one in commit.judgements
         ],
         findings=[envelope_to_pb(finding.envelope) for finding in commit.findings],
+        state=_state_pb(commit.state),
+        plan=b"" if commit.plan is None else encode_plan(commit.plan),
     )
 
 
@@ -308,7 +347,7 @@ def _decode_commit(body: bytes) -> Commit:
         round=_count(message.round),
         view=message.view,
         parent=CommitHash(_hash(message.parent)),
-        state_digest=Digest(_hash(message.state_digest)),
+        state=_state(message.state),
         announces=tuple(_nested_announce(e) for e in message.announces),
         roster=tuple(_peer(p) for p in message.roster),
         admissions=tuple(_nested_member(e) for e in message.admissions),
@@ -317,6 +356,7 @@ def _decode_commit(body: bytes) -> Commit:
         orders=tuple(_nested_order(e) for e in message.orders),
         judgements=tuple(_judgement(one) for one in message.judgements),
         findings=tuple(_nested_finding(e) for e in message.findings),
+        plan=decode_plan(message.plan) if message.plan else None,
     )
 
 

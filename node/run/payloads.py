@@ -6,7 +6,8 @@ from skerry.node.run.disk import DiskWriter
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, StateError
 from skerry.protocol.ids import PeerId
-from skerry.protocol.messages import ShardPayload
+from skerry.protocol.layout import layout_of
+from skerry.protocol.messages import ShardPayload, ShardState
 from skerry.protocol.transport import STATE_PROTOCOL
 
 UNAVAILABLE = "unavailable"
@@ -19,6 +20,7 @@ class Payloads:
         """Fetch by ``fetcher``; a full disk is told to ``disk``."""
         self._context, self._fetcher, self._disk = context, fetcher, disk
         self._limits = dict(payload_limits(context.manifest))
+        self._sizes = {spec.name: spec.state_bytes for spec in layout_of(context.manifest.model)}
 
     async def fetch(self, shards: tuple[ShardPayload, ...], holders: tuple[PeerId, ...]) -> str:
         """Return why a contribution's payloads could not be fetched; empty if they are here."""
@@ -42,29 +44,35 @@ class Payloads:
         return ""
 
     async def fetch_state(
-        self, shards: tuple[ShardPayload, ...], teller: PeerId, holders: tuple[PeerId, ...]
-    ) -> None:
-        """Get a state that ``teller`` told us of. Raises: SkerryError."""
+        self, wanted: tuple[ShardState, ...], holders: tuple[PeerId, ...]
+    ) -> tuple[ShardPayload, ...]:
+        """Get the parameters of some shards; return where they lie. Raises: SkerryError."""
         facts = self._context.facts
+        shards = tuple(ShardPayload(w.shard, w.address, self._sizes[w.shard]) for w in wanted)
+        missing = [s for s in shards if self._context.blobs.size(s.address) is None]
         facts.state_wanted = shards
         try:
-            await self._fetcher.fetch_all(_spread(shards, teller, holders))
+            await self._fetcher.fetch_all(self._spread(shards, holders))
         finally:
             facts.state_wanted = ()
-        facts.received_bytes["state"] += sum(shard.size for shard in shards)
+        facts.received_bytes["state"] += sum(shard.size for shard in missing)
+        return shards
+
+    def _spread(
+        self, shards: tuple[ShardPayload, ...], holders: tuple[PeerId, ...]
+    ) -> list[Wanted]:
+        """Ask another host first for each shard, so that several uplinks share the work."""
+        hosts = self._context.state.rounds.hosts
+        found: list[Wanted] = []
+        for i, shard in enumerate(shards):
+            able = [peer for peer in holders if shard.shard in hosts.shards_of(peer)]
+            others = [peer for peer in holders if peer not in able]  # it may have hosted it before
+            turn = i % max(1, len(able))
+            order = (*able[turn:], *able[:turn], *others)
+            found.append(Wanted(shard, order, shard.size, STATE_PROTOCOL))
+        return found
 
     def offer(self, shards: tuple[ShardPayload, ...], is_state: bool) -> None:
         """Note what others may ask for, to count what is sent."""
         for shard in shards:
             self._context.served[shard.address] = (shard, is_state)
-
-
-def _spread(
-    shards: tuple[ShardPayload, ...], teller: PeerId, holders: tuple[PeerId, ...]
-) -> list[Wanted]:
-    """Ask a different peer first for each shard, so that several uplinks share the work."""
-    ring = (teller, *(peer for peer in holders if peer != teller))
-    return [
-        Wanted(shard, ring[i % len(ring) :] + ring[: i % len(ring)], shard.size, STATE_PROTOCOL)
-        for i, shard in enumerate(shards)
-    ]

@@ -51,7 +51,7 @@ def finding(subject, verifier, commit, about=None):
 
 
 def chain_with(*commits):
-    chain = Chain(TRUSTING, lambda record: None)
+    chain = Chain(TRUSTING, lambda record: None, {})
     for commit in commits:
         chain.add(commit)
     return chain
