@@ -15,7 +15,7 @@ from skerry.node.run.context import RunContext
 from skerry.node.run.disk import DiskWriter, Kept
 from skerry.node.run.payloads import UNAVAILABLE, Payloads
 from skerry.node.run.peers import Peers
-from skerry.node.run.planning import make_plan
+from skerry.node.run.planning import plan_for
 from skerry.node.run.ring import RingRounds
 from skerry.node.run.talking import Talking
 from skerry.protocol import compute as cp
@@ -27,7 +27,6 @@ from skerry.protocol.errors import (
     SkerryError,
     StateError,
 )
-from skerry.protocol.ids import PeerId, short
 from skerry.protocol.messages import ShardPayload
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
@@ -69,7 +68,7 @@ class Effects:
             case act.Host():
                 self._host(action.hosting)
             case act.MakePlan():
-                self._spawn(self._plan(action))
+                self._spawn(plan_for(self._context, action.candidates))
             case act.Apply() | act.Settle() | act.Evaluate() | act.Try():
                 self._compute_update(action)
             case act.PublishAnnounce() | act.PublishCommit() | act.PublishFinding():
@@ -79,7 +78,7 @@ class Effects:
             case act.Check():
                 self._spawn(self._check(action))
             case act.Gather():
-                self._spawn(self._gather(action))
+                self._spawn(self._payloads.gather(action))
             case act.StoreCommits() | act.StoreOrders() | act.StoreStates() | act.Retain():
                 self._keep(action)
             case act.Refuse():
@@ -287,15 +286,6 @@ class Effects:
             return
         self._context.post(ev.StateFailed(action.digest))
 
-    async def _plan(self, action: act.MakePlan) -> None:
-        """Have a plan made; without one the swarm goes on as it is."""
-        try:
-            plan = await make_plan(self._context, action.candidates)
-        except SkerryError as error:
-            self._context.journal.write("warning", text=f"no plan could be made: {error}")
-            plan = None
-        self._context.post(ev.Planned(action.candidates, plan))
-
     async def _check(self, action: act.Check) -> None:
         """Fetch an announced contribution and have it decoded."""
         announce, shards = action.announce, action.shards
@@ -320,21 +310,6 @@ class Effects:
 
         self._ask(lambda n: cp.Validate(request=n, author=author, shards=shards), then)
 
-    async def _gather(self, action: act.Gather) -> None:
-        """Fetch what is missing of a commit, within the grace period."""
-        try:
-            async with asyncio.timeout(self._context.manifest.round.grace):
-                for contribution in action.contributions:
-                    holders = _author_first(contribution.author, action.holders)
-                    if await self._payloads.fetch(contribution.shards, holders):
-                        break
-                else:
-                    self._context.post(ev.Gathered(action.commit, complete=True))
-                    return
-        except TimeoutError:
-            _LOG.info("payloads of commit %s did not come in time", short(action.commit))
-        self._context.post(ev.Gathered(action.commit, complete=False))
-
     # -- the disk and the user -------------------------------------------------------------
 
     def _keep(self, action: Kept) -> None:
@@ -354,11 +329,3 @@ class Effects:
 
 def _ignore(reply: cp.Reply) -> None:
     """Nothing follows from this reply."""
-
-
-def _author_first(author: PeerId, live: tuple[PeerId, ...]) -> tuple[PeerId, ...]:
-    """Return whom to ask for a contribution: a live author is sure to have it.
-
-    A dead one comes last: waiting for its answer could use up the time that the others need.
-    """
-    return (author, *live) if author in live else (*live, author)

@@ -29,7 +29,6 @@ from skerry.protocol.blobs import BlobStore, write_atomic
 from skerry.protocol.codec import (
     MAX_ADDRESSES,
     MAX_INVITE_USES,
-    NONCE_BYTES,
     envelope_from_pb,
     open_member,
 )
@@ -41,6 +40,7 @@ from skerry.protocol.errors import (
     ProtocolError,
     TokenError,
 )
+from skerry.protocol.fields import NONCE_BYTES
 from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.manifest import Manifest, parse_canonical, parse_run_file
 from skerry.protocol.messages import Envelope, Kind, Offer, RoleOffer, SignedMember

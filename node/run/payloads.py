@@ -1,15 +1,21 @@
 """The blobs of a run: getting contributions and states from other peers, offering our own."""
 
+import asyncio
+import logging
+
 from skerry.node.net.fetch import Fetcher, Wanted
 from skerry.node.run.context import RunContext
 from skerry.node.run.disk import DiskWriter
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, StateError
-from skerry.protocol.ids import PeerId
+from skerry.protocol.ids import PeerId, short
 from skerry.protocol.layout import layout_of
 from skerry.protocol.messages import ShardPayload, ShardState
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
 from skerry.protocol.transport import STATE_PROTOCOL
 
+_LOG = logging.getLogger(__name__)
 UNAVAILABLE = "unavailable"
 
 
@@ -42,6 +48,21 @@ class Payloads:
         self._context.facts.received_bytes["payload"] += new
         self.offer(shards, is_state=False)
         return ""
+
+    async def gather(self, action: act.Gather) -> None:
+        """Fetch what is missing of a commit, within the grace period."""
+        try:
+            async with asyncio.timeout(self._context.manifest.round.grace):
+                for contribution in action.contributions:
+                    holders = _author_first(contribution.author, action.holders)
+                    if await self.fetch(contribution.shards, holders):
+                        break
+                else:
+                    self._context.post(ev.Gathered(action.commit, complete=True))
+                    return
+        except TimeoutError:
+            _LOG.info("payloads of commit %s did not come in time", short(action.commit))
+        self._context.post(ev.Gathered(action.commit, complete=False))
 
     async def fetch_state(
         self, wanted: tuple[ShardState, ...], holders: tuple[PeerId, ...]
@@ -76,3 +97,11 @@ class Payloads:
         """Note what others may ask for, to count what is sent."""
         for shard in shards:
             self._context.served[shard.address] = (shard, is_state)
+
+
+def _author_first(author: PeerId, live: tuple[PeerId, ...]) -> tuple[PeerId, ...]:
+    """Return whom to ask for a contribution: a live author is sure to have it.
+
+    A dead one comes last: waiting for its answer could use up the time that the others need.
+    """
+    return (author, *live) if author in live else (*live, author)

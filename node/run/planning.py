@@ -6,13 +6,24 @@ import sys
 
 from skerry.node.run.context import RunContext
 from skerry.pipeline.planning.request import Request
-from skerry.protocol.errors import ComputeError
+from skerry.protocol.errors import ComputeError, SkerryError
 from skerry.protocol.rings.codec import decode_plan, encode_plan
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds.candidates import Candidate
+from skerry.protocol.rounds.events import Planned
 
 _SECONDS = 300.0
 """The first search on a machine compiles the simulator."""
+
+
+async def plan_for(context: RunContext, candidates: tuple[Candidate, ...]) -> None:
+    """Have a plan made; it comes back as an event. Without one the swarm goes on as it is."""
+    try:
+        plan = await make_plan(context, candidates)
+    except SkerryError as error:
+        context.journal.write("warning", text=f"no plan could be made: {error}")
+        plan = None
+    context.post(Planned(candidates, plan))
 
 
 async def make_plan(context: RunContext, candidates: tuple[Candidate, ...]) -> Plan | None:

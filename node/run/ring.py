@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.part import News, RingPart
-from skerry.node.ring.stage_engine import StagesStepped
 from skerry.node.run.context import RunContext
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, SkerryError
@@ -139,11 +138,11 @@ class RingRounds:
 
     def _observe(self, news: News) -> None:
         match news:
-            case StagesStepped(round=number, index=index):
+            case ring_act.StepOver(at=(number, step)):
                 steps = self._context.manifest.inner.steps
                 if number == self._round:
-                    self._context.facts.step, self._context.facts.steps = index + 1, steps
-                    if index + 1 >= steps:
+                    self._context.facts.step, self._context.facts.steps = step, steps
+                    if step >= steps:
                         self._over.set()
             case ring_act.Refused(peer=peer, reason=reason):
                 # Counted, not held against it: a late frame of an honest member is refused, too.

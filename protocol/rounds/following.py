@@ -8,7 +8,6 @@ way to the goal that is at hand, load it if need be, and apply the commits that 
 from itertools import islice
 from typing import TypeVar
 
-from skerry.protocol.compute import Verdict
 from skerry.protocol.ids import CommitHash, Digest, PeerId, short
 from skerry.protocol.layout import state_digest
 from skerry.protocol.messages import Commit, ShardState
@@ -18,6 +17,7 @@ from skerry.protocol.rounds.events import Applied, Gathered, LocalState, StateFa
 from skerry.protocol.rounds.holding import agreed_by, agrees, hosting_at, retain
 from skerry.protocol.rounds.hosting import NOTHING
 from skerry.protocol.rounds.ordering import remind
+from skerry.protocol.rounds.settling import settle
 from skerry.protocol.rounds.state import (
     KEPT_DIGESTS,
     KEPT_STATES,
@@ -191,7 +191,7 @@ def _host(s: RoundState, goal: CommitHash, now: float) -> list[Action]:
     _forget_parameters(s, now)
     s.digests.clear()  # of other shards
     s.outcomes.clear()
-    s.hosting = hosting_at(s, goal)
+    s.hosting, s.rehosting = hosting_at(s, goal), True
     s.hosted = () if s.hosting == NOTHING else s.chain.settings(goal).hosts.shards_of(s.me)
     what = ", ".join(s.hosted) or "nothing" if s.hosting else "the whole model"
     return [*left, act.Note(False, f"hosting {what}"), act.Host(s.hosting)]
@@ -201,32 +201,6 @@ def _forget_parameters(s: RoundState, now: float) -> None:
     s.held, s.base, s.queue, s.retry_at = None, None, [], None
     s.verdicts.clear()
     enter(s, Phase.STARTING, now)
-
-
-def settle(s: RoundState) -> list[Action]:
-    """Tell the error feedback what changed in the fate of own contributions."""
-    included: dict[CommitHash, bool] = {}
-    oldest = min(map(s.chain.round_of, s.history), default=0)
-    for name in s.chain.path(s.at):
-        commit = s.chain[name].message
-        if commit.round <= oldest:
-            break
-        included[commit.parent] = any(a.signer == s.me for a in commit.announces)
-    news = {p: included.get(p, False) for p in s.history if p != s.at}
-    changed = {p: fate for p, fate in news.items() if s.verdicts.get(p) != fate}
-    s.verdicts = news
-    verdicts = tuple(Verdict(parent, fate) for parent, fate in sorted(changed.items()))
-    return [act.Settle(verdicts)] if verdicts else []
-
-
-def forget_settled(s: RoundState) -> None:
-    """Forget own contributions too old to change; what became of them must be on disk by now."""
-    horizon = s.chain.round_of(s.at) - 2 * s.rules.replay
-    for parent in [p for p in s.verdicts if s.chain.round_of(p) < horizon - 1]:
-        s.history.pop(parent, None)
-        s.unsent.pop(parent, None)
-    for parent in [p for p in s.starts if s.chain.round_of(p) < horizon - 1]:
-        del s.starts[parent]
 
 
 def unban(s: RoundState, head: CommitHash) -> None:
@@ -459,6 +433,7 @@ def begin_round(s: RoundState, now: float) -> list[Action]:
 def _reset_round(s: RoundState, now: float) -> None:
     s.round_at, s.round_since, s.view, s.view_since = s.at, now, 0, now
     s.own, s.complete_since, s.published_view = None, None, None
+    s.began_late, s.rehosting = s.rehosting, False
     s.resent_at = now
     s.unheard = set(s.roster) - s.alive - s.lost - {s.me}
     s.announces, s.arrived, s.sound, s.unsound = {}, {}, set(), set()
@@ -510,7 +485,7 @@ def _between(s: RoundState, old: CommitHash, new: CommitHash) -> list[CommitHash
 
 def _observe_round(s: RoundState, best: CommitHash) -> None:
     commit = s.chain[best].message
-    if commit.parent != s.at or s.round_at != s.at:
+    if commit.parent != s.at or s.round_at != s.at or s.began_late:
         return
     times = [s.arrived[a.signer] for a in commit.announces if a.signer in s.arrived]
     if times:

@@ -140,6 +140,10 @@ class RoundState:
     """What the compute process hosts, or is being started to host; None: the whole model."""
     hosted: tuple[str, ...] = ()
     """The shards of that, in layout order."""
+    rehosting: bool = False
+    """Other shards are to be hosted: the next round begins late here."""
+    began_late: bool = False
+    """The round upon ``round_at`` did: how long it took others cannot be told."""
     held: tuple[ShardState, ...] | None = None
     """The parameters in the compute process; None while it has none."""
     goal: CommitHash | None = None

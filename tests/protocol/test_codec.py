@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.proto import peer_pb2 as pb
-from skerry.protocol import codec
+from skerry.protocol import codec, fields
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
@@ -43,7 +43,7 @@ SIGNERS = [Signer(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32)) for i i
 RUN = RunId("ab" * 32)
 
 hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
-counts = st.integers(0, codec.MAX_COUNT)
+counts = st.integers(0, fields.MAX_COUNT)
 small = st.integers(0, 2**32 - 1)
 nonces = st.binary(min_size=16, max_size=16)
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -301,7 +301,7 @@ def test_a_body_beyond_its_kind_s_limit_is_refused_unparsed(kind, monkeypatch):
     def parse(*_):
         raise AssertionError("parsed")
 
-    monkeypatch.setattr(codec, "_parsed", parse)
+    monkeypatch.setattr(codec, "parsed", parse)
     body = bytes(codec.MAX_BODY_BYTES[kind] + 1)
     with pytest.raises(ProtocolError) as caught:
         codec.open_envelope(Envelope(kind, body, SIGNERS[0].peer_id, bytes(64)))
@@ -327,11 +327,11 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (an_announce(shards=(a_shard(),) * (codec.MAX_SHARDS + 1)), "size"),
         (an_announce(shards=(a_shard(shard="x" * 65),)), "malformed"),
         (an_announce(shards=(a_shard(shard="a\nb"),)), "malformed"),
-        (an_announce(shards=(a_shard(size=codec.MAX_COUNT + 1),)), "range"),
+        (an_announce(shards=(a_shard(size=fields.MAX_COUNT + 1),)), "range"),
         (an_announce(shards=(a_shard(address=Address("aa" * 31)),)), "malformed"),
         (an_announce(loss=math.nan), "non-finite"),
         (an_announce(loss=math.inf), "non-finite"),
-        (an_announce(text_tokens=codec.MAX_COUNT + 1), "range"),
+        (an_announce(text_tokens=fields.MAX_COUNT + 1), "range"),
         (an_announce(parent=CommitHash("")), "malformed"),
         (a_beat(phase="x" * 65), "malformed"),
         (a_beat(tokens_per_second=-math.inf), "non-finite"),
@@ -340,7 +340,7 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (a_member(agent="x" * 65), "malformed"),
         (a_commit(roster=(SIGNERS[0].peer_id,) * (codec.MAX_PEERS + 1)), "size"),
         (a_commit(roster=("nobody",)), "peer-id"),
-        (a_commit(weight=codec.MAX_COUNT + 1), "range"),
+        (a_commit(weight=fields.MAX_COUNT + 1), "range"),
         (a_commit(announces=(codec.sign_message(SIGNERS[0], a_beat()),)), "kind"),
         (a_commit(admissions=(codec.sign_message(SIGNERS[0], an_announce()),)), "kind"),
         (a_commit(orders=(codec.sign_message(SIGNERS[0], a_beat()),)), "kind"),

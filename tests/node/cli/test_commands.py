@@ -165,15 +165,15 @@ class TestPeers:
         heading, *lines = (line.split("  ") for line in invoke("peers").splitlines())
         cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
         assert [cell.strip() for cell in heading if cell] == [
-            *("peer", "state", "phase", "round", "text tokens/s", "loss", "reputation"),
+            *("peer", "state", "link", "phase", "round", "text tokens/s", "loss", "reputation"),
             *("seen ago", "addresses"),
         ]
         own = "/ip4/1.2.3.4/tcp/5"
-        assert cells[0] == ["12D3A", "this node", "-", "0", "0", "-", "1.00", "0 s", own]
+        assert cells[0] == ["12D3A", "this node", "-", "-", "0", "0", "-", "1.00", "0 s", own]
         doubted = "0.50, does not count: direction"
-        assert cells[1] == ["12D3B", "joining", "-", "7", "0", "-", doubted, "-"]
+        assert cells[1] == ["12D3B", "joining", "-", "-", "7", "0", "-", doubted, "-"]
         newcomer = "0.25, counts 25%: newcomer"
-        assert cells[2] == ["12D3C", "paused", "paused", "0", "0", "-", newcomer, "1 min 01 s"]
+        assert cells[2] == ["12D3C", "paused", "-", "paused", "0", "0", "-", newcomer, "1 min 01 s"]
 
     @pytest.mark.parametrize("flag", [["--format", "json"], ["--json"]])
     def test_as_json_is_a_list(self, invoke, control, flag) -> None:
