@@ -7,6 +7,7 @@ from small_run import (
     DAVE,
     GRACE,
     OWNER,
+    RULES,
     STATES,
     TRIO,
     Peer,
@@ -462,3 +463,14 @@ def test_settling_reaches_back_to_the_oldest_contribution():
 def peer_wants(peer: Peer):
     assert peer.s.goal is not None
     return state_digest(peer.s.chain[peer.s.queue[0]].message.state)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_round_that_began_late_here_does_not_say_how_long_rounds_take(late):
+    peer = Peer()
+    peer.s.rehosting = late
+    start = peer.in_round()
+    for other in (OWNER, CAROL):
+        peer.announced(announce(start, other))
+    peer.commits(child(start))
+    assert peer.s.deadline.seconds == (RULES.deadline_max if late else RULES.deadline_min)

@@ -8,7 +8,7 @@ from simulated_planner import plan_of, ring
 
 from skerry.protocol.compute import HostedStage, Hosting
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.ids import PeerId
+from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.rings.plan import Hop, Member, Path, Plan, Stage
 from skerry.protocol.rounds.hosting import NOTHING, Hosts, plan_version
 from skerry.protocol.rounds.leader import MAX_VIEW, leader_of, succession
@@ -102,8 +102,6 @@ def test_no_two_commits_hold_plans_of_the_same_version():
 
 
 def test_who_hosts_a_part_leads_last():
-    from skerry.protocol.ids import RunId
-
     run, roster = RunId("ab" * 32), (A, B, C, D, E)
     for number in range(20):
         order = succession(run, number, roster, frozenset((B, D)))
