@@ -468,8 +468,11 @@ def peer_wants(peer: Peer):
 @pytest.mark.parametrize("late", [False, True])
 def test_a_round_that_began_late_here_does_not_say_how_long_rounds_take(late):
     peer = Peer()
+    peer.boot()
+    peer.meet(OWNER, CAROL)
     peer.s.rehosting = late
-    start = peer.in_round()
+    start = genesis()
+    peer.commits(start)
     for other in (OWNER, CAROL):
         peer.announced(announce(start, other))
     peer.commits(child(start))
