@@ -25,7 +25,7 @@ from pydantic_settings import (
 from skerry.protocol.errors import ConfigError, ProtocolError
 from skerry.protocol.manifest import Section, validated
 from skerry.protocol.token import split_bootstrap
-from skerry.protocol.units import BytesPerSecond, Seconds
+from skerry.protocol.units import Bytes, BytesPerSecond, Seconds
 
 PREFIX = "SKERRY_"
 OTHER_VARIABLES = frozenset({"SKERRY_HOME"})
@@ -102,6 +102,10 @@ class ComputeSection(Section):
 
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Torch threads; 0 means as many as the machine has cores."""
+    role: Literal["auto", "replica", "stage"] = "auto"
+    """What to host of a run that is joined: the whole model, a stage of it, or what fits."""
+    memory: Bytes = 0
+    """Main memory that a run may use, such as "2gb"; 0 means all that is free."""
 
 
 class LogSection(Section):

@@ -71,7 +71,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
     folder = options.keep or Path(tempfile.mkdtemp(prefix="skerry-demo-"))
     remove = False
     try:
-        with _interruptible():
+        with interruptible():
             report = _run(options, folder, console)
         remove = not failures(report)
     except KeyboardInterrupt:
@@ -185,10 +185,10 @@ class Course:
                 self._tell(run)
                 self._disturb(run.round)
                 live.update(self._screen(), refresh=True)
-                if (now := _progress(run)) != seen:
+                if (now := progress_of(run)) != seen:
                     seen, since = now, time.monotonic()
                 elif time.monotonic() > since + PATIENCE_SECONDS:
-                    raise SkerryError("SK-DEMO-001", f"nothing moved: {_waiting(run)}")
+                    raise SkerryError("SK-DEMO-001", f"nothing moved: {waiting_of(run)}")
                 time.sleep(POLL_SECONDS)
         self.seconds = time.monotonic() - self.began
 
@@ -290,13 +290,14 @@ class Course:
         )
 
 
-def _progress(run: pb.RunStatus) -> str:
+def progress_of(run: pb.RunStatus) -> str:
     """Return something that changes whenever the run gets on."""
     position = run.round
     return f"{run.head} {position.round} {position.view} {position.phase} {position.step}"
 
 
-def _waiting(run: pb.RunStatus) -> str:
+def waiting_of(run: pb.RunStatus) -> str:
+    """Say where a run that gets on no more is, and for whom it waits."""
     position = run.round
     whom = ", ".join(position.waiting_for) or "nobody"
     where = f"round {position.round}, {position.phase}"
@@ -304,7 +305,7 @@ def _waiting(run: pb.RunStatus) -> str:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Treat all interrupts like Ctrl-C, so that the daemons are stopped after any of them."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

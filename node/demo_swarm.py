@@ -100,13 +100,13 @@ class LocalSwarm:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def start(self, name: str) -> LocalDaemon:
-        """Start a daemon with a fresh home; does not wait for it."""
+    def start(self, name: str, *flags: str) -> LocalDaemon:
+        """Start a daemon with a fresh home and further flags; does not wait for it."""
         home = Home(self._folder / name)
         home.create()
         with home.log_file.open("ab") as log:
             process = subprocess.Popen(
-                self.command(name, home),
+                [*self.command(name, home), *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -35,7 +35,7 @@ class RunReply(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[str] = ..., invite: _Optional[str] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason", "link", "admission", "reputation", "strikes", "influence", "doubt")
+    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason", "link", "role", "shards", "admission", "reputation", "strikes", "influence", "doubt")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +51,8 @@ class PeerStatus(_message.Message):
     REMOVED_FIELD_NUMBER: _ClassVar[int]
     REMOVED_REASON_FIELD_NUMBER: _ClassVar[int]
     LINK_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
     ADMISSION_FIELD_NUMBER: _ClassVar[int]
     REPUTATION_FIELD_NUMBER: _ClassVar[int]
     STRIKES_FIELD_NUMBER: _ClassVar[int]
@@ -71,12 +73,14 @@ class PeerStatus(_message.Message):
     removed: bool
     removed_reason: str
     link: str
+    role: str
+    shards: _containers.RepeatedScalarFieldContainer[str]
     admission: AdmissionStatus
     reputation: int
     strikes: int
     influence: int
     doubt: str
-    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ..., link: _Optional[str] = ..., admission: _Optional[_Union[AdmissionStatus, _Mapping]] = ..., reputation: _Optional[int] = ..., strikes: _Optional[int] = ..., influence: _Optional[int] = ..., doubt: _Optional[str] = ...) -> None: ...
+    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ..., link: _Optional[str] = ..., role: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., admission: _Optional[_Union[AdmissionStatus, _Mapping]] = ..., reputation: _Optional[int] = ..., strikes: _Optional[int] = ..., influence: _Optional[int] = ..., doubt: _Optional[str] = ...) -> None: ...
 
 class AdmissionStatus(_message.Message):
     __slots__ = ("right", "invite", "inviter", "expires_at", "max_uses", "uses", "refusal")
@@ -119,7 +123,7 @@ class RoundStatus(_message.Message):
     def __init__(self, round: _Optional[int] = ..., rounds: _Optional[int] = ..., view: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., waiting_for: _Optional[_Iterable[str]] = ..., leader: _Optional[str] = ..., phase_seconds: _Optional[float] = ...) -> None: ...
 
 class RunStatus(_message.Message):
-    __slots__ = ("run_id", "name", "state_digest", "head", "text_tokens", "loss", "val_loss", "val_loss_start", "unigram_entropy", "params", "payload_bytes_sent", "dense_bytes", "refused", "round", "peers", "refused_by_reason", "finished", "sent_bytes", "received_bytes", "digest_round", "outer_lr", "may_order", "pending_orders")
+    __slots__ = ("run_id", "name", "state_digest", "head", "text_tokens", "loss", "val_loss", "val_loss_start", "unigram_entropy", "params", "payload_bytes_sent", "dense_bytes", "refused", "round", "peers", "refused_by_reason", "finished", "sent_bytes", "received_bytes", "digest_round", "outer_lr", "may_order", "pending_orders", "shard_digests", "plan")
     class RefusedByReasonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +145,13 @@ class RunStatus(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class ShardDigestsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +175,8 @@ class RunStatus(_message.Message):
     OUTER_LR_FIELD_NUMBER: _ClassVar[int]
     MAY_ORDER_FIELD_NUMBER: _ClassVar[int]
     PENDING_ORDERS_FIELD_NUMBER: _ClassVar[int]
+    SHARD_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     name: str
     state_digest: str
@@ -187,7 +200,9 @@ class RunStatus(_message.Message):
     outer_lr: float
     may_order: bool
     pending_orders: int
-    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., state_digest: _Optional[str] = ..., head: _Optional[str] = ..., text_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., val_loss: _Optional[float] = ..., val_loss_start: _Optional[float] = ..., unigram_entropy: _Optional[float] = ..., params: _Optional[int] = ..., payload_bytes_sent: _Optional[int] = ..., dense_bytes: _Optional[int] = ..., refused: _Optional[int] = ..., round: _Optional[_Union[RoundStatus, _Mapping]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., finished: bool = ..., sent_bytes: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[_Mapping[str, int]] = ..., digest_round: _Optional[int] = ..., outer_lr: _Optional[float] = ..., may_order: bool = ..., pending_orders: _Optional[int] = ...) -> None: ...
+    shard_digests: _containers.ScalarMap[str, str]
+    plan: int
+    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., state_digest: _Optional[str] = ..., head: _Optional[str] = ..., text_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., val_loss: _Optional[float] = ..., val_loss_start: _Optional[float] = ..., unigram_entropy: _Optional[float] = ..., params: _Optional[int] = ..., payload_bytes_sent: _Optional[int] = ..., dense_bytes: _Optional[int] = ..., refused: _Optional[int] = ..., round: _Optional[_Union[RoundStatus, _Mapping]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., finished: bool = ..., sent_bytes: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[_Mapping[str, int]] = ..., digest_round: _Optional[int] = ..., outer_lr: _Optional[float] = ..., may_order: bool = ..., pending_orders: _Optional[int] = ..., shard_digests: _Optional[_Mapping[str, str]] = ..., plan: _Optional[int] = ...) -> None: ...
 
 class StatusReply(_message.Message):
     __slots__ = ("peer_id", "version", "pid", "uptime_seconds", "addresses", "home", "run", "compute", "warning", "page_url", "reach")

@@ -51,19 +51,41 @@ class Invite(_message.Message):
     max_uses: int
     def __init__(self, run_id: _Optional[bytes] = ..., expires_at: _Optional[int] = ..., nonce: _Optional[bytes] = ..., max_uses: _Optional[int] = ...) -> None: ...
 
+class Offer(_message.Message):
+    __slots__ = ("role", "memory", "forward", "backward")
+    class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        AUTO: _ClassVar[Offer.Role]
+        REPLICA: _ClassVar[Offer.Role]
+        STAGE: _ClassVar[Offer.Role]
+    AUTO: Offer.Role
+    REPLICA: Offer.Role
+    STAGE: Offer.Role
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_FIELD_NUMBER: _ClassVar[int]
+    BACKWARD_FIELD_NUMBER: _ClassVar[int]
+    role: Offer.Role
+    memory: int
+    forward: float
+    backward: float
+    def __init__(self, role: _Optional[_Union[Offer.Role, str]] = ..., memory: _Optional[int] = ..., forward: _Optional[float] = ..., backward: _Optional[float] = ...) -> None: ...
+
 class MemberRecord(_message.Message):
-    __slots__ = ("run_id", "addresses", "invite", "expires_at", "agent")
+    __slots__ = ("run_id", "addresses", "invite", "expires_at", "agent", "offer")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     INVITE_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     AGENT_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     addresses: _containers.RepeatedScalarFieldContainer[str]
     invite: Envelope
     expires_at: int
     agent: str
-    def __init__(self, run_id: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ..., invite: _Optional[_Union[Envelope, _Mapping]] = ..., expires_at: _Optional[int] = ..., agent: _Optional[str] = ...) -> None: ...
+    offer: Offer
+    def __init__(self, run_id: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ..., invite: _Optional[_Union[Envelope, _Mapping]] = ..., expires_at: _Optional[int] = ..., agent: _Optional[str] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ...) -> None: ...
 
 class ShardPayload(_message.Message):
     __slots__ = ("shard", "address", "size")
@@ -75,33 +97,40 @@ class ShardPayload(_message.Message):
     size: int
     def __init__(self, shard: _Optional[str] = ..., address: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
+class ShardState(_message.Message):
+    __slots__ = ("shard", "address")
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    shard: str
+    address: bytes
+    def __init__(self, shard: _Optional[str] = ..., address: _Optional[bytes] = ...) -> None: ...
+
 class Announce(_message.Message):
-    __slots__ = ("run_id", "round", "parent", "state_digest", "text_tokens", "round_tokens", "loss", "shards")
+    __slots__ = ("run_id", "round", "parent", "text_tokens", "round_tokens", "loss", "shards", "state")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
-    STATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     TEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ROUND_TOKENS_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     round: int
     parent: bytes
-    state_digest: bytes
     text_tokens: int
     round_tokens: int
     loss: float
     shards: _containers.RepeatedCompositeFieldContainer[ShardPayload]
-    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., text_tokens: _Optional[int] = ..., round_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ...) -> None: ...
+    state: _containers.RepeatedCompositeFieldContainer[ShardState]
+    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., parent: _Optional[bytes] = ..., text_tokens: _Optional[int] = ..., round_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[ShardState, _Mapping]]] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("run_id", "round", "view", "parent", "state_digest", "announces", "roster", "admissions", "cursor", "weight", "orders", "judgements", "findings")
+    __slots__ = ("run_id", "round", "view", "parent", "announces", "roster", "admissions", "cursor", "weight", "orders", "judgements", "findings", "state", "plan")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
-    STATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ANNOUNCES_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     ADMISSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -110,11 +139,12 @@ class Commit(_message.Message):
     ORDERS_FIELD_NUMBER: _ClassVar[int]
     JUDGEMENTS_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     round: int
     view: int
     parent: bytes
-    state_digest: bytes
     announces: _containers.RepeatedCompositeFieldContainer[Envelope]
     roster: _containers.RepeatedScalarFieldContainer[str]
     admissions: _containers.RepeatedCompositeFieldContainer[Envelope]
@@ -123,7 +153,9 @@ class Commit(_message.Message):
     orders: _containers.RepeatedCompositeFieldContainer[Envelope]
     judgements: _containers.RepeatedCompositeFieldContainer[Judgement]
     findings: _containers.RepeatedCompositeFieldContainer[Envelope]
-    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., view: _Optional[int] = ..., parent: _Optional[bytes] = ..., state_digest: _Optional[bytes] = ..., announces: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., roster: _Optional[_Iterable[str]] = ..., admissions: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., cursor: _Optional[int] = ..., weight: _Optional[int] = ..., orders: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., judgements: _Optional[_Iterable[_Union[Judgement, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
+    state: _containers.RepeatedCompositeFieldContainer[ShardState]
+    plan: bytes
+    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., view: _Optional[int] = ..., parent: _Optional[bytes] = ..., announces: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., roster: _Optional[_Iterable[str]] = ..., admissions: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., cursor: _Optional[int] = ..., weight: _Optional[int] = ..., orders: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., judgements: _Optional[_Iterable[_Union[Judgement, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[ShardState, _Mapping]]] = ..., plan: _Optional[bytes] = ...) -> None: ...
 
 class Judgement(_message.Message):
     __slots__ = ("peer", "influence", "reason")
@@ -238,20 +270,6 @@ class ChainRequest(_message.Message):
     from_round: int
     limit: int
     def __init__(self, run_id: _Optional[bytes] = ..., from_round: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
-
-class StateRequest(_message.Message):
-    __slots__ = ("run_id", "digest")
-    RUN_ID_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    run_id: bytes
-    digest: bytes
-    def __init__(self, run_id: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
-
-class StateReply(_message.Message):
-    __slots__ = ("shards",)
-    SHARDS_FIELD_NUMBER: _ClassVar[int]
-    shards: _containers.RepeatedCompositeFieldContainer[ShardPayload]
-    def __init__(self, shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ...) -> None: ...
 
 class BlobRequest(_message.Message):
     __slots__ = ("run_id", "address", "offset")

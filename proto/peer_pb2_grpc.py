@@ -49,11 +49,6 @@ class PeerStub(object):
                 request_serializer=skerry_dot_proto_dot_peer__pb2.ChainRequest.SerializeToString,
                 response_deserializer=skerry_dot_proto_dot_peer__pb2.Envelope.FromString,
                 _registered_method=True)
-        self.State = channel.unary_unary(
-                '/skerry.peer.v1.Peer/State',
-                request_serializer=skerry_dot_proto_dot_peer__pb2.StateRequest.SerializeToString,
-                response_deserializer=skerry_dot_proto_dot_peer__pb2.StateReply.FromString,
-                _registered_method=True)
         self.Blob = channel.unary_stream(
                 '/skerry.peer.v1.Peer/Blob',
                 request_serializer=skerry_dot_proto_dot_peer__pb2.BlobRequest.SerializeToString,
@@ -82,12 +77,6 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def State(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def Blob(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -111,11 +100,6 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Chain,
                     request_deserializer=skerry_dot_proto_dot_peer__pb2.ChainRequest.FromString,
                     response_serializer=skerry_dot_proto_dot_peer__pb2.Envelope.SerializeToString,
-            ),
-            'State': grpc.unary_unary_rpc_method_handler(
-                    servicer.State,
-                    request_deserializer=skerry_dot_proto_dot_peer__pb2.StateRequest.FromString,
-                    response_serializer=skerry_dot_proto_dot_peer__pb2.StateReply.SerializeToString,
             ),
             'Blob': grpc.unary_stream_rpc_method_handler(
                     servicer.Blob,
@@ -204,33 +188,6 @@ class Peer(object):
             '/skerry.peer.v1.Peer/Chain',
             skerry_dot_proto_dot_peer__pb2.ChainRequest.SerializeToString,
             skerry_dot_proto_dot_peer__pb2.Envelope.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def State(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/skerry.peer.v1.Peer/State',
-            skerry_dot_proto_dot_peer__pb2.StateRequest.SerializeToString,
-            skerry_dot_proto_dot_peer__pb2.StateReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,16 +4,21 @@ The only user of the generated protobuf classes besides the gRPC edge. Decoding 
 but ProtocolError, whatever the bytes.
 """
 
-import math
-from collections.abc import Callable
-from typing import TypeVar
-
-from google.protobuf.message import DecodeError
-from google.protobuf.message import Message as Protobuf
+from collections.abc import Callable, Sequence
 
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.ids import HASH_BYTES, Address, CommitHash, Digest, PeerId, RunId
+from skerry.protocol.fields import (
+    bounded,
+    finite,
+    hash_of,
+    nonce,
+    parsed,
+    peer_id,
+    printable,
+    serialized,
+)
+from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
     FULL,
     MAX_OUTER_LR,
@@ -29,12 +34,15 @@ from skerry.protocol.messages import (
     Kind,
     MemberRecord,
     Message,
+    Offer,
     Order,
     ReadmitPeer,
     RemovePeer,
     RevokeInvite,
+    RoleOffer,
     SetOuterLr,
     ShardPayload,
+    ShardState,
     Signed,
     SignedAnnounce,
     SignedCommit,
@@ -42,7 +50,8 @@ from skerry.protocol.messages import (
     SignedMember,
     SignedOrder,
 )
-from skerry.protocol.signing import Signer, public_key_of, verify
+from skerry.protocol.rings.codec import decode_plan, encode_plan
+from skerry.protocol.signing import Signer, verify
 
 MAX_PEERS = 256
 MAX_SHARDS = 1024
@@ -53,8 +62,6 @@ MAX_ORDERS, MAX_FINDINGS = 16, 64
 """In one commit."""
 MAX_REASON_CHARS = 200
 MAX_INVITE_USES = 2**20
-NONCE_BYTES = 16
-MAX_COUNT = 2**62
 SIGNATURE_BYTES = 64
 # Generous upper bounds by kind, checked before anything is parsed.
 MAX_BODY_BYTES = {
@@ -67,8 +74,6 @@ MAX_BODY_BYTES = {
     Kind.ORDER: 1024,
     Kind.FINDING: 512,
 }
-
-T = TypeVar("T", bound=Protobuf)
 
 
 def sign_message(signer: Signer, message: Message) -> Signed[Message]:
@@ -97,17 +102,17 @@ def encode(message: Message) -> tuple[Kind, bytes]:
         case MemberRecord():
             return Kind.MEMBER, encode_member(message)
         case Heartbeat():
-            return Kind.HEARTBEAT, _serialized(_heartbeat_pb(message))
+            return Kind.HEARTBEAT, serialized(_heartbeat_pb(message))
         case Announce():
-            return Kind.ANNOUNCE, _serialized(_announce_pb(message))
+            return Kind.ANNOUNCE, serialized(_announce_pb(message))
         case Commit():
-            return Kind.COMMIT, _serialized(_commit_pb(message))
+            return Kind.COMMIT, serialized(_commit_pb(message))
         case Invite():
             return Kind.INVITE, encode_invite(message)
         case Order():
-            return Kind.ORDER, _serialized(_order_pb(message))
+            return Kind.ORDER, serialized(_order_pb(message))
         case Finding():
-            return Kind.FINDING, _serialized(_finding_pb(message))
+            return Kind.FINDING, serialized(_finding_pb(message))
 
 
 def envelope_to_pb(envelope: Envelope) -> pb.Envelope:
@@ -130,24 +135,24 @@ def envelope_from_pb(message: pb.Envelope) -> Envelope:
         raise ProtocolError("signature", f"signature of {len(message.signature)} bytes")
     if len(message.body) > MAX_BODY_BYTES[kind]:
         raise ProtocolError("size", f"{kind.name} of {len(message.body)} bytes")
-    return Envelope(kind, message.body, _peer(message.signer), message.signature)
+    return Envelope(kind, message.body, peer_id(message.signer), message.signature)
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """Return an envelope as bytes, for records that are stored."""
-    return _serialized(envelope_to_pb(envelope))
+    return serialized(envelope_to_pb(envelope))
 
 
 def decode_envelope(data: bytes) -> Envelope:
     """Read what encode_envelope wrote. Raises: ProtocolError."""
     if len(data) > MAX_BODY_BYTES[Kind.COMMIT] + 1024:
         raise ProtocolError("size", f"envelope of {len(data)} bytes")
-    return envelope_from_pb(_parsed(pb.Envelope, data))
+    return envelope_from_pb(parsed(pb.Envelope, data))
 
 
 def encode_invite(invite: Invite) -> bytes:
     """Return the signed body of an invite."""
-    return _serialized(
+    return serialized(
         pb.Invite(
             run_id=bytes.fromhex(invite.run_id),
             expires_at=invite.expires_at,
@@ -159,13 +164,13 @@ def encode_invite(invite: Invite) -> bytes:
 
 def decode_invite(body: bytes) -> Invite:
     """Read an invite's body. Raises: ProtocolError."""
-    message = _parsed(pb.Invite, body)
+    message = parsed(pb.Invite, body)
     if message.max_uses > MAX_INVITE_USES:
         raise ProtocolError("range", f"an invite for {message.max_uses}, limit {MAX_INVITE_USES}")
     return Invite(
-        run_id=RunId(_hash(message.run_id)),
-        expires_at=_count(message.expires_at),
-        nonce=_nonce(message.nonce),
+        run_id=RunId(hash_of(message.run_id)),
+        expires_at=bounded(message.expires_at),
+        nonce=nonce(message.nonce),
         max_uses=message.max_uses,
     )
 
@@ -178,23 +183,45 @@ def encode_member(record: MemberRecord) -> bytes:
         expires_at=record.expires_at,
         agent=record.agent,
     )
+    message.offer.CopyFrom(_offer_pb(record.offer))
     if record.invite is not None:
         message.invite.CopyFrom(envelope_to_pb(record.invite))
-    return _serialized(message)
+    return serialized(message)
 
 
 def decode_member(body: bytes) -> MemberRecord:
     """Read a member record's body. Raises: ProtocolError."""
-    message = _parsed(pb.MemberRecord, body)
+    message = parsed(pb.MemberRecord, body)
     if len(message.addresses) > MAX_ADDRESSES:
         raise ProtocolError("size", f"{len(message.addresses)} addresses, limit {MAX_ADDRESSES}")
     return MemberRecord(
-        run_id=RunId(_hash(message.run_id)),
-        addresses=tuple(_text(a, MAX_ADDRESS_CHARS) for a in message.addresses),
+        run_id=RunId(hash_of(message.run_id)),
+        addresses=tuple(printable(a, MAX_ADDRESS_CHARS) for a in message.addresses),
         invite=envelope_from_pb(message.invite) if message.HasField("invite") else None,
-        expires_at=_count(message.expires_at),
-        agent=_text(message.agent, MAX_NAME_CHARS),
+        expires_at=bounded(message.expires_at),
+        agent=printable(message.agent, MAX_NAME_CHARS),
+        offer=_offer(message.offer),
     )
+
+
+def _offer_pb(offer: Offer) -> pb.Offer:
+    return pb.Offer(
+        role=offer.role.name,
+        memory=offer.memory,
+        forward=offer.forward,
+        backward=offer.backward,
+    )
+
+
+def _offer(message: pb.Offer) -> Offer:
+    try:
+        role = RoleOffer(message.role)
+    except ValueError:
+        raise ProtocolError("range", f"unknown role {message.role}") from None
+    forward, backward = finite(message.forward), finite(message.backward)
+    if min(forward, backward) < 0:
+        raise ProtocolError("range", "a negative speed")
+    return Offer(role, bounded(message.memory), forward, backward)
 
 
 def _heartbeat_pb(beat: Heartbeat) -> pb.Heartbeat:
@@ -212,17 +239,17 @@ def _heartbeat_pb(beat: Heartbeat) -> pb.Heartbeat:
 
 
 def _decode_heartbeat(body: bytes) -> Heartbeat:
-    message = _parsed(pb.Heartbeat, body)
+    message = parsed(pb.Heartbeat, body)
     return Heartbeat(
-        run_id=RunId(_hash(message.run_id)),
-        head=CommitHash(_hash(message.head)),
-        head_round=_count(message.head_round),
-        weight=_count(message.weight),
-        phase=_text(message.phase, MAX_NAME_CHARS),
+        run_id=RunId(hash_of(message.run_id)),
+        head=CommitHash(hash_of(message.head)),
+        head_round=bounded(message.head_round),
+        weight=bounded(message.weight),
+        phase=printable(message.phase, MAX_NAME_CHARS),
         step=message.step,
         steps=message.steps,
-        tokens_per_second=_finite(message.tokens_per_second),
-        loss=_finite(message.loss),
+        tokens_per_second=finite(message.tokens_per_second),
+        loss=finite(message.loss),
     )
 
 
@@ -231,24 +258,24 @@ def _announce_pb(announce: Announce) -> pb.Announce:
         run_id=bytes.fromhex(announce.run_id),
         round=announce.round,
         parent=bytes.fromhex(announce.parent),
-        state_digest=bytes.fromhex(announce.state_digest),
         text_tokens=announce.text_tokens,
         round_tokens=announce.round_tokens,
         loss=announce.loss,
         shards=[payload_to_pb(shard) for shard in announce.shards],
+        state=_state_pb(announce.state),
     )
 
 
 def _decode_announce(body: bytes) -> Announce:
-    message = _parsed(pb.Announce, body)
+    message = parsed(pb.Announce, body)
     return Announce(
-        run_id=RunId(_hash(message.run_id)),
-        round=_count(message.round),
-        parent=CommitHash(_hash(message.parent)),
-        state_digest=Digest(_hash(message.state_digest)),
-        text_tokens=_count(message.text_tokens),
-        round_tokens=_count(message.round_tokens),
-        loss=_finite(message.loss),
+        run_id=RunId(hash_of(message.run_id)),
+        round=bounded(message.round),
+        parent=CommitHash(hash_of(message.parent)),
+        state=_state(message.state),
+        text_tokens=bounded(message.text_tokens),
+        round_tokens=bounded(message.round_tokens),
+        loss=finite(message.loss),
         shards=payloads_from_pb(list(message.shards)),
     )
 
@@ -265,7 +292,22 @@ def payloads_from_pb(messages: list[pb.ShardPayload]) -> tuple[ShardPayload, ...
     if len(messages) > MAX_SHARDS:
         raise ProtocolError("size", f"{len(messages)} shards, limit {MAX_SHARDS}")
     return tuple(
-        ShardPayload(_text(m.shard, MAX_NAME_CHARS), Address(_hash(m.address)), _count(m.size))
+        ShardPayload(
+            printable(m.shard, MAX_NAME_CHARS), Address(hash_of(m.address)), bounded(m.size)
+        )
+        for m in messages
+    )
+
+
+def _state_pb(state: tuple[ShardState, ...]) -> list[pb.ShardState]:
+    return [pb.ShardState(shard=s.shard, address=bytes.fromhex(s.address)) for s in state]
+
+
+def _state(messages: Sequence[pb.ShardState]) -> tuple[ShardState, ...]:
+    if len(messages) > MAX_SHARDS:
+        raise ProtocolError("size", f"{len(messages)} shards, limit {MAX_SHARDS}")
+    return tuple(
+        ShardState(printable(m.shard, MAX_NAME_CHARS), Address(hash_of(m.address)))
         for m in messages
     )
 
@@ -276,7 +318,6 @@ def _commit_pb(commit: Commit) -> pb.Commit:
         round=commit.round,
         view=commit.view,
         parent=bytes.fromhex(commit.parent),
-        state_digest=bytes.fromhex(commit.state_digest),
         announces=[envelope_to_pb(announce.envelope) for announce in commit.announces],
         roster=commit.roster,
         admissions=[envelope_to_pb(member.envelope) for member in commit.admissions],
@@ -288,11 +329,13 @@ def _commit_pb(commit: Commit) -> pb.Commit:
             for one in commit.judgements
         ],
         findings=[envelope_to_pb(finding.envelope) for finding in commit.findings],
+        state=_state_pb(commit.state),
+        plan=b"" if commit.plan is None else encode_plan(commit.plan),
     )
 
 
 def _decode_commit(body: bytes) -> Commit:
-    message = _parsed(pb.Commit, body)
+    message = parsed(pb.Commit, body)
     for what, items, limit in (
         ("announces", message.announces, MAX_PEERS),
         ("roster", message.roster, MAX_PEERS),
@@ -304,27 +347,28 @@ def _decode_commit(body: bytes) -> Commit:
         if len(items) > limit:
             raise ProtocolError("size", f"{len(items)} {what}, limit {limit}")
     return Commit(
-        run_id=RunId(_hash(message.run_id)),
-        round=_count(message.round),
+        run_id=RunId(hash_of(message.run_id)),
+        round=bounded(message.round),
         view=message.view,
-        parent=CommitHash(_hash(message.parent)),
-        state_digest=Digest(_hash(message.state_digest)),
+        parent=CommitHash(hash_of(message.parent)),
+        state=_state(message.state),
         announces=tuple(_nested_announce(e) for e in message.announces),
-        roster=tuple(_peer(p) for p in message.roster),
+        roster=tuple(peer_id(p) for p in message.roster),
         admissions=tuple(_nested_member(e) for e in message.admissions),
-        cursor=_count(message.cursor),
-        weight=_count(message.weight),
+        cursor=bounded(message.cursor),
+        weight=bounded(message.weight),
         orders=tuple(_nested_order(e) for e in message.orders),
         judgements=tuple(_judgement(one) for one in message.judgements),
         findings=tuple(_nested_finding(e) for e in message.findings),
+        plan=decode_plan(message.plan) if message.plan else None,
     )
 
 
 def _judgement(message: pb.Judgement) -> Judgement:
     if message.influence >= FULL or not message.reason:
         raise ProtocolError("range", f"a judgement of {message.influence}, limit {FULL - 1}")
-    reason = _text(message.reason, MAX_NAME_CHARS)
-    return Judgement(_peer(message.peer), message.influence, reason)
+    reason = printable(message.reason, MAX_NAME_CHARS)
+    return Judgement(peer_id(message.peer), message.influence, reason)
 
 
 def _nested_announce(message: pb.Envelope) -> SignedAnnounce:
@@ -365,14 +409,14 @@ def _finding_pb(finding: Finding) -> pb.Finding:
 
 
 def _decode_finding(body: bytes) -> Finding:
-    message = _parsed(pb.Finding, body)
-    gain = _finite(message.gain)
+    message = parsed(pb.Finding, body)
+    gain = finite(message.gain)
     if gain >= 0:
         raise ProtocolError("range", f"a finding of harm with a gain of {gain}")
     return Finding(
-        run_id=RunId(_hash(message.run_id)),
-        commit=CommitHash(_hash(message.commit)),
-        subject=_peer(message.subject),
+        run_id=RunId(hash_of(message.run_id)),
+        commit=CommitHash(hash_of(message.commit)),
+        subject=peer_id(message.subject),
         gain=gain,
     )
 
@@ -394,10 +438,10 @@ def _order_pb(order: Order) -> pb.Order:
 
 
 def _decode_order(body: bytes) -> Order:
-    message = _parsed(pb.Order, body)
+    message = parsed(pb.Order, body)
     return Order(
-        run_id=RunId(_hash(message.run_id)),
-        sequence=_count(message.sequence),
+        run_id=RunId(hash_of(message.run_id)),
+        sequence=bounded(message.sequence),
         change=_change(message),
     )
 
@@ -405,20 +449,20 @@ def _decode_order(body: bytes) -> Order:
 def _change(message: pb.Order) -> Change:
     match message.WhichOneof("change"):
         case "remove":
-            reason = _text(message.remove.reason, MAX_REASON_CHARS)
-            return RemovePeer(_peer(message.remove.peer), reason)
+            reason = printable(message.remove.reason, MAX_REASON_CHARS)
+            return RemovePeer(peer_id(message.remove.peer), reason)
         case "readmit":
-            return ReadmitPeer(_peer(message.readmit))
+            return ReadmitPeer(peer_id(message.readmit))
         case "outer_lr":
-            lr = _finite(message.outer_lr)
+            lr = finite(message.outer_lr)
             if not 0 <= lr <= MAX_OUTER_LR:
                 raise ProtocolError("range", f"outer learning rate {lr}, limit {MAX_OUTER_LR}")
             return SetOuterLr(lr or None)
         case "revoke":
-            reason = _text(message.revoke.reason, MAX_REASON_CHARS)
-            return RevokeInvite(_nonce(message.revoke.nonce), reason)
+            reason = printable(message.revoke.reason, MAX_REASON_CHARS)
+            return RevokeInvite(nonce(message.revoke.nonce), reason)
         case "allow":
-            return AllowPeer(_peer(message.allow))
+            return AllowPeer(peer_id(message.allow))
         case _:
             raise ProtocolError("malformed", "an order that changes nothing")
 
@@ -448,51 +492,3 @@ def open_member(envelope: Envelope) -> SignedMember:
     if not isinstance(opened.message, MemberRecord):
         raise ProtocolError("kind", f"expected a member record, got {envelope.kind.name}")
     return Signed(opened.message, envelope)
-
-
-def _serialized(message: Protobuf) -> bytes:
-    return message.SerializeToString(deterministic=True)
-
-
-def _parsed(message_type: type[T], body: bytes) -> T:
-    message = message_type()
-    try:
-        message.ParseFromString(body)
-    except (DecodeError, RecursionError):
-        raise ProtocolError("malformed", f"not a {message_type.DESCRIPTOR.name}") from None
-    return message
-
-
-def _hash(raw: bytes) -> str:
-    if len(raw) != HASH_BYTES:
-        raise ProtocolError("malformed", f"hash of {len(raw)} bytes, must be {HASH_BYTES}")
-    return raw.hex()
-
-
-def _nonce(raw: bytes) -> bytes:
-    if len(raw) != NONCE_BYTES:
-        raise ProtocolError("nonce", f"nonce of {len(raw)} bytes, must be {NONCE_BYTES}")
-    return raw
-
-
-def _peer(text: str) -> PeerId:
-    public_key_of(PeerId(text))
-    return PeerId(text)
-
-
-def _count(value: int) -> int:
-    if value > MAX_COUNT:
-        raise ProtocolError("range", f"{value} exceeds {MAX_COUNT}")
-    return value
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ProtocolError("non-finite", f"{value} where a finite number is due")
-    return value
-
-
-def _text(value: str, limit: int) -> str:
-    if len(value) > limit or not value.isprintable():
-        raise ProtocolError("malformed", f"text of {len(value)} characters, limit {limit}")
-    return value

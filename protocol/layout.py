@@ -5,12 +5,13 @@ parameters at rest and on the wire are its tensors in layout order, little-endia
 a header; their sizes follow from the manifest, so nothing needs to be announced to be checked.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
 from skerry.protocol.ids import Digest, content_hash
 from skerry.protocol.manifest import ModelSection
-from skerry.protocol.messages import ShardPayload
+from skerry.protocol.messages import ShardPayload, ShardState
 
 FP32_BYTES = 4
 
@@ -60,8 +61,11 @@ def layout_of(model: ModelSection) -> tuple[ShardSpec, ...]:
     return (embed, *blocks, head)
 
 
-def state_digest(shards: tuple[ShardPayload, ...]) -> Digest:
-    """Return the digest of a whole state from its shards' addresses, given in layout order."""
+def state_digest(shards: Iterable[ShardPayload | ShardState]) -> Digest:
+    """Return the digest of the parameters that one peer hosts, from the shards' addresses.
+
+    They are given in layout order. All that host the same shards of a state have the same digest.
+    """
     lines = "".join(f"{shard.shard} {shard.address}\n" for shard in shards)
     return Digest(content_hash(lines.encode()))
 

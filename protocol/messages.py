@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, RunId, content_hash
+from skerry.protocol.ids import Address, CommitHash, PeerId, RunId, content_hash
+from skerry.protocol.rings.plan import Plan
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_OUTER_LR = 10.0
 FULL = 1000
 """Undiminished influence, and the highest reputation: both are counted in thousandths."""
@@ -78,6 +79,35 @@ class Invite:
     """How many peers may come by it; 0: any number. The commit chain counts them."""
 
 
+class RoleOffer(IntEnum):
+    """What a peer is ready to host; the numbers are those of proto/peer.proto."""
+
+    AUTO = 0
+    """Whatever the plan makes of it."""
+    REPLICA = 1
+    """The whole model."""
+    STAGE = 2
+    """A part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a peer can do for the run."""
+
+    role: RoleOffer = RoleOffer.REPLICA
+    memory: int = 0
+    """Bytes that may be used."""
+    forward: float = 0.0
+    """Text tokens per second through one block; 0: not measured."""
+    backward: float = 0.0
+    """The same of the backward pass, recomputation included."""
+
+    def is_whole(self, replica_bytes: int) -> bool:
+        """Say whether the peer can host the whole model, which takes ``replica_bytes``."""
+        fits = self.role == RoleOffer.AUTO and self.memory >= replica_bytes
+        return fits or self.role == RoleOffer.REPLICA
+
+
 @dataclass(frozen=True, slots=True)
 class MemberRecord:
     """Where a peer can be reached and by what right it takes part."""
@@ -90,6 +120,7 @@ class MemberRecord:
     expires_at: int
     """Unix seconds."""
     agent: str
+    offer: Offer = Offer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +134,26 @@ class ShardPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardState:
+    """What the parameters of one shard are."""
+
+    shard: str
+    address: Address
+    """Of its fp32 parameters."""
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
-    """One peer's contribution to a round, by content address."""
+    """One peer's contribution to a round, by content address: of the shards that it hosts."""
 
     run_id: RunId
     round: int
     parent: CommitHash
-    state_digest: Digest
-    """Of the shared parameters at the round's start."""
+    state: tuple[ShardState, ...]
+    """The hosted shards at the round's start, in layout order."""
     text_tokens: int
-    """Trained since the author's last included contribution: what the chain counts."""
+    """Trained since the author's last included contribution: what the chain counts. Those of a
+    ring are counted by its origin; the others say 0."""
     round_tokens: int
     """Trained in this round: the weight in the aggregate."""
     loss: float
@@ -205,8 +246,9 @@ class Commit:
     round: int
     view: int
     parent: CommitHash
-    state_digest: Digest
-    """Agreed for the parameters before this commit."""
+    state: tuple[ShardState, ...]
+    """Agreed for the parameters before this commit, in layout order. A shard that changed before
+    and of which no host is heard now is not named."""
     announces: tuple[Signed[Announce], ...]
     """Sorted by author."""
     roster: tuple[PeerId, ...]
@@ -223,6 +265,8 @@ class Commit:
     """Of the parent's contributions, those that did not count in full; sorted by peer."""
     findings: tuple[Signed[Finding], ...] = ()
     """Of harm, by verifiers of the parent's contributions; sorted by signer and subject."""
+    plan: Plan | None = None
+    """Who hosts what from the next round on; None: as before."""
 
 
 @dataclass(frozen=True, slots=True)

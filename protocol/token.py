@@ -27,12 +27,12 @@ from skerry.protocol.codec import (
     MAX_ADDRESS_CHARS,
     MAX_ADDRESSES,
     MAX_BODY_BYTES,
-    NONCE_BYTES,
     SIGNATURE_BYTES,
     decode_invite,
     encode_invite,
 )
 from skerry.protocol.errors import ProtocolError, TokenError
+from skerry.protocol.fields import NONCE_BYTES
 from skerry.protocol.ids import HASH_BYTES, PeerId, RunId, short
 from skerry.protocol.messages import Envelope, Invite, Kind, SignedMember
 from skerry.protocol.signing import Signer, peer_id_of, public_key_of, verify

@@ -22,6 +22,14 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class RoleWanted(StrEnum):
+    """What a peer hosts of a run."""
+
+    AUTO = "auto"
+    REPLICA = "replica"
+    STAGE = "stage"
+
+
 class LogLevel(StrEnum):
     """What a daemon logs."""
 
@@ -94,6 +102,14 @@ class DaemonFlags:
     threads: Annotated[
         int | None, _setting("--threads", "Torch threads; 0: one per core.", "0")
     ] = None
+    role: Annotated[
+        RoleWanted | None,
+        _setting("--role", "Host all of a model, a stage of it, or what fits.", "auto"),
+    ] = None
+    memory: Annotated[
+        str | None,
+        _setting("--memory", 'Main memory that a run may use, such as "2gb".', "all that is free"),
+    ] = None
     log_level: Annotated[LogLevel | None, _setting("--log-level", "What to log.", "info")] = None
     page_host: Annotated[
         str | None,
@@ -117,6 +133,8 @@ class DaemonFlags:
             ("listen", "relay", self.relay),
             ("listen", "relays", self.relays),
             ("compute", "threads", self.threads),
+            ("compute", "role", self.role and self.role.value),
+            ("compute", "memory", self.memory),
             ("log", "level", self.log_level and self.log_level.value),
             ("page", "host", self.page_host),
             ("page", "port", self.page_port),
@@ -132,6 +150,8 @@ class DaemonFlags:
             "--port": self.port,
             "--relays": self.relays,
             "--threads": self.threads,
+            "--role": self.role,
+            "--memory": self.memory,
             "--log-level": self.log_level,
             "--page-host": self.page_host,
             "--page-port": self.page_port,

@@ -6,6 +6,7 @@ from skerry.node.cli.moment import Moment
 from skerry.node.cli.sentences import (
     bytes_text,
     ending_text,
+    hosting_text,
     idle_text,
     other_bytes_text,
     pace_text,
@@ -72,6 +73,7 @@ def _peer_line(peer: pb.PeerStatus, round_: pb.RoundStatus) -> str:
     parts = [
         name_of(peer.peer_id),
         peer_state(peer, round_),
+        hosting_text(peer),
         printable(peer.phase) or "not heard yet",
         f"round {peer.head_round}",
         f"step {peer.step}/{peer.steps}",

@@ -176,6 +176,9 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option("--keep", metavar="DIR", help="Work in DIR, and keep it.")
     ] = None,
+    hetero: Annotated[
+        bool, typer.Option("--hetero", help="One full replica beside a ring of three peers.")
+    ] = False,
 ) -> None:
     """Show all of it on this machine: a real swarm trains a real model, and loses a peer.
 
@@ -190,13 +193,23 @@ def demo(
       skerry demo
       skerry demo --peers 4 --json out.json
       skerry demo --rounds 20 --keep ./swarm     homes and logs stay in ./swarm
+      skerry demo --hetero                       peers that host only a part of the model
     """
+    if hetero:
+        raise typer.Exit(_hetero(rounds, json_file, keep))
     from skerry.node.demo import DemoOptions, run_demo
 
     options = DemoOptions(peers=peers, json_file=json_file, keep=keep)
     if rounds is not None:
         options = replace(options, rounds=rounds)
     raise typer.Exit(run_demo(options))
+
+
+def _hetero(rounds: int | None, json_file: Path | None, keep: Path | None) -> int:
+    from skerry.node.demo_hetero import HeteroOptions, run_hetero
+
+    options = HeteroOptions(json_file=json_file, keep=keep)
+    return run_hetero(options if rounds is None else replace(options, rounds=rounds))
 
 
 def _read_run_file(path: Path) -> str:

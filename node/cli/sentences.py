@@ -32,6 +32,17 @@ def phase_text(run: pb.RunStatus) -> str:
     return f"{printable(round_.phase)}{step}{view}"
 
 
+def hosting_text(peer: pb.PeerStatus) -> str:
+    """Return what a peer hosts; empty if that is the whole model, or nothing yet."""
+    if peer.role != "stage":
+        return ""
+    blocks = [name.partition(".")[2] for name in peer.shards if "." in name]
+    span = blocks[0] if len(blocks) == 1 else f"{blocks[0]}-{blocks[-1]}" if blocks else ""
+    origin = len(blocks) < len(peer.shards)
+    parts = ["origin"] * origin + [f"block{'s' * (len(blocks) > 1)} {span}"] * bool(blocks)
+    return f"stage ({', '.join(map(printable, parts))})"
+
+
 def waiting_text(round_: pb.RoundStatus) -> str:
     """Name whom or what the round waits for, and since when."""
     return f"waiting for {names_of(round_.waiting_for)} ({duration(round_.phase_seconds)})"

@@ -23,6 +23,7 @@ from skerry.node.run.state import LEAVING
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.layout import layout_of
 from skerry.protocol.messages import FULL
+from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.rounds.trust import trust_in
 
 _SUSPECT_PATIENCE = 0.5
@@ -53,22 +54,41 @@ def peers_of(context: RunContext, now: Moment, observed: Observed) -> tuple[Peer
 
 
 def shard_plans(context: RunContext) -> tuple[ShardPlan, ...]:
-    """Return who hosts each shard; every peer of the roster hosts the whole model."""
-    roster = context.state.rounds.roster
-    layout = layout_of(context.manifest.model)
-    return tuple(ShardPlan(shard=s.name, params=s.numel, hosts=roster) for s in layout)
+    """Return who of the roster hosts each shard."""
+    roster, hosts = context.state.rounds.roster, context.state.rounds.hosts
+    return tuple(
+        ShardPlan(
+            shard=spec.name,
+            params=spec.numel,
+            hosts=tuple(peer for peer in roster if spec.name in hosts.shards_of(peer)),
+        )
+        for spec in layout_of(context.manifest.model)
+    )
 
 
 def replica_plans(context: RunContext) -> tuple[ReplicaPlan, ...]:
-    """Return the full copies of the model: one on each peer of the roster."""
-    shards = tuple(spec.name for spec in layout_of(context.manifest.model))
-    last = context.manifest.model.layers - 1
+    """Return the copies of the model: one on each peer that hosts all of it, one on each ring."""
+    rounds = context.state.rounds
+    whole = [(peer,) for peer in rounds.roster if rounds.hosts.is_whole(peer)]
+    rings = rounds.hosts.plan.rings if rounds.hosts.plan else ()
+    several = [tuple(m.peer for m in ring.members) for ring in rings if len(ring.members) > 1]
     return tuple(
         ReplicaPlan(
-            name=short(peer),
-            stages=(StagePlan(peer=peer, shards=shards, first_block=0, last_block=last),),
+            name=short(peers[0]),
+            stages=tuple(_stage_plan(rounds.hosts, peer) for peer in peers),
         )
-        for peer in context.state.rounds.roster
+        for peers in (*whole, *several)
+    )
+
+
+def _stage_plan(hosts: Hosts, peer: PeerId) -> StagePlan:
+    shards = hosts.shards_of(peer)
+    blocks = [int(name.partition(".")[2]) for name in shards if "." in name]
+    return StagePlan(
+        peer=peer,
+        shards=shards,
+        first_block=min(blocks, default=None),
+        last_block=max(blocks, default=None),
     )
 
 

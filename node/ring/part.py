@@ -28,7 +28,7 @@ _NO_ROUND = 0
 _MEASURES = 0
 """The step of a round that measures the validation loss."""
 
-News = act.MemberStepped | act.StepDone | act.Refused | act.Note | StagesStepped
+News = act.MemberStepped | act.StepDone | act.StepOver | act.Refused | act.Note | StagesStepped
 
 
 class RingPart:
@@ -74,11 +74,14 @@ class RingPart:
     async def begin_round(self, number: int, parent: CommitHash) -> None:
         """The compute process holds the parameters of a round's start.
 
+        Before the first round, members that are not there yet are waited for, up to
+        ``ring.attempt_min``: this peer takes nothing that it could not pass on.
         Raises: ProtocolError("round-over") if a later round has begun here, SkerryError.
         """
         if number < self._session.newest[0]:
             raise ProtocolError("round-over", f"round {number} is over in this ring")
         await self._engine.begin_round(number, parent)
+        await self._session.meet(self._manifest.ring.attempt_min)
         await self._session.open_round(number)
         self._round = number
 
@@ -147,7 +150,9 @@ class RingPart:
 
     def _pass_on(self, action: act.Action) -> None:
         match action:
-            case act.MemberStepped() | act.StepDone() | act.Refused() | act.Note():
+            case act.MemberStepped() | act.StepDone() | act.StepOver():
+                self._observe(action)
+            case act.Refused() | act.Note():
                 self._observe(action)
             case _:
                 pass

@@ -5,10 +5,10 @@ one bounded queue, so when this node is busy its neighbours are stopped by their
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from skerry.node.net.tasks import OwnedTasks
@@ -83,6 +83,8 @@ class RingSession:
         self._idle = asyncio.Event()
         """No step is driven here."""
         self._idle.set()
+        self._met = asyncio.Event()
+        """All other members have been there at the same time, or were waited for long enough."""
         self._closed = False
         self.refused: Counter[tuple[PeerId, str]] = Counter()
         """How often something of a peer was not accepted, by reason."""
@@ -117,7 +119,7 @@ class RingSession:
         if (begin.round, begin.step) <= self.newest:
             raise ValueError(f"step {begin.step} of round {begin.round} is not after {self.newest}")
         self._idle.clear()
-        with ExitStack() as unless_begun:
+        with contextlib.ExitStack() as unless_begun:
             unless_begun.callback(self._idle.set)
             self._step = asyncio.get_running_loop().create_future()
             await self._events.put(begin)
@@ -127,6 +129,13 @@ class RingSession:
     async def open_round(self, number: int) -> None:
         """Let the steps of a round begin here; before the first call those of any round may."""
         await self._events.put(ev.RoundOpened(number))
+
+    async def meet(self, seconds: float) -> None:
+        """Wait until there are streams to all other members, the first time only."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._met.wait()
+        self._met.set()
 
     async def cut(self, *, force: bool = False) -> None:
         """At the origin: end the step early."""
@@ -152,6 +161,8 @@ class RingSession:
             event = await self._next_event(clock)
             for action in apply(self._peer, event, clock()):
                 self._carry_out(action)
+            if not self._peer.s.down:
+                self._met.set()
 
     async def _next_event(self, clock: Callable[[], float]) -> ev.Event:
         due = next_deadline(self._peer)

@@ -125,6 +125,13 @@ class ComputeProcess:
                 await self._process.wait()
         await self.kill()
 
+    async def retire(self) -> None:
+        """End the process when it has answered all that it was asked."""
+        owed = list(self._pending.values())
+        if owed:
+            await asyncio.wait(owed)
+        self.tell(Stop())
+
     async def kill(self) -> None:
         """End the process now and fail whatever it still owes."""
         with contextlib.suppress(ProcessLookupError):

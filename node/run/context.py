@@ -13,7 +13,7 @@ from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, PeerId, RunId, short
 from skerry.protocol.manifest import Manifest
-from skerry.protocol.messages import Envelope, Heartbeat, ShardPayload, SignedMember
+from skerry.protocol.messages import Envelope, Heartbeat, Offer, ShardPayload, SignedMember
 from skerry.protocol.quota import QUOTA, REMOVED, Quotas, Verdict
 from skerry.protocol.rounds.settings import NOT_LISTED
 from skerry.protocol.signing import Signer
@@ -44,6 +44,8 @@ class RunContext:
     """Further addresses of this node, from its settings."""
     bootstrap: tuple[str, ...]
     """Full multiaddrs of the peers that the token names."""
+    offer: Offer = field(default_factory=Offer)
+    """What this node can host."""
     facts: Facts = field(default_factory=Facts)
     events: "asyncio.Queue[NodeEvent]" = field(default_factory=asyncio.Queue)
     served: dict[Address, tuple[ShardPayload, bool]] = field(default_factory=dict)

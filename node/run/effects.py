@@ -15,40 +15,49 @@ from skerry.node.run.context import RunContext
 from skerry.node.run.disk import DiskWriter, Kept
 from skerry.node.run.payloads import UNAVAILABLE, Payloads
 from skerry.node.run.peers import Peers
-from skerry.node.run.state import Unreachable
+from skerry.node.run.planning import plan_for
+from skerry.node.run.ring import RingRounds
+from skerry.node.run.talking import Talking
 from skerry.protocol import compute as cp
-from skerry.protocol.codec import open_envelope, sign_message
-from skerry.protocol.errors import PeerUnavailable, ProtocolError, SkerryError, StateError
-from skerry.protocol.ids import PeerId, short
-from skerry.protocol.messages import (
-    Announce,
-    Commit,
-    Finding,
-    ShardPayload,
-    Signed,
-    SignedAnnounce,
-    SignedCommit,
+from skerry.protocol.compute import Hosting
+from skerry.protocol.errors import (
+    ComputeError,
+    PeerUnavailable,
+    ProtocolError,
+    SkerryError,
+    StateError,
 )
+from skerry.protocol.messages import ShardPayload
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
 
 _LOG = logging.getLogger(__name__)
-DISK_RETRY_SECONDS = 5.0
 
 
 class Effects:
     """The edge of one run."""
 
     def __init__(
-        self, context: RunContext, peers: Peers, fetcher: Fetcher, group: asyncio.TaskGroup
+        self,
+        context: RunContext,
+        peers: Peers,
+        fetcher: Fetcher,
+        group: asyncio.TaskGroup,
+        host: Callable[[Hosting | None], None],
     ) -> None:
-        """Run tasks in ``group``; ``compute`` is set by the session while a process is up."""
+        """Run tasks in ``group``; ``compute`` is set by the session while a process is up.
+
+        ``host`` has that process started anew for other shards.
+        """
+        self._host = host
         self._context, self._peers, self._group = context, peers, group
         self._training = 0
         """Request number of the newest Train."""
         self.disk = DiskWriter(context, group)
         self._payloads = Payloads(context, fetcher, self.disk)
+        self._talking = Talking(context, peers, self.disk, group)
+        self._ring = RingRounds(context, self._put)
         self.compute: ComputeProcess | None = None
 
     def execute(self, action: Action) -> None:
@@ -56,16 +65,20 @@ class Effects:
         match action:
             case act.LoadState() | act.Train() | act.FinishTraining() | act.Encode():
                 self._compute_round(action)
+            case act.Host():
+                self._host(action.hosting)
+            case act.MakePlan():
+                self._spawn(plan_for(self._context, action.candidates))
             case act.Apply() | act.Settle() | act.Evaluate() | act.Try():
                 self._compute_update(action)
             case act.PublishAnnounce() | act.PublishCommit() | act.PublishFinding():
-                self._publish(action)
+                self._talking.say(action)
             case act.Broadcast() | act.AskChain():
-                self._talk(action)
+                self._talking.say(action)
             case act.Check():
-                self._spawn(self._check(action.announce))
+                self._spawn(self._check(action))
             case act.Gather():
-                self._spawn(self._gather(action))
+                self._spawn(self._payloads.gather(action))
             case act.StoreCommits() | act.StoreOrders() | act.StoreStates() | act.Retain():
                 self._keep(action)
             case act.Refuse():
@@ -74,6 +87,21 @@ class Effects:
                 self._note(action)
             case _:
                 assert_never(action)
+
+    def retire(self) -> None:
+        """Ask the compute process nothing more; it ends when it has answered."""
+        compute, self.compute = self.compute, None
+        self._spawn(self._ring.leave())
+        if compute is not None:
+            self._spawn(compute.retire())
+
+    async def close(self) -> None:
+        """End what goes on between the actions, and write what is to be kept."""
+        await self._ring.close()
+        await self.disk.close()
+
+    def _is_staged(self) -> bool:
+        return self._context.state.rounds.hosting is not None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._group.create_task(work)
@@ -88,12 +116,17 @@ class Effects:
                 self._spawn(self._download(action))
             case act.LoadState():
                 self._begin(action.local.shards if action.local else None)
+            case act.Train() if self._is_staged():
+                self._ring.train(action)
             case act.Train():
                 self._train(action)
+            case act.FinishTraining() if self._is_staged():
+                self._ring.finish()
             case act.FinishTraining():
                 if self.compute is not None:
                     self.compute.tell(cp.Finish(request=self._training))
             case act.Encode():
+                self._ring.end_round()
                 self._ask(
                     lambda n: cp.Encode(request=n, parent=action.parent, send=action.send),
                     self._on_encoded,
@@ -123,6 +156,12 @@ class Effects:
         """Send a request now; pass its reply on. A failure ends the process, which is healed."""
         if self.compute is not None:
             self._spawn(self._answer(self.compute, self.compute.submit(build), then))
+
+    async def _put(self, build: Callable[[int], cp.Request]) -> cp.Reply:
+        """Put a request of a ring to the compute process. Raises: SkerryError."""
+        if self.compute is None:
+            raise ComputeError("SK-CMP-001", "it is being restarted")
+        return await self.compute.submit(build)
 
     async def _answer(
         self,
@@ -231,32 +270,26 @@ class Effects:
     # -- payloads and states ---------------------------------------------------------------
 
     async def _download(self, action: act.LoadState) -> None:
-        """Take a state from whoever has it; several peers share the work."""
-        assert action.digest is not None
+        """Take a state from whoever has it, shard by shard; several peers share the work."""
         compute = self.compute
-        for holder in action.holders:
-            try:
-                shards = await self._peers.state_shards(holder, action.digest)
-                await self._payloads.fetch_state(shards, holder, action.holders)
-            except PeerUnavailable as error:
-                _LOG.info("state from %s: %s", short(holder), error)
-                self._context.post(Unreachable(holder))
-            except ProtocolError as error:
-                self._context.refuse(holder, error.reason, error.detail)
-            except StateError as error:
-                self.disk.failed(error)
-                break
-            else:
-                size = sum(shard.size for shard in shards)
-                self._context.journal.write("state-downloaded", digest=action.digest, bytes=size)
-                if compute is self.compute:  # a new process has a new plan
-                    self._begin(shards)
-                return
+        try:
+            shards = await self._payloads.fetch_state(action.wanted, action.holders)
+        except (PeerUnavailable, ProtocolError) as error:
+            _LOG.info("state: %s", error)
+        except StateError as error:
+            self.disk.failed(error)
+        else:
+            size = sum(shard.size for shard in shards)
+            self._context.journal.write("state-downloaded", digest=action.digest, bytes=size)
+            if compute is self.compute:  # a new process has a new plan
+                self._begin(shards)
+            return
         self._context.post(ev.StateFailed(action.digest))
 
-    async def _check(self, announce: SignedAnnounce) -> None:
+    async def _check(self, action: act.Check) -> None:
         """Fetch an announced contribution and have it decoded."""
-        author, shards = announce.signer, announce.message.shards
+        announce, shards = action.announce, action.shards
+        author, whole = announce.signer, shards == announce.message.shards
         rounds = self._context.state.rounds
         holders = (author, *rounds.others)
         try:
@@ -268,92 +301,14 @@ class Effects:
         if reason or self.compute is None:
             if reason and announce.message.parent != rounds.at:  # too late to be judged there
                 self._context.refuse(author, reason)
-            self._context.post(ev.Checked(announce.hash, reason or UNAVAILABLE))
+            self._context.post(ev.Checked(announce.hash, reason or UNAVAILABLE, whole))
             return
 
         def then(reply: cp.Reply) -> None:
             assert isinstance(reply, cp.Validated)
-            self._context.post(ev.Checked(announce.hash, reply.reason))
+            self._context.post(ev.Checked(announce.hash, reply.reason, whole))
 
         self._ask(lambda n: cp.Validate(request=n, author=author, shards=shards), then)
-
-    async def _gather(self, action: act.Gather) -> None:
-        """Fetch what is missing of a commit, within the grace period."""
-        try:
-            async with asyncio.timeout(self._context.manifest.round.grace):
-                for contribution in action.contributions:
-                    holders = _author_first(contribution.author, action.holders)
-                    if await self._payloads.fetch(contribution.shards, holders):
-                        break
-                else:
-                    self._context.post(ev.Gathered(action.commit, complete=True))
-                    return
-        except TimeoutError:
-            _LOG.info("payloads of commit %s did not come in time", short(action.commit))
-        self._context.post(ev.Gathered(action.commit, complete=False))
-
-    # -- other peers -----------------------------------------------------------------------
-
-    def _publish(
-        self, action: act.PublishAnnounce | act.PublishCommit | act.PublishFinding
-    ) -> None:
-        match action:
-            case act.PublishAnnounce():
-                self._spawn(self._publish_announce(action.announce))
-            case act.PublishCommit():
-                self._publish_commit(action.commit)
-            case act.PublishFinding():
-                self._publish_finding(action.finding)
-
-    def _talk(self, action: act.Broadcast | act.AskChain) -> None:
-        match action:
-            case act.Broadcast():
-                self._spawn(self._peers.broadcast(action.envelope, action.peers))
-            case act.AskChain():
-                self._spawn(self._ask_chain(action))
-
-    async def _publish_announce(self, announce: Announce) -> None:
-        """Send an own announcement once it is on disk: later if the disk is full."""
-        rounds = self._context.state.rounds
-        # Read back what was signed: numbers are rounded on the wire, and all must decide alike.
-        opened = open_envelope(sign_message(self._context.signer, announce).envelope)
-        assert isinstance(opened.message, Announce)
-        signed = Signed(opened.message, opened.envelope)
-        while True:
-            try:
-                await self.disk.keep_own(signed)
-                break
-            except StateError as error:
-                self.disk.failed(error)
-            await asyncio.sleep(DISK_RETRY_SECONDS)
-            if rounds.at != announce.parent or rounds.own is not None:
-                return  # it does not matter any more
-        self._context.post(ev.AnnounceReceived(signed))
-        await self._peers.broadcast(signed.envelope, self._peers.greeted)
-
-    def _publish_commit(self, commit: Commit) -> None:
-        signed: SignedCommit = Signed(commit, sign_message(self._context.signer, commit).envelope)
-        self._context.journal.write(
-            "commit", round=commit.round, view=commit.view, contributions=len(commit.announces)
-        )
-        self._context.post(ev.CommitsReceived((signed,), self._context.me))
-        self._spawn(self._peers.broadcast(signed.envelope, self._peers.greeted))
-
-    def _publish_finding(self, finding: Finding) -> None:
-        opened = open_envelope(sign_message(self._context.signer, finding).envelope)
-        assert isinstance(opened.message, Finding)  # read back: rounded as the others see it
-        self._context.post(ev.FindingReceived(Signed(opened.message, opened.envelope)))
-        self._spawn(self._peers.broadcast(opened.envelope, self._peers.greeted))
-
-    async def _ask_chain(self, action: act.AskChain) -> None:
-        try:
-            commits = await self._peers.chain(action.peer, action.from_round)
-        except PeerUnavailable:
-            self._context.post(Unreachable(action.peer))
-        except ProtocolError as error:
-            self._context.refuse(action.peer, error.reason, error.detail)
-        else:
-            self._context.post(ev.CommitsReceived(commits, action.peer))
 
     # -- the disk and the user -------------------------------------------------------------
 
@@ -374,11 +329,3 @@ class Effects:
 
 def _ignore(reply: cp.Reply) -> None:
     """Nothing follows from this reply."""
-
-
-def _author_first(author: PeerId, live: tuple[PeerId, ...]) -> tuple[PeerId, ...]:
-    """Return whom to ask for a contribution: a live author is sure to have it.
-
-    A dead one comes last: waiting for its answer could use up the time that the others need.
-    """
-    return (author, *live) if author in live else (*live, author)

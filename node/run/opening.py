@@ -17,18 +17,18 @@ from skerry.node.net.shaping import ShapedTransport
 from skerry.node.reach.keeper import Reachability
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
+from skerry.node.run.offering import offer_of
 from skerry.node.run.orders import check_owner
-from skerry.node.run.peers import hello, member_record
+from skerry.node.run.peers import RECORD_SECONDS, hello, member_record
 from skerry.node.run.record import Recorder, initial_state, start_of
 from skerry.node.run.session import Discovery, Session
 from skerry.node.run.store import RunStore
-from skerry.pipeline.capacity import available_bytes, check_memory
+from skerry.pipeline.capacity import needed_bytes
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.blobs import BlobStore, write_atomic
 from skerry.protocol.codec import (
     MAX_ADDRESSES,
     MAX_INVITE_USES,
-    NONCE_BYTES,
     envelope_from_pb,
     open_member,
 )
@@ -40,9 +40,10 @@ from skerry.protocol.errors import (
     ProtocolError,
     TokenError,
 )
+from skerry.protocol.fields import NONCE_BYTES
 from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.manifest import Manifest, parse_canonical, parse_run_file
-from skerry.protocol.messages import Envelope, Kind, SignedMember
+from skerry.protocol.messages import Envelope, Kind, Offer, RoleOffer, SignedMember
 from skerry.protocol.quota import Quotas
 from skerry.protocol.signing import Signer, verify
 from skerry.protocol.token import (
@@ -135,11 +136,11 @@ async def _open(
     folder = parts.home.run(token.run_id).folder
     text = encode_token(token)
     # The compute process checks it too, but only after we have laid out all of the model's tiles.
-    check_memory(manifest, available_bytes())
+    offer = offer_of(parts.config.compute, manifest, parts.signer.peer_id == manifest.owner)
     async with contextlib.AsyncExitStack() as undo:
         if not folder.exists():
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
-        session = _session(parts, manifest, envelope, token)
+        session = _session(parts, manifest, envelope, token, offer)
         undo.push_async_callback(session.close)
         await session.start()
         session.context.store.save_manifest(envelope, text)
@@ -203,12 +204,23 @@ def check_manifest(envelope: Envelope, token: JoinToken) -> Manifest:
     return manifest
 
 
-def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: JoinToken) -> Session:
+def _session(
+    parts: NodeParts, manifest: Manifest, envelope: Envelope, token: JoinToken, offer: Offer
+) -> Session:
     home = parts.home.run(token.run_id)
     store, blobs = RunStore(home), BlobStore(home.blobs)
     blobs.clear_leftovers()
     me, gap = parts.signer.peer_id, parts.config.heartbeat.interval
-    start = start_of(me, manifest.canonical(), payload_limits(manifest), gap, time.monotonic())
+    replica_bytes = needed_bytes(manifest)
+    start = start_of(
+        me,
+        manifest.canonical(),
+        payload_limits(manifest),
+        gap,
+        time.monotonic(),
+        replica_bytes=replica_bytes,
+        whole=offer.is_whole(replica_bytes),
+    )
     context = RunContext(
         signer=parts.signer,
         manifest=manifest,
@@ -225,6 +237,7 @@ def _session(parts: NodeParts, manifest: Manifest, envelope: Envelope, token: Jo
         announced=parts.config.listen.announce,
         bootstrap=token.bootstrap,
         facts=store.load_facts(),
+        offer=offer,
     )
     launch = Launch(
         manifest=manifest.canonical().decode(),
@@ -275,7 +288,9 @@ async def _ask_manifest(
     parts: NodeParts, token: JoinToken, peer: PeerId, addresses: tuple[str, ...]
 ) -> tuple[Envelope, tuple[SignedMember, ...]]:
     own = (*parts.config.listen.announce, *parts.transport.addresses)
-    record = member_record(parts.signer, token.run_id, own, token.invite)
+    # What can be hosted follows from the manifest, which is still to come; so does a newer record.
+    offer, until = Offer(RoleOffer.STAGE), int(time.time()) + RECORD_SECONDS // 2
+    record = member_record(parts.signer, token.run_id, own, token.invite, offer, until)
     await parts.transport.connect(peer, addresses)
     reply = await hello(parts.client, token.run_id, peer, record)
     envelope = envelope_from_pb(reply.manifest)

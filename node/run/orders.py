@@ -11,8 +11,9 @@ from skerry.node.run.admission import holders_of
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
 from skerry.proto import control_pb2 as pb
-from skerry.protocol.codec import MAX_REASON_CHARS, NONCE_BYTES, sign_message
+from skerry.protocol.codec import MAX_REASON_CHARS, sign_message
 from skerry.protocol.errors import OrderError, ProtocolError
+from skerry.protocol.fields import NONCE_BYTES
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.messages import (
     MAX_OUTER_LR,

@@ -1,14 +1,21 @@
 """The blobs of a run: getting contributions and states from other peers, offering our own."""
 
+import asyncio
+import logging
+
 from skerry.node.net.fetch import Fetcher, Wanted
 from skerry.node.run.context import RunContext
 from skerry.node.run.disk import DiskWriter
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, StateError
-from skerry.protocol.ids import PeerId
-from skerry.protocol.messages import ShardPayload
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.layout import layout_of
+from skerry.protocol.messages import ShardPayload, ShardState
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
 from skerry.protocol.transport import STATE_PROTOCOL
 
+_LOG = logging.getLogger(__name__)
 UNAVAILABLE = "unavailable"
 
 
@@ -19,6 +26,7 @@ class Payloads:
         """Fetch by ``fetcher``; a full disk is told to ``disk``."""
         self._context, self._fetcher, self._disk = context, fetcher, disk
         self._limits = dict(payload_limits(context.manifest))
+        self._sizes = {spec.name: spec.state_bytes for spec in layout_of(context.manifest.model)}
 
     async def fetch(self, shards: tuple[ShardPayload, ...], holders: tuple[PeerId, ...]) -> str:
         """Return why a contribution's payloads could not be fetched; empty if they are here."""
@@ -41,17 +49,49 @@ class Payloads:
         self.offer(shards, is_state=False)
         return ""
 
+    async def gather(self, action: act.Gather) -> None:
+        """Fetch what is missing of a commit, within the grace period."""
+        try:
+            async with asyncio.timeout(self._context.manifest.round.grace):
+                for contribution in action.contributions:
+                    holders = _author_first(contribution.author, action.holders)
+                    if await self.fetch(contribution.shards, holders):
+                        break
+                else:
+                    self._context.post(ev.Gathered(action.commit, complete=True))
+                    return
+        except TimeoutError:
+            _LOG.info("payloads of commit %s did not come in time", short(action.commit))
+        self._context.post(ev.Gathered(action.commit, complete=False))
+
     async def fetch_state(
-        self, shards: tuple[ShardPayload, ...], teller: PeerId, holders: tuple[PeerId, ...]
-    ) -> None:
-        """Get a state that ``teller`` told us of. Raises: SkerryError."""
+        self, wanted: tuple[ShardState, ...], holders: tuple[PeerId, ...]
+    ) -> tuple[ShardPayload, ...]:
+        """Get the parameters of some shards; return where they lie. Raises: SkerryError."""
         facts = self._context.facts
+        shards = tuple(ShardPayload(w.shard, w.address, self._sizes[w.shard]) for w in wanted)
+        missing = [s for s in shards if self._context.blobs.size(s.address) is None]
         facts.state_wanted = shards
         try:
-            await self._fetcher.fetch_all(_spread(shards, teller, holders))
+            await self._fetcher.fetch_all(self._spread(shards, holders))
         finally:
             facts.state_wanted = ()
-        facts.received_bytes["state"] += sum(shard.size for shard in shards)
+        facts.received_bytes["state"] += sum(shard.size for shard in missing)
+        return shards
+
+    def _spread(
+        self, shards: tuple[ShardPayload, ...], holders: tuple[PeerId, ...]
+    ) -> list[Wanted]:
+        """Ask another host first for each shard, so that several uplinks share the work."""
+        hosts = self._context.state.rounds.hosts
+        found: list[Wanted] = []
+        for i, shard in enumerate(shards):
+            able = [peer for peer in holders if shard.shard in hosts.shards_of(peer)]
+            others = [peer for peer in holders if peer not in able]  # it may have hosted it before
+            turn = i % max(1, len(able))
+            order = (*able[turn:], *able[:turn], *others)
+            found.append(Wanted(shard, order, shard.size, STATE_PROTOCOL))
+        return found
 
     def offer(self, shards: tuple[ShardPayload, ...], is_state: bool) -> None:
         """Note what others may ask for, to count what is sent."""
@@ -59,12 +99,9 @@ class Payloads:
             self._context.served[shard.address] = (shard, is_state)
 
 
-def _spread(
-    shards: tuple[ShardPayload, ...], teller: PeerId, holders: tuple[PeerId, ...]
-) -> list[Wanted]:
-    """Ask a different peer first for each shard, so that several uplinks share the work."""
-    ring = (teller, *(peer for peer in holders if peer != teller))
-    return [
-        Wanted(shard, ring[i % len(ring) :] + ring[: i % len(ring)], shard.size, STATE_PROTOCOL)
-        for i, shard in enumerate(shards)
-    ]
+def _author_first(author: PeerId, live: tuple[PeerId, ...]) -> tuple[PeerId, ...]:
+    """Return whom to ask for a contribution: a live author is sure to have it.
+
+    A dead one comes last: waiting for its answer could use up the time that the others need.
+    """
+    return (author, *live) if author in live else (*live, author)

@@ -17,19 +17,17 @@ from skerry.protocol.codec import (
     envelope_to_pb,
     open_commit,
     open_member,
-    payloads_from_pb,
     sign_message,
 )
 from skerry.protocol.errors import PeerUnavailable, ProtocolError
-from skerry.protocol.ids import Digest, PeerId, RunId, short
-from skerry.protocol.layout import layout_of, state_digest
+from skerry.protocol.ids import PeerId, RunId, short
 from skerry.protocol.messages import (
     PROTOCOL_VERSION,
     Envelope,
     Heartbeat,
     Kind,
     MemberRecord,
-    ShardPayload,
+    Offer,
     Signed,
     SignedCommit,
     SignedMember,
@@ -91,7 +89,8 @@ class Peers:
         if addresses != self._newest.addresses:
             until = max(until, self._newest.until + 1)
         self._newest = _Newest(addresses, until)
-        return member_record(context.signer, context.run_id, addresses, context.invite, until)
+        invite, offer = context.invite, context.offer
+        return member_record(context.signer, context.run_id, addresses, invite, offer, until)
 
     async def greet(self, member: SignedMember) -> None:
         """Connect to a member and introduce ourselves. Raises: PeerUnavailable, ProtocolError."""
@@ -207,25 +206,6 @@ class Peers:
                     break
         return tuple(commits)
 
-    async def state_shards(self, peer: PeerId, digest: Digest) -> tuple[ShardPayload, ...]:
-        """Ask where the shards of a state are; what comes back is checked against the digest.
-
-        Raises: PeerUnavailable, ProtocolError.
-        """
-        request = pb.StateRequest(
-            run_id=bytes.fromhex(self._context.run_id), digest=bytes.fromhex(digest)
-        )
-        with translate(peer):
-            stub = self._context.client.stub(peer, BULK_PROTOCOL)
-            reply: pb.StateReply = await stub.State(request, timeout=CALL_SECONDS)
-        shards = payloads_from_pb(list(reply.shards))
-        if not shards:
-            raise PeerUnavailable("SK-NET-003", f"{short(peer)} no longer has this state")
-        wanted = [(s.name, s.state_bytes) for s in layout_of(self._context.manifest.model)]
-        if [(s.shard, s.size) for s in shards] != wanted or state_digest(shards) != digest:
-            raise ProtocolError("state", f"{short(peer)} gave shards of another state")
-        return shards
-
     def _learn(self, envelope: Envelope) -> None:
         """Take in a member that another peer told us of; a bad one says nothing of the teller."""
         try:
@@ -283,6 +263,7 @@ def member_record(
     run_id: RunId,
     addresses: tuple[str, ...],
     invite: Envelope | None,
+    offer: Offer = Offer(),  # noqa: B008 - frozen
     until: int | None = None,
 ) -> SignedMember:
     """Return the record of a peer, signed now, valid ``until`` a Unix time or the usual time."""
@@ -292,5 +273,6 @@ def member_record(
         invite=invite,
         expires_at=int(time.time()) + RECORD_SECONDS if until is None else until,
         agent=AGENT,
+        offer=offer,
     )
     return Signed(record, sign_message(signer, record).envelope)

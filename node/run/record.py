@@ -101,14 +101,29 @@ def old_recording(path: Path) -> Path:
 
 
 def start_of(
-    me: PeerId, manifest: bytes, limits: tuple[tuple[str, int], ...], heartbeat_s: float, now: float
+    me: PeerId,
+    manifest: bytes,
+    limits: tuple[tuple[str, int], ...],
+    heartbeat_s: float,
+    now: float,
+    *,
+    replica_bytes: int = 0,
+    whole: bool = True,
 ) -> Json:
-    """Return what a recording begins with; ``now`` is monotonic seconds."""
+    """Return what a recording begins with.
+
+    Args:
+        now: monotonic seconds.
+        replica_bytes: memory that hosting the whole model takes.
+        whole: whether this peer can.
+    """
     return {
         "version": version("skerry"),
         "me": me,
         "manifest": manifest.decode(),
         "limits": [list(limit) for limit in limits],
+        "replica_bytes": replica_bytes,
+        "whole": whole,
         "heartbeat_s": heartbeat_s,
         "now": now,
         "time": time.time(),
@@ -125,7 +140,9 @@ def initial_state(start: Json, archive: Archive = NO_ARCHIVE) -> NodeState:
         # Expiry counts when a peer first says hello; a commit stays valid for ever.
         check_member(member, run_id, keys, mode, now=0)
 
-    rounds = new_state(start["me"], rules_of(manifest, limits), admission, start["now"], archive)
+    rules = rules_of(manifest, limits, int(start["replica_bytes"]))
+    whole = bool(start["whole"])
+    rounds = new_state(start["me"], rules, admission, start["now"], archive, whole)
     gap = start["heartbeat_s"]
     return NodeState(rounds, Detector(DetectorConfig(min_s=2 * gap, expected_gap_s=gap)))
 

@@ -19,10 +19,9 @@ from skerry.protocol.codec import (
     envelope_to_pb,
     open_envelope,
     open_member,
-    payload_to_pb,
 )
 from skerry.protocol.errors import ProtocolError, SkerryError
-from skerry.protocol.ids import Address, Digest, PeerId
+from skerry.protocol.ids import Address, PeerId
 from skerry.protocol.messages import (
     PROTOCOL_VERSION,
     Announce,
@@ -99,12 +98,6 @@ class RunServicer(PeerServicer):
         wanted = [c for c in reversed(wanted) if rounds.chain.round_of(c) >= request.from_round]
         for commit in wanted[: min(request.limit, MAX_COMMITS)]:
             yield envelope_to_pb(rounds.chain.envelope(commit))
-
-    async def State(self, request: pb.StateRequest, grpc: Grpc) -> pb.StateReply:
-        """Say where the shards of a state are, if they are still here."""
-        context = await self._member_context(request.run_id, grpc)
-        state = context.state.rounds.states.get(Digest(request.digest.hex()))
-        return pb.StateReply(shards=[payload_to_pb(s) for s in state.shards] if state else [])
 
     async def Blob(self, request: pb.BlobRequest, grpc: Grpc) -> AsyncIterator[pb.BlobChunk]:
         """Give a blob's bytes from an offset on, in chunks."""

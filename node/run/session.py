@@ -7,6 +7,7 @@ makes events or keeps something alive.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from skerry.node.run.peers import Peers
 from skerry.node.run.record import Recorder
 from skerry.node.run.state import Network, NodeEvent, apply, next_deadline
 from skerry.protocol import compute as cp
+from skerry.protocol.compute import Hosting
 from skerry.protocol.errors import ComputeError, SkerryError
-from skerry.protocol.ids import PeerId
+from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.layout import layout_of
 from skerry.protocol.messages import Change, SignedMember, SignedOrder
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
+from skerry.protocol.rounds.hosting import NOTHING
 
 _LOG = logging.getLogger(__name__)
 _MIN_TICK_SECONDS = 0.02
@@ -65,7 +68,11 @@ class Session:
             on_received=context.facts.received_from,
             order=order,
         )
-        self._first: tuple[ComputeProcess, cp.Hello] | None = None
+        self._ledger: tuple[CommitHash, ...] = ()
+        """Open contributions, as the newest compute process knows them."""
+        self._hosting = context.state.rounds.hosting
+        """What is to be hosted; the machine decides it."""
+        self._rehosted = asyncio.Event()
         self._known: tuple[SignedMember, ...] = ()
         self._process: ComputeProcess | None = None
         """The newest compute process, running or not."""
@@ -74,13 +81,13 @@ class Session:
     async def start(self) -> None:
         """Start the compute process, so that a bad corpus or too little memory is told at once.
 
-        Raises: SkerryError.
+        Where nothing is hosted yet there is none. Raises: SkerryError.
         """
         restored, self._known = await asyncio.to_thread(self._restore)
         self.context.post(restored)
         if self.context.store.paused:
             self.context.post(ev.Paused())
-        self._first = await self._start_compute()
+        await self._start_compute()
 
     async def close(self) -> None:
         """End compute process and recording; ``run`` does so, one that never ran needs it."""
@@ -91,14 +98,13 @@ class Session:
 
     async def run(self, members: tuple[SignedMember, ...]) -> None:
         """Take part until cancelled; ``members`` are known from the outset."""
-        assert self._first is not None
         known = {member.signer: member for member in (*self._known, *members)}
         for member in (self.peers.own_record(), *known.values()):
             self.context.post(ev.MemberLearned(member))
         try:
             async with asyncio.TaskGroup() as group:
-                self._effects = Effects(self.context, self.peers, self._fetcher, group)
-                group.create_task(self._supervise(*self._first))
+                self._effects = Effects(self.context, self.peers, self._fetcher, group, self._host)
+                group.create_task(self._supervise())
                 group.create_task(self.context.keep_out())
                 group.create_task(self.peers.keep_greeting())
                 group.create_task(self.peers.keep_beating())
@@ -207,36 +213,62 @@ class Session:
             if all(blobs.size(shard.address) == shard.size for shard in state.shards)
         )
 
-    async def _start_compute(self) -> tuple[ComputeProcess, cp.Hello]:
-        facts = self.context.facts
+    async def _start_compute(self) -> None:
+        """Start a process for what is to be hosted; for nothing there is none."""
+        facts, layout = self.context.facts, layout_of(self.context.manifest.model)
+        facts.shard_params = {spec.name: spec.numel for spec in layout}
+        facts.params = sum(facts.shard_params.values())
+        self._process, self._ledger = None, ()
+        if self._hosting == NOTHING:
+            facts.compute = "none"
+            return
         facts.compute = "starting"
-        process, hello = await ComputeProcess.start(
-            self._launch, self._compute_log, facts.progressed
+        launch = replace(self._launch, hosting=self._hosting)
+        self._process, hello = await ComputeProcess.start(
+            launch, self._compute_log, facts.progressed
         )
-        self._process = process
-        facts.params, facts.unigram_entropy = hello.params, hello.unigram_entropy
-        facts.shard_params = {s.name: s.numel for s in layout_of(self.context.manifest.model)}
-        return process, hello
+        self._ledger = tuple(entry.parent for entry in hello.ledger)
+        facts.unigram_entropy = hello.unigram_entropy or facts.unigram_entropy
 
-    async def _supervise(self, process: ComputeProcess, hello: cp.Hello) -> None:
+    def _host(self, hosting: Hosting | None) -> None:
+        """Have the compute process do what it owes, and then one started for other shards."""
+        assert self._effects is not None
+        self._hosting = hosting
+        self._rehosted.set()
+        self._effects.retire()
+
+    async def _supervise(self) -> None:
         """Keep a compute process running: its end is an event, and so is its return."""
         assert self._effects is not None
         attempt = 0
         while True:
-            self._effects.compute = process
-            self.context.post(ev.ComputeReady(tuple(entry.parent for entry in hello.ledger)))
             began = asyncio.get_running_loop().time()
-            await process.serve()
-            self._effects.compute = None
-            self.context.facts.compute = "dead"
-            self.context.post(ev.ComputeLost())
-            lasted = asyncio.get_running_loop().time() - began
-            attempt = 0 if lasted > 60 else attempt + 1
-            process, hello = await self._restart_compute(attempt)
+            self._effects.compute = self._process
+            self.context.post(ev.ComputeReady(self._ledger, self._hosting))
+            await self._serve()
+            if self._rehosted.is_set():
+                attempt = 0
+            else:
+                self._effects.compute = None
+                self.context.facts.compute = "dead"
+                self.context.post(ev.ComputeLost())
+                lasted = asyncio.get_running_loop().time() - began
+                attempt = 0 if lasted > 60 else attempt + 1
+            await self._restart_compute(attempt)
 
-    async def _restart_compute(self, attempt: int) -> tuple[ComputeProcess, cp.Hello]:
+    async def _serve(self) -> None:
+        """Return when the process has ended, or when something is to be hosted after nothing."""
+        if self._process is not None:
+            await self._process.serve()
+        else:
+            await self._rehosted.wait()
+
+    async def _restart_compute(self, attempt: int) -> None:
         while True:
-            await asyncio.sleep(_RESTART_SECONDS[min(attempt, len(_RESTART_SECONDS) - 1)])
+            if not self._rehosted.is_set():
+                seconds = _RESTART_SECONDS[min(attempt, len(_RESTART_SECONDS) - 1)]
+                await asyncio.sleep(seconds)
+            self._rehosted.clear()
             try:
                 return await self._start_compute()
             except SkerryError as error:
@@ -248,7 +280,7 @@ class Session:
         members = self.context.state.rounds.members.values()
         self.context.store.save_members(m for m in members if m.signer != self.context.me)
         if self._effects is not None:
-            await self._effects.disk.close()
+            await self._effects.close()
         await self.close()
 
     def _on_bad(self, peer: PeerId, reason: str) -> None:

@@ -4,6 +4,7 @@ import time
 
 from skerry.node.run.admission import Holders, admission_status, holders_of
 from skerry.node.run.context import RunContext
+from skerry.node.run.facts import Facts
 from skerry.node.run.orders import may_order, outer_lr
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.ids import PeerId
@@ -35,12 +36,14 @@ def run_status(context: RunContext, now: float) -> pb.RunStatus:
         refused_by_reason=dict(facts.refused),
         round=_round_status(context, now),
         peers=[_peer_status(context, peer, holders) for peer in _known_peers(rounds)],
-        finished=rounds.finished and facts.validated_round >= rounds.chain.round_of(rounds.at),
+        finished=_finished(rounds, facts),
         sent_bytes=dict(facts.sent_bytes),
         received_bytes=dict(facts.received_bytes),
         outer_lr=outer_lr(context),
         may_order=may_order(context),
         pending_orders=len(pending(rounds)),
+        shard_digests={entry.shard: entry.address for entry in rounds.held or ()},
+        plan=rounds.hosts.plan.version if rounds.hosts.plan else 0,
     )
 
 
@@ -93,6 +96,8 @@ def _peer_status(context: RunContext, peer: PeerId, holders: Holders) -> pb.Peer
             strikes=trust.strikes,
             influence=trust.influence,
             doubt=trust.doubt,
+            role=_role(rounds, peer),
+            shards=_part(rounds, peer),
         )
     member, seen = rounds.members.get(peer), facts.seen.get(peer)
     status = pb.PeerStatus(
@@ -108,6 +113,8 @@ def _peer_status(context: RunContext, peer: PeerId, holders: Holders) -> pb.Peer
         strikes=trust.strikes,
         influence=trust.influence,
         doubt=trust.doubt,
+        role=_role(rounds, peer),
+        shards=_part(rounds, peer),
     )
     if seen is not None:
         beat = seen.heartbeat
@@ -115,3 +122,22 @@ def _peer_status(context: RunContext, peer: PeerId, holders: Holders) -> pb.Peer
         status.step, status.steps = beat.step, beat.steps
         status.tokens_per_second, status.loss = beat.tokens_per_second, beat.loss
     return status
+
+
+def _finished(rounds: RoundState, facts: Facts) -> bool:
+    """Say whether the run is over here; who hosts a part measures no validation loss."""
+    measured = facts.validated_round >= rounds.chain.round_of(rounds.at)
+    return rounds.finished and (measured or rounds.hosting is not None)
+
+
+def _role(rounds: RoundState, peer: PeerId) -> str:
+    """Say what a peer is in the round being worked on; empty for one without a task."""
+    if peer not in rounds.roster:
+        return ""
+    return "replica" if rounds.hosts.is_whole(peer) else "stage"
+
+
+def _part(rounds: RoundState, peer: PeerId) -> tuple[str, ...]:
+    """Return the shards of a peer that hosts only some."""
+    partial = peer in rounds.roster and not rounds.hosts.is_whole(peer)
+    return rounds.hosts.shards_of(peer) if partial else ()

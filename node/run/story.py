@@ -5,8 +5,9 @@ from typing import assert_never
 
 from skerry.node.run.replay import Situation
 from skerry.node.run.state import Network, NodeEvent, Unreachable
-from skerry.protocol.compute import Contribution, Verdict
+from skerry.protocol.compute import Contribution, Hosting, Verdict
 from skerry.protocol.ids import PeerId, short
+from skerry.protocol.layout import state_digest
 from skerry.protocol.messages import (
     FULL,
     AllowPeer,
@@ -48,6 +49,8 @@ def event_words(event: NodeEvent) -> str:
         case ev.Checked():
             verdict = f"is refused: {event.reason}" if event.reason else "is sound"
             return f"contribution {short(event.announce)} {verdict}"
+        case ev.Planned():
+            return f"a plan for {len(event.candidates)} peers" if event.plan else "no plan works"
         case ev.Tick():
             return "a deadline may have passed"
         case ev.Restored() | ev.ComputeReady() | ev.ComputeLost() | ev.Paused() | ev.Resumed():
@@ -141,6 +144,10 @@ def action_words(action: Action) -> str:
             return f"download state {short(action.digest)} from {_peers(action.holders)}"
         case act.LoadState():
             return "load the initial state"
+        case act.Host():
+            return f"host {_hosted(action.hosting)}"
+        case act.MakePlan():
+            return f"plan for {_peers(c.peer for c in action.candidates)}"
         case act.Train():
             slot = f"slot {action.slot + 1} of {action.num_slots}"
             return f"train round {action.round} upon {short(action.parent)}, {slot}"
@@ -241,7 +248,7 @@ def _name(name: str) -> str:
 
 
 def _announced(announce: Announce) -> str:
-    loss = f"loss {announce.loss:.4f}, state {short(announce.state_digest)}"
+    loss = f"loss {announce.loss:.4f}, state {short(state_digest(announce.state))}"
     return f"round {announce.round}, {announce.text_tokens} text tokens, {loss}"
 
 
@@ -258,6 +265,7 @@ def _committed(commit: Commit) -> str:
     new = [member.signer for member in commit.admissions]
     text = f"round {commit.round} view {commit.view} with {_peers(authors)}"
     text = f"{text}, taking in {_peers(new)}" if new else text
+    text = f"{text}; plan {commit.plan.version}" if commit.plan else text
     judged = "".join(map(_judgement, commit.judgements))
     return "; ".join([text + judged, *map(_found, commit.findings), *map(_ordered, commit.orders)])
 
@@ -286,6 +294,12 @@ def _ordered(order: SignedOrder) -> str:
             return f"{number}: revoke invite {nonce.hex()} ({reason or 'no reason given'})"
         case AllowPeer(peer):
             return f"{number}: put {short(peer)} on the list"
+
+
+def _hosted(hosting: Hosting | None) -> str:
+    if hosting is None:
+        return "the whole model"
+    return ", ".join(shard for stage in hosting.stages for shard in stage.shards) or "nothing"
 
 
 def _contributions(contributions: tuple[Contribution, ...], commit: str) -> str:

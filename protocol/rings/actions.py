@@ -59,6 +59,13 @@ class StepDone:
 
 
 @dataclass(frozen=True, slots=True)
+class StepOver:
+    """An inner step is over at this peer: it has stepped, or there was nothing to step with."""
+
+    at: At
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Count and log something of a peer that was not accepted."""
 
@@ -73,4 +80,4 @@ class Note:
     text: str
 
 
-Action = Send | Compute | Forget | MemberStepped | StepDone | Refused | Note
+Action = Send | Compute | Forget | MemberStepped | StepDone | StepOver | Refused | Note

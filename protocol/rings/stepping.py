@@ -8,7 +8,14 @@ memory, steps with what it has.
 """
 
 from skerry.protocol.rings import frames as fr
-from skerry.protocol.rings.actions import Action, Compute, MemberStepped, Note, StepDone
+from skerry.protocol.rings.actions import (
+    Action,
+    Compute,
+    MemberStepped,
+    Note,
+    StepDone,
+    StepOver,
+)
 from skerry.protocol.rings.driving import Drive
 from skerry.protocol.rings.plan import HEAD, ORIGIN, counted_stages
 from skerry.protocol.rings.slots import end_visit, open_book
@@ -83,7 +90,7 @@ def on_step_taken(s: RingState, at: At) -> list[Action]:
     book = s.books.pop(at)
     visits = () if book.reason else _made_of(book)
     s.floor, s.closed = at, Closed(at, visits, book.reason)
-    return tell(s, ORIGIN, at, _NOBODY, fr.Stepped(visits, book.reason))
+    return [StepOver(at), *tell(s, ORIGIN, at, _NOBODY, fr.Stepped(visits, book.reason))]
 
 
 def on_stepped(s: RingState, d: Drive, source: int, at: At, stepped: fr.Stepped) -> list[Action]:

@@ -2,17 +2,21 @@
 
 from dataclasses import dataclass
 
-from skerry.protocol.compute import Contribution, Verdict
+from skerry.protocol.compute import Contribution, Hosting, Verdict
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId
 from skerry.protocol.messages import (
     Announce,
     Commit,
     Envelope,
     Finding,
+    ShardPayload,
+    ShardState,
     SignedAnnounce,
     SignedCommit,
     SignedOrder,
 )
+from skerry.protocol.rings.plan import Plan
+from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.events import LocalState
 
 
@@ -25,11 +29,33 @@ class LoadState:
     local: LocalState | None
     """Where it lies in the own store; None: download it."""
     holders: tuple[PeerId, ...]
+    wanted: tuple[ShardState, ...] = ()
+    """The hosted shards to download, in layout order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Start the compute process anew, for other shards; answered by ComputeReady.
+
+    What was asked of it before is answered first.
+    """
+
+    hosting: Hosting | None
+    """None: the whole model."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakePlan:
+    """Find out who should host what; answered by Planned."""
+
+    candidates: tuple[Candidate, ...]
+    running: Plan | None
+    """What is in force now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Run the inner steps of a round; answered by Trained."""
+    """Run the inner steps of a round, in a ring with its other members; answered by Trained."""
 
     round: int
     parent: CommitHash
@@ -78,6 +104,8 @@ class Check:
     """Fetch and decode an announced contribution; answered by Checked."""
 
     announce: SignedAnnounce
+    shards: tuple[ShardPayload, ...]
+    """What of it is to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +213,8 @@ class Note:
 
 Action = (
     LoadState
+    | Host
+    | MakePlan
     | Train
     | FinishTraining
     | Encode

@@ -5,7 +5,7 @@ its content follows from its parent.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import CommitHash, PeerId, RunId
@@ -18,10 +18,12 @@ from skerry.protocol.messages import (
     SignedMember,
 )
 from skerry.protocol.rounds.commits import Archive, Commits
+from skerry.protocol.rounds.hosting import Hosts, plan_version
 from skerry.protocol.rounds.leader import MAX_VIEW, leader_of
 from skerry.protocol.rounds.settings import OwnerKeys, Settings, admitted, ordered
 from skerry.protocol.rounds.spotting import Duties
 from skerry.protocol.rounds.standings import Standings
+from skerry.protocol.rounds.voting import check_state, check_vouched
 from skerry.protocol.standing import FLAT, Ramp, Standing
 
 AdmissionCheck = Callable[[SignedMember], None]
@@ -51,6 +53,13 @@ class ChainRules:
     """How reputations rise."""
     spot_checks: int = 0
     """Contributions of each round that verifiers try."""
+    replica_bytes: int = 0
+    """Memory that training the whole model takes."""
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """The model's shards in layout order."""
+        return tuple(name for name, _ in self.payload_limits)
 
     @property
     def root(self) -> CommitHash:
@@ -66,7 +75,12 @@ class ChainRules:
     def settings(self) -> Settings:
         """What is in force before the first commit."""
         owners = frozenset((self.owner, *self.standby))
-        return Settings(owners=owners, allowed=self.allowed, by_invite=self.by_invite)
+        return Settings(
+            owners=owners,
+            allowed=self.allowed,
+            by_invite=self.by_invite,
+            hosts=Hosts(self.shards),
+        )
 
 
 class Chain:
@@ -80,7 +94,7 @@ class Chain:
         self._initial = rules.settings
         self._settings: dict[CommitHash, Settings] = {}
         self._best = rules.root
-        self._standings = Standings(self._commits, rules.ramp, rules.spot_checks)
+        self._standings = Standings(self._commits, rules.ramp, rules.spot_checks, self._partial)
 
     def __contains__(self, commit: CommitHash) -> bool:
         """Say whether a commit (or the root) is known."""
@@ -109,14 +123,18 @@ class Chain:
             raise ProtocolError("run", "the commit is of another run")
         if commit.parent not in self:
             raise ProtocolError("unknown-parent", "the commit's parent is unknown")
-        settings = ordered(self.settings(commit.parent), commit.orders, self._rules.keys)
+        before = self.settings(commit.parent)
+        settings = ordered(before, commit.orders, self._rules.keys)
         if commit.parent == self._rules.root:
             self._check_genesis(signed)
         else:
-            self._check_child(signed, self._commits[commit.parent].message)
+            self._check_child(signed, self._commits[commit.parent].message, before.hosts)
         gone = settings.removed.keys() & set(commit.roster)
         _require(not gone, "removed", "the roster holds peers that the owner has removed")
         settings = admitted(settings, commit.admissions)
+        if commit.plan is not None:
+            settings = replace(settings, hosts=self._check_plan(commit, before.hosts))
+        self._check_tasks(commit, settings.hosts)
         name = CommitHash(signed.hash)
         self._commits.add(name, signed)
         self._settings[name] = settings
@@ -168,6 +186,10 @@ class Chain:
                 return known == ancestor
         return ancestor == self._rules.root
 
+    def _partial(self, commit: CommitHash) -> frozenset[PeerId]:
+        """Return who hosts less than the whole model in the round upon a commit."""
+        return self.settings(commit).hosts.partial
+
     def _builds_on(self, commit: CommitHash, banned: set[CommitHash]) -> bool:
         return any(self.is_ancestor(bad, commit) for bad in banned)
 
@@ -179,35 +201,39 @@ class Chain:
         _require(not commit.orders, "order-sequence", "orders come after the first commit")
         self._check_judgements(commit, ())
         _require(commit.cursor == 0 and commit.weight == 0, "weight", "a run starts at zero")
+        _require(len(commit.state) == len(self._rules.shards), "digest", "not the whole state")
+        check_vouched(self._rules.shards, commit.state)
         self._check_roster(commit, (self._rules.owner,))
 
-    def _check_child(self, signed: SignedCommit, parent: Commit) -> None:
+    def _check_child(self, signed: SignedCommit, parent: Commit, hosts: Hosts) -> None:
         commit = signed.message
         _require(commit.round == parent.round + 1, "round", "rounds follow one another")
         last = self._rules.rounds or commit.round
         _require(commit.round <= last, "round", f"the run ends with round {last}")
         _require(commit.view <= MAX_VIEW, "view", f"view {commit.view}")
         if commit.announces:
-            leader = leader_of(commit.run_id, commit.round, commit.view, parent.roster)
+            order = (commit.run_id, commit.round, commit.view, parent.roster)
+            leader = leader_of(*order, hosts.partial)
             _require(signed.signer == leader, "leader", "signed by another peer than the leader")
-            self._check_announces(commit, parent)
+            self._check_announces(commit, parent, hosts)
         else:
             _check_takeover(signed, parent)
+            check_vouched(self._rules.shards, commit.state)
         self._check_roster(commit, parent.roster)
         self._check_judgements(commit, parent.announces if commit.announces else ())
         tokens = sum(a.message.text_tokens for a in commit.announces)
         _require(commit.weight == parent.weight + tokens, "weight", "text tokens do not add up")
-        cursor = parent.cursor + self._rules.steps * len(parent.roster)
+        cursor = parent.cursor + self._rules.steps * len(hosts.readers(parent.roster))
         _require(commit.cursor == cursor, "cursor", f"cursor {commit.cursor}, must be {cursor}")
 
-    def _check_announces(self, commit: Commit, parent: Commit) -> None:
+    def _check_announces(self, commit: Commit, parent: Commit, hosts: Hosts) -> None:
         authors = [announce.signer for announce in commit.announces]
         _require(authors == sorted(set(authors)), "announces", "authors not sorted or not unique")
         for announce in commit.announces:
             message = announce.message
             _require(message.parent == commit.parent, "announces", "upon another parent")
-            _require(message.state_digest == commit.state_digest, "digest", "of another state")
-            check_announce(self._rules, message, announce.signer, parent)
+            check_announce(self._rules, message, announce.signer, parent, hosts)
+        check_state(self._rules.shards, commit, parent)
 
     def _check_judgements(self, commit: Commit, judged: tuple[SignedAnnounce, ...]) -> None:
         """Check that a commit judges the contributions ``judged`` alone, each once.
@@ -237,6 +263,24 @@ class Chain:
         for member in commit.admissions:
             self._admission(member)
 
+    def _check_plan(self, commit: Commit, before: Hosts) -> Hosts:
+        """Return who hosts what under a commit's plan; all its rings are in the roster."""
+        assert commit.plan is not None
+        version = plan_version(commit.round, commit.view)
+        _require(commit.plan.version == version, "plan", f"version {commit.plan.version}")
+        hosts = before.following(commit.plan)
+        _require(hosts.ringed <= set(commit.roster), "plan", "a ring is not in the roster")
+        return hosts
+
+    def _check_tasks(self, commit: Commit, hosts: Hosts) -> None:
+        idle = [peer for peer in commit.roster if not hosts.shards_of(peer)]
+        _require(not idle, "plan", "the roster holds peers without a task")
+        _require(bool(hosts.readers(commit.roster)), "plan", "nobody in the roster reads text")
+        for member in commit.admissions:
+            whole = member.message.offer.is_whole(self._rules.replica_bytes)
+            fits = hosts.names(member.signer) or whole
+            _require(fits, "plan", "a new peer cannot host the model and is in no plan")
+
 
 def _check_takeover(signed: SignedCommit, parent: Commit) -> None:
     """Only peers outside a roster may pass over all of it (takeover.py), and only for themselves.
@@ -248,18 +292,31 @@ def _check_takeover(signed: SignedCommit, parent: Commit) -> None:
     _require(signed.signer in roster, "leader", "signed by a peer that does not take part")
 
 
-def check_announce(rules: ChainRules, announce: Announce, author: PeerId, parent: Commit) -> None:
-    """Check an announcement against the commit it builds on. Raises: ProtocolError."""
+def check_announce(
+    rules: ChainRules, announce: Announce, author: PeerId, parent: Commit, hosts: Hosts
+) -> None:
+    """Check an announcement against the commit it builds on. Raises: ProtocolError.
+
+    ``hosts`` are those of the round.
+    """
     _require(announce.run_id == rules.run_id, "run", "of another run")
     _require(announce.round == parent.round + 1, "stale-round", f"round {announce.round}")
     _require(author in parent.roster, "not-in-roster", "the author does not train this round")
     _require(0 < announce.round_tokens <= rules.max_round_tokens, "tokens", "too many text tokens")
-    most = most_text_tokens(rules, announce.round)
-    _require(announce.round_tokens <= announce.text_tokens <= most, "tokens", "too many carried")
-    names = [shard.shard for shard in announce.shards]
-    _require(names == [name for name, _ in rules.payload_limits], "shards", "not the model's")
-    for shard, (name, limit) in zip(announce.shards, rules.payload_limits, strict=True):
-        _require(0 < shard.size <= limit, "size", f"{name}: {shard.size} bytes, limit {limit}")
+    if hosts.reads_text(author):
+        most = most_text_tokens(rules, announce.round)
+        carried = announce.round_tokens <= announce.text_tokens <= most
+        _require(carried, "tokens", "too many carried")
+    else:
+        _require(announce.text_tokens == 0, "tokens", "the origin counts those of a ring")
+    hosted = hosts.shards_of(author)
+    _require(tuple(s.shard for s in announce.shards) == hosted, "shards", "not those it hosts")
+    _require(tuple(s.shard for s in announce.state) == hosted, "shards", "not those it hosts")
+    limits = dict(rules.payload_limits)
+    for shard in announce.shards:
+        limit = limits[shard.shard]
+        what = f"{shard.shard}: {shard.size} bytes, limit {limit}"
+        _require(0 < shard.size <= limit, "size", what)
 
 
 def most_text_tokens(rules: ChainRules, round_number: int) -> int:

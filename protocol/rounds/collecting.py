@@ -2,16 +2,19 @@
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId
-from skerry.protocol.messages import Announce, Commit, SignedAnnounce, SignedMember
+from skerry.protocol.messages import Announce, SignedAnnounce
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.chain import check_announce, most_text_tokens
 from skerry.protocol.rounds.events import Checked, Encoded, Trained
-from skerry.protocol.rounds.following import encode_trained, enter, forget_settled, settle
-from skerry.protocol.rounds.ordering import orders_for, remind
-from skerry.protocol.rounds.settings import Settings, welcome
-from skerry.protocol.rounds.state import Phase, RoundState, majority
-from skerry.protocol.rounds.trust import findings_for, may_judge
+from skerry.protocol.rounds.following import encode_trained, enter
+from skerry.protocol.rounds.ordering import remind
+from skerry.protocol.rounds.planning import candidates_of, plan_for
+from skerry.protocol.rounds.publishing import first_commit, publish
+from skerry.protocol.rounds.settings import welcome
+from skerry.protocol.rounds.settling import forget_settled, settle
+from skerry.protocol.rounds.state import Phase, RoundState, leads
+from skerry.protocol.rounds.trust import may_judge
 
 MAX_EARLY_PARENTS = 16
 
@@ -43,12 +46,14 @@ def on_encoded(s: RoundState, event: Encoded, now: float) -> list[Action]:
 
 def _announce_of(s: RoundState, event: Encoded) -> Announce:
     number = s.chain.round_of(event.parent) + 1
+    most = most_text_tokens(s.rules.chain, number)
+    reads = s.chain.settings(event.parent).hosts.reads_text(s.me)
     return Announce(
         run_id=s.rules.chain.run_id,
         round=number,
         parent=event.parent,
-        state_digest=s.digests[event.parent],
-        text_tokens=min(event.text_tokens, most_text_tokens(s.rules.chain, number)),
+        state=s.starts[event.parent],
+        text_tokens=min(event.text_tokens, most) if reads else 0,
         round_tokens=event.round_tokens,
         loss=event.loss,
         shards=event.shards,
@@ -76,8 +81,11 @@ def take_early(s: RoundState, now: float) -> list[Action]:
     actions: list[Action] = []
     for announce in s.early.pop(s.at, {}).values():
         actions += on_announce(s, announce, now)
-    unchecked = [a for p, a in s.announces.items() if p not in s.sound | s.unsound]
-    return actions + [c for c in map(act.Check, unchecked) if c not in actions]
+    s.vetting.clear()
+    for author, announce in list(s.announces.items()):
+        if author not in accepted(s) | s.unsound:
+            actions += [check for check in _inspect(s, announce) if check not in actions]
+    return actions
 
 
 def on_checked(s: RoundState, event: Checked, now: float) -> list[Action]:
@@ -88,6 +96,8 @@ def on_checked(s: RoundState, event: Checked, now: float) -> list[Action]:
     if not authors:
         return []
     (s.unsound if event.reason else s.sound).add(authors[0])
+    if event.whole and not event.reason:
+        s.vetted.add(authors[0])
     refusal: list[Action] = [act.Refuse(authors[0], event.reason)] if event.reason else []
     return refusal + progress(s, now)
 
@@ -100,22 +110,29 @@ def progress(s: RoundState, now: float) -> list[Action]:
         s.unheard.clear()
     _note_completeness(s, now)
     _pass_over_leaders(s, now)
-    if not may_publish(s):
+    if not leads(s) or s.published_view == s.view:
         return []
-    if missing(s) and now < collect_deadline(s):
-        return []
+    vetting = _vet(s)
+    waits = missing(s) and now < collect_deadline(s)
+    if waits or not may_publish(s):
+        return vetting
     s.published_view = s.view
-    return _publish(s)
+    return vetting + publish(s)
+
+
+def accepted(s: RoundState) -> set[PeerId]:
+    """Return the authors whose contributions this peer has seen to be good, as far as it must."""
+    return s.vetted if leads(s) else s.sound
 
 
 def may_publish(s: RoundState) -> bool:
     """Say whether this peer leads and knows what a commit must say: only time may be wanting."""
-    return bool(s.sound) and s.leader == s.me and s.published_view != s.view and may_judge(s)
+    return bool(s.vetted) and leads(s) and s.published_view != s.view and may_judge(s)
 
 
 def missing(s: RoundState) -> list[PeerId]:
     """Return the peers whose contribution is to be expected and not here yet."""
-    return [p for p in s.expected_roster if p not in s.sound and p not in s.unsound]
+    return [p for p in s.expected_roster if p not in accepted(s) and p not in s.unsound]
 
 
 def hearing_deadline(s: RoundState) -> float:
@@ -148,26 +165,19 @@ def resend(s: RoundState, now: float) -> list[Action]:
 def start_run(s: RoundState) -> list[Action]:
     """As the owner, publish the first commit once enough members are there."""
     ready = s.phase is Phase.WAITING and s.me == s.rules.chain.owner and s.published_view is None
-    if not ready or s.loaded is None:
+    own = s.members.get(s.me)
+    if not ready or s.held is None or own is None:
         return []
     present = [s.members[p] for p in sorted(s.active - {s.me}) if p in s.members]
     admitted = welcome(s.settings, present, s.rules.chain.max_peers - 1)
     if len(admitted) + 1 < s.rules.min_peers:
         return []
+    candidates = candidates_of((own, *admitted))
+    asked = plan_for(s, candidates)
+    if asked or not s.plan_made:
+        return asked
     s.published_view = 0
-    commit = Commit(
-        run_id=s.rules.chain.run_id,
-        round=0,
-        view=0,
-        parent=s.at,
-        state_digest=s.loaded,
-        announces=(),
-        roster=tuple(sorted([s.me, *(m.signer for m in admitted)])),
-        admissions=admitted,
-        cursor=0,
-        weight=0,
-    )
-    return [act.PublishCommit(commit)]
+    return first_commit(s, admitted)
 
 
 def _take(s: RoundState, announce: SignedAnnounce, now: float) -> list[Action]:
@@ -178,16 +188,40 @@ def _take(s: RoundState, announce: SignedAnnounce, now: float) -> list[Action]:
         return [] if same else [act.Refuse(author, "equivocation")]
     assert s.head is not None
     try:
-        check_announce(s.rules.chain, announce.message, author, s.head)
+        check_announce(s.rules.chain, announce.message, author, s.head, s.hosts)
     except ProtocolError as error:
         return [act.Refuse(author, error.reason)]
     s.announces[author] = announce
     s.arrived[author] = now
     if author != s.me:
-        return [act.Check(announce)]
+        return _inspect(s, announce) or progress(s, now)
     s.own = announce
     s.sound.add(s.me)
+    s.vetted.add(s.me)
     return progress(s, now)
+
+
+def _inspect(s: RoundState, announce: SignedAnnounce) -> list[Action]:
+    """Look at another's contribution: at the hosted shards, who leads at all of them."""
+    hosted, shards = frozenset(s.hosted), announce.message.shards
+    wanted = shards if leads(s) else tuple(shard for shard in shards if shard.shard in hosted)
+    if not wanted:
+        s.sound.add(announce.signer)
+        return []
+    if len(wanted) == len(shards):
+        s.vetting.add(announce.signer)
+    return [act.Check(announce, wanted)]
+
+
+def _vet(s: RoundState) -> list[Action]:
+    """Look at what was announced before this peer came to lead, as far as it has not."""
+    done = s.vetted | s.vetting | s.unsound
+    return [
+        check
+        for author, announce in list(s.announces.items())
+        if author not in done
+        for check in _inspect(s, announce)
+    ]
 
 
 def _keep_early(s: RoundState, announce: SignedAnnounce) -> None:
@@ -204,7 +238,7 @@ def _note_completeness(s: RoundState, now: float) -> None:
 
 
 def _pass_over_leaders(s: RoundState, now: float) -> None:
-    if s.published_view == s.view and s.leader == s.me:
+    if s.published_view == s.view and leads(s):
         return
     if now >= commit_due(s):
         s.view += 1
@@ -214,51 +248,3 @@ def _pass_over_leaders(s: RoundState, now: float) -> None:
             break
         s.view += 1
         s.view_since = now
-
-
-def _publish(s: RoundState) -> list[Action]:
-    """Build the commit: sound contributions from the agreed state, and the next roster."""
-    assert s.head is not None
-    agreed = majority(s.announces[p].message.state_digest for p in s.sound)
-    assert agreed is not None
-    chosen = [s.announces[p] for p in sorted(s.sound)]
-    agreeing = [a for a in chosen if a.message.state_digest == agreed]
-    refused = [act.Refuse(a.signer, "state-digest") for a in chosen if a not in agreeing]
-    staying = set(s.live_roster) | {a.signer for a in agreeing} - s.resting
-    orders, settings = orders_for(s, frozenset(staying))
-    # What a peer sent that leaves now is not wanted either; without any other it must do.
-    included = tuple(a for a in agreeing if a.signer not in settings.removed) or tuple(agreeing)
-    newcomers = _newcomers(s, settings)
-    roster = (staying | {m.signer for m in newcomers}) - settings.removed.keys()
-    commit = Commit(
-        run_id=s.rules.chain.run_id,
-        round=s.round,
-        view=s.view,
-        parent=s.at,
-        state_digest=agreed,
-        announces=included,
-        roster=tuple(sorted(roster)),
-        admissions=newcomers,
-        cursor=s.head.cursor + s.rules.chain.steps * len(s.roster),
-        weight=s.head.weight + sum(a.message.text_tokens for a in included),
-        orders=orders,
-        judgements=s.judged.get(s.at, ()),
-        findings=findings_for(s),
-    )
-    return [*refused, act.PublishCommit(commit)]
-
-
-def in_step(s: RoundState) -> list[PeerId]:
-    """Return the other peers that stand at the same commit and want to train, sorted."""
-    there = sorted(s.active - {s.me})
-    return [p for p in there if p in s.positions and s.positions[p].head == s.at]
-
-
-def _newcomers(s: RoundState, settings: Settings) -> tuple[SignedMember, ...]:
-    """Return the live members that are in step but not in the roster, as far as there is room.
-
-    ``settings`` are those of the commit's orders. The members come sorted by peer.
-    """
-    here = in_step(s)
-    waiting = [s.members[p] for p in here if p not in s.roster and p in s.members]
-    return welcome(settings, waiting, s.rules.chain.max_peers - len(s.roster))

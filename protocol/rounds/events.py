@@ -6,6 +6,7 @@ commit or parent it names and dropped.
 
 from dataclasses import dataclass
 
+from skerry.protocol.compute import Hosting
 from skerry.protocol.ids import CommitHash, Digest, PeerId
 from skerry.protocol.messages import (
     Judgement,
@@ -17,6 +18,8 @@ from skerry.protocol.messages import (
     SignedMember,
     SignedOrder,
 )
+from skerry.protocol.rings.plan import Plan
+from skerry.protocol.rounds.candidates import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class ComputeReady:
 
     ledger: tuple[CommitHash, ...]
     """Parents of own contributions whose fate the error feedback still has to follow."""
+    hosting: Hosting | None = None
+    """What it hosts; None: the whole model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ class Checked:
     announce: str
     """Hash of the announcement."""
     reason: str
+    whole: bool = True
+    """Whether all of it was looked at, not only the shards that this peer hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +157,14 @@ class OrderReceived:
 
     order: SignedOrder
     source: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan was made for those for whom it was asked; None if there is none that works."""
+
+    candidates: tuple[Candidate, ...]
+    plan: Plan | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +226,7 @@ Event = (
     | Tried
     | FindingReceived
     | OrderReceived
+    | Planned
     | MemberLearned
     | HeartbeatReceived
     | PeerUp

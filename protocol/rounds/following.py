@@ -5,15 +5,19 @@ loses after a partition and for a peer whose parameters diverged: find the newes
 way to the goal that is at hand, load it if need be, and apply the commits that follow.
 """
 
+from itertools import islice
 from typing import TypeVar
 
-from skerry.protocol.compute import Verdict
-from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, short
-from skerry.protocol.messages import Commit
+from skerry.protocol.ids import CommitHash, Digest, PeerId, short
+from skerry.protocol.layout import state_digest
+from skerry.protocol.messages import Commit, ShardState
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.events import Applied, Gathered, LocalState, StateFailed, StateLoaded
+from skerry.protocol.rounds.holding import agreed_by, agrees, hosting_at, retain
+from skerry.protocol.rounds.hosting import NOTHING
 from skerry.protocol.rounds.ordering import remind
+from skerry.protocol.rounds.settling import settle
 from skerry.protocol.rounds.state import (
     KEPT_DIGESTS,
     KEPT_STATES,
@@ -23,6 +27,7 @@ from skerry.protocol.rounds.state import (
     outcome_key,
 )
 from skerry.protocol.rounds.trust import is_misjudged, judged, spot_checks, with_standing
+from skerry.protocol.rounds.voting import State
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -53,6 +58,7 @@ def consider(s: RoundState, now: float) -> list[Action]:
     if _passes_over_us(s, best):
         return []
     straight_on = s.phase is not Phase.REMOVED and not _removed_at(s, best)
+    straight_on = straight_on and hosting_at(s, best) == s.hosting
     if s.goal is not None and straight_on and s.chain.is_ancestor(s.goal, best):
         s.queue += _between(s, s.goal, best)
         s.goal = best
@@ -74,7 +80,10 @@ def _passes_over_us(s: RoundState, best: CommitHash) -> bool:
     if s.goal is not None or s.phase not in ROUND or s.me not in s.roster:
         return False
     added = s.chain.weight_of(best) - s.chain.weight_of(s.at)
-    return not added and s.chain.is_ancestor(s.at, best)
+    if added or not s.chain.is_ancestor(s.at, best):
+        return False
+    # What only peers of rings sent adds no weight, either: their origins count the text tokens.
+    return not s.chain[_between(s, s.at, best)[0]].message.announces
 
 
 def plan(s: RoundState, now: float) -> list[Action]:
@@ -83,13 +92,15 @@ def plan(s: RoundState, now: float) -> list[Action]:
     s.retry_at, s.queue, child = None, [], None
     if _removed_at(s, s.goal):
         return _stop(s, now)
+    if hosting_at(s, s.goal) != s.hosting:
+        return _host(s, s.goal, now)
     # A replay that fails again and again (the agreed state differs from ours and nobody keeps
     # it any more) gives way to the newest state, and that in turn if nobody has it.
     replayable = s.rules.replay if s.failures % 4 < 2 else 0
     notes: list[Action] = []
     for commit in s.chain.path(s.goal):
         digest = _digest_after(s, commit, child)
-        if commit == s.at and child is not None and s.loaded not in (None, digest):
+        if commit == s.at and child is not None and not agrees(s, child):
             notes = [_reject_own_state(s, child)]
         if _usable(s, digest):
             return notes + _start_from(s, commit, digest, now)
@@ -169,35 +180,27 @@ def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
 
 def on_compute_lost(s: RoundState, now: float) -> list[Action]:
     """Nothing that was asked of the compute process will be answered."""
-    s.loaded, s.base, s.queue, s.retry_at = None, None, [], None
+    _forget_parameters(s, now)
     s.training, s.encoding = False, None
-    s.verdicts.clear()
-    enter(s, Phase.STARTING, now)
     return [act.Note(True, "the compute process ended; it is being restarted")]
 
 
-def settle(s: RoundState) -> list[Action]:
-    """Tell the error feedback what changed in the fate of own contributions."""
-    included: dict[CommitHash, bool] = {}
-    oldest = min(map(s.chain.round_of, s.history), default=0)
-    for name in s.chain.path(s.at):
-        commit = s.chain[name].message
-        if commit.round <= oldest:
-            break
-        included[commit.parent] = any(a.signer == s.me for a in commit.announces)
-    news = {p: included.get(p, False) for p in s.history if p != s.at}
-    changed = {p: fate for p, fate in news.items() if s.verdicts.get(p) != fate}
-    s.verdicts = news
-    verdicts = tuple(Verdict(parent, fate) for parent, fate in sorted(changed.items()))
-    return [act.Settle(verdicts)] if verdicts else []
+def _host(s: RoundState, goal: CommitHash, now: float) -> list[Action]:
+    """Host other shards than before: the move to ``goal`` begins once the process is up again."""
+    left = _leave_round(s)
+    _forget_parameters(s, now)
+    s.digests.clear()  # of other shards
+    s.outcomes.clear()
+    s.hosting, s.rehosting = hosting_at(s, goal), True
+    s.hosted = () if s.hosting == NOTHING else s.chain.settings(goal).hosts.shards_of(s.me)
+    what = ", ".join(s.hosted) or "nothing" if s.hosting else "the whole model"
+    return [*left, act.Note(False, f"hosting {what}"), act.Host(s.hosting)]
 
 
-def forget_settled(s: RoundState) -> None:
-    """Forget own contributions too old to change; what became of them must be on disk by now."""
-    horizon = s.chain.round_of(s.at) - 2 * s.rules.replay
-    for parent in [p for p in s.verdicts if s.chain.round_of(p) < horizon - 1]:
-        s.history.pop(parent, None)
-        s.unsent.pop(parent, None)
+def _forget_parameters(s: RoundState, now: float) -> None:
+    s.held, s.base, s.queue, s.retry_at = None, None, [], None
+    s.verdicts.clear()
+    enter(s, Phase.STARTING, now)
 
 
 def unban(s: RoundState, head: CommitHash) -> None:
@@ -216,17 +219,18 @@ def _advance(s: RoundState, now: float) -> list[Action]:
     left: list[Action] = []
     while s.queue:
         commit = s.chain[s.queue[0]].message
-        if commit.state_digest != s.loaded:
+        if not agrees(s, commit):
             return left + _heal(s, commit, now)
         if is_misjudged(s, commit):
             return left + _refuse_commit(s, s.queue[0], now)
-        if commit.announces:
+        if commit.announces and s.hosted:
             enter(s, Phase.FETCHING, now)
             holders = _holders(s, s.queue[0])
             return [*left, act.Gather(s.queue[0], contributions_of(commit), holders)]
         left += _leave_round(s)
         s.at = s.queue.pop(0)
-        s.digests[s.at] = commit.state_digest
+        assert s.loaded is not None
+        s.digests[s.at] = s.loaded
     return left + _arrive(s, now)
 
 
@@ -251,33 +255,52 @@ def _start_from(
 def _download(s: RoundState, now: float) -> list[Action]:
     """Too far behind to replay: take the newest state that a commit vouches for."""
     assert s.goal is not None
-    goal = s.chain[s.goal].message
-    s.queue = [s.goal]
-    text = f"downloading the state before round {goal.round}"
-    return [act.Note(False, text), *_load_from_peers(s, goal, s.goal, now)]
+    s.queue = []
+    for name in islice(s.chain.path(s.goal), s.rules.replay + 1):
+        commit = s.chain[name].message
+        s.queue.insert(0, name)
+        wanted = agreed_by(s, commit)
+        if wanted is not None:
+            text = f"downloading the state before round {commit.round}"
+            return [act.Note(False, text), *_load_from_peers(s, name, wanted, now)]
+    return _await_state(s, now)
+
+
+def _await_state(s: RoundState, now: float) -> list[Action]:
+    """No commit vouches for all that this peer is to host: a host of it has to come back."""
+    s.failures += 1
+    s.base, s.loading, s.retry_at = None, None, now + s.rules.grace / 2
+    enter(s, Phase.LOADING, now)
+    text = "nobody vouches for all shards that this peer is to host; waiting for their hosts"
+    return [*_leave_round(s), act.Note(True, text)]
 
 
 def _heal(s: RoundState, commit: Commit, now: float) -> list[Action]:
     """Own parameters differ from those the others agreed on: take theirs."""
+    assert s.held is not None
     note = _reject_own_state(s, commit)
-    return [note, *_load_from_peers(s, commit, s.queue[0], now)]
+    theirs = {entry.shard: entry for entry in commit.state}
+    wanted = tuple(theirs.get(own.shard, own) for own in s.held)
+    return [note, *_load_from_peers(s, s.queue[0], wanted, now)]
 
 
 def _reject_own_state(s: RoundState, commit: Commit) -> Action:
     """Own parameters are not those upon which ``commit`` builds: say so, and do not keep them."""
     assert s.loaded is not None
-    mine, theirs = short(s.loaded), short(commit.state_digest)
+    hosted = frozenset(s.hosted)
+    agreed = state_digest(entry for entry in commit.state if entry.shard in hosted)
+    mine, theirs = short(s.loaded), short(agreed)
     text = f"state {mine} differs from the agreed {theirs} before round {commit.round}: healing"
     s.states.pop(s.loaded, None)
     s.judged.pop(commit.parent, None)  # what diverged here is no measure for others
     return act.Note(True, text)
 
 
-def _load_from_peers(s: RoundState, commit: Commit, name: CommitHash, now: float) -> list[Action]:
-    s.base, s.loading = commit.parent, commit.state_digest
+def _load_from_peers(s: RoundState, name: CommitHash, wanted: State, now: float) -> list[Action]:
+    """Load the state before a commit."""
+    s.base, s.loading = s.chain[name].message.parent, state_digest(wanted)
     enter(s, Phase.LOADING, now)
-    local = s.states.get(commit.state_digest)
-    load = act.LoadState(commit.state_digest, local, _holders(s, name))
+    load = act.LoadState(s.loading, s.states.get(s.loading), _holders(s, name), wanted)
     return [*_leave_round(s), load]
 
 
@@ -366,7 +389,7 @@ def encode_trained(s: RoundState, now: float) -> list[Action]:
 def _arrive(s: RoundState, now: float) -> list[Action]:
     """In step with the goal: settle what was sent before, tidy up, begin the next round."""
     s.goal, s.failures = None, 0
-    actions = [*settle(s), act.StoreStates(tuple(s.states.values())), *_retain(s)]
+    actions = [*settle(s), act.StoreStates(tuple(s.states.values())), *retain(s)]
     actions += _evaluate(s)
     if s.round_at != s.at:
         _reset_round(s, now)
@@ -400,49 +423,32 @@ def begin_round(s: RoundState, now: float) -> list[Action]:
         return [act.PublishAnnounce(announce)]
     enter(s, Phase.TRAINING, now)
     s.training, s.trained, s.finishing = True, False, False
-    slot = s.roster.index(s.me)
-    return [act.Train(s.round, s.at, s.head.cursor, slot, len(s.roster))]
+    assert s.held is not None
+    s.starts[s.at] = s.held
+    readers = s.hosts.readers(s.roster)
+    slot = readers.index(s.me) if s.me in readers else 0
+    return [act.Train(s.round, s.at, s.head.cursor, slot, len(readers))]
 
 
 def _reset_round(s: RoundState, now: float) -> None:
     s.round_at, s.round_since, s.view, s.view_since = s.at, now, 0, now
     s.own, s.complete_since, s.published_view = None, None, None
+    s.began_late, s.rehosting = s.rehosting, False
     s.resent_at = now
     s.unheard = set(s.roster) - s.alive - s.lost - {s.me}
     s.announces, s.arrived, s.sound, s.unsound = {}, {}, set(), set()
+    s.vetted, s.vetting = set(), set()
 
 
 def _evaluate(s: RoundState) -> list[Action]:
     done = s.chain.round_of(s.at)
     due = done >= 0 and (done % s.rules.validation_every == 0 or s.finished)
-    return [act.Evaluate(done)] if due and s.round_at != s.at else []
-
-
-def _retain(s: RoundState) -> list[Action]:
-    """Keep recent states, the payloads others may still ask for, and own open contributions.
-
-    Nothing is removed while there are own contributions whose payloads are not known here: they
-    may have to go back into the error feedback.
-    """
-    unsigned = {parent for parent, announce in s.history.items() if announce is None}
-    if s.encoding is not None or unsigned - s.unsent.keys():
-        return []
-    kept: set[Address] = {x.address for state in s.states.values() for x in state.shards}
-    for name in s.chain.path(s.at):
-        commit = s.chain[name].message
-        if commit.round < s.chain.round_of(s.at) - s.rules.replay:
-            break
-        kept |= {x.address for a in commit.announces for x in a.message.shards}
-    pending = [a for early in s.early.values() for a in early.values()]
-    pending += s.announces.values()
-    pending += [a for a in s.history.values() if a is not None]
-    known = [*(announce.message for announce in pending), *s.unsent.values()]
-    kept |= {x.address for announce in known for x in announce.shards}
-    return [act.Retain(frozenset(kept))]
+    whole = s.hosting is None
+    return [act.Evaluate(done)] if due and whole and s.round_at != s.at else []
 
 
 def _remember(s: RoundState, commit: CommitHash, state: LocalState) -> None:
-    s.loaded = state.digest
+    s.held = tuple(ShardState(shard.shard, shard.address) for shard in state.shards)
     _keep(s.digests, commit, state.digest, KEPT_DIGESTS)
     _keep(s.states, state.digest, state, KEPT_STATES)
 
@@ -456,9 +462,12 @@ def _keep(kept: dict[K, V], key: K, value: V, count: int) -> None:
 
 
 def _digest_after(s: RoundState, commit: CommitHash, child: Commit | None) -> Digest | None:
-    """Return the digest of the state after ``commit``: agreed if its child is known, else own."""
-    if child is not None:
-        return child.state_digest
+    """Return the digest of the state after ``commit``: agreed if its child says it, else own."""
+    agreed = agreed_by(s, child) if child is not None else None
+    if agreed is not None:
+        return state_digest(agreed)
+    if not s.hosted:
+        return s.loaded
     signed = s.chain.get(commit)
     outcome = s.outcomes.get(outcome_key(signed.message)) if signed else None
     return s.digests.get(commit) or outcome
@@ -476,7 +485,7 @@ def _between(s: RoundState, old: CommitHash, new: CommitHash) -> list[CommitHash
 
 def _observe_round(s: RoundState, best: CommitHash) -> None:
     commit = s.chain[best].message
-    if commit.parent != s.at or s.round_at != s.at:
+    if commit.parent != s.at or s.round_at != s.at or s.began_late:
         return
     times = [s.arrived[a.signer] for a in commit.announces if a.signer in s.arrived]
     if times:

@@ -9,14 +9,29 @@ MAX_VIEW = 4096
 """Views beyond this are refused: nobody waits that long, so it is a forged claim."""
 
 
-def leader_of(run_id: RunId, round_number: int, view: int, roster: tuple[PeerId, ...]) -> PeerId:
-    """Return the leader of a view; successive views of a round go through the whole roster."""
-    return succession(run_id, round_number, roster)[view % len(roster)]
+def leader_of(
+    run_id: RunId,
+    round_number: int,
+    view: int,
+    roster: tuple[PeerId, ...],
+    partial: frozenset[PeerId] = frozenset(),
+) -> PeerId:
+    """Return the leader of a view; successive views of a round go through the whole roster.
+
+    ``partial`` are peers that host less than the whole model: who leads looks at the payloads of
+    all shards, so they come last.
+    """
+    return succession(run_id, round_number, roster, partial)[view % len(roster)]
 
 
-def succession(run_id: RunId, round_number: int, peers: tuple[PeerId, ...]) -> list[PeerId]:
+def succession(
+    run_id: RunId,
+    round_number: int,
+    peers: tuple[PeerId, ...],
+    partial: frozenset[PeerId] = frozenset(),
+) -> list[PeerId]:
     """Return ``peers`` in the order in which they lead a round."""
-    return sorted(peers, key=lambda peer: _rank(run_id, round_number, peer))
+    return sorted(peers, key=lambda peer: (peer in partial, _rank(run_id, round_number, peer)))
 
 
 @lru_cache(maxsize=512)  # asked for at every event of a round, of that round alone

@@ -39,7 +39,8 @@ from skerry.protocol.rounds.following import (
 )
 from skerry.protocol.rounds.ordering import keep_orders, learn_orders, on_order, tell
 from skerry.protocol.rounds.pausing import note_rest, on_paused, on_resumed
-from skerry.protocol.rounds.state import Phase, Position, RoundState
+from skerry.protocol.rounds.planning import ask_plan, on_planned
+from skerry.protocol.rounds.state import Phase, Position, RoundState, leads
 from skerry.protocol.rounds.takeover import take_over, takeover_due
 from skerry.protocol.rounds.trust import on_finding, on_tried
 
@@ -55,7 +56,7 @@ def apply(s: RoundState, event: Event, now: float) -> list[Action]:
     actions = _dispatch(s, event, now)
     if moved and s.phase not in MOVING:
         actions += start_run(s) + take_early(s, now)
-    return actions
+    return actions + ask_plan(s)
 
 
 def next_deadline(s: RoundState) -> float | None:
@@ -68,7 +69,7 @@ def next_deadline(s: RoundState) -> float | None:
             times.append(s.resent_at + s.rules.grace)
         if s.unheard:
             times.append(hearing_deadline(s))
-        if s.leader != s.me or s.published_view != s.view:
+        if not leads(s) or s.published_view != s.view:
             times.append(commit_due(s))
         if may_publish(s):
             times.append(max(collect_deadline(s), s.view_since))
@@ -110,6 +111,8 @@ def _dispatch(s: RoundState, event: Event, now: float) -> list[Action]:
             return on_finding(s, event.finding)
         case ev.OrderReceived():
             return on_order(s, event.order, event.source)
+        case ev.Planned():
+            return on_planned(s, event) + start_run(s)
         case ev.MemberLearned():
             _learn_member(s, event.member)
             return start_run(s)
@@ -143,6 +146,11 @@ def _on_restored(s: RoundState, event: ev.Restored) -> list[Action]:
 def _on_compute_ready(s: RoundState, event: ev.ComputeReady, now: float) -> list[Action]:
     for parent in event.ledger:
         s.history.setdefault(parent, None)
+    if event.hosting != s.hosting:
+        return [act.Host(s.hosting)]  # it was being started when the plan changed
+    if not s.hosted:
+        s.held = ()
+    s.encoding = None  # a process that is just up owes nothing
     s.phase, s.goal = Phase.LOADING, None
     return plan(s, now)
 

@@ -20,6 +20,7 @@ from skerry.protocol.messages import (
     SignedMember,
     SignedOrder,
 )
+from skerry.protocol.rounds.hosting import Hosts
 
 NOT_LISTED = "not-listed"
 """Reason for which a run that keeps a list refuses whom it does not list."""
@@ -65,6 +66,8 @@ class Settings:
     """Invites, by nonce, that let nobody in any more."""
     guests: Mapping[bytes, frozenset[PeerId]] = field(default_factory=dict)
     """Who came by each invite that is for a number of peers, by nonce."""
+    hosts: Hosts = field(default_factory=lambda: Hosts(()))
+    """Who hosts which shards."""
 
     def next_sequence(self, issuer: PeerId) -> int:
         """Return the number that an issuer's next order on this chain must have."""

@@ -21,16 +21,22 @@ Duties = Mapping[PeerId, tuple[PeerId, ...]]
 
 
 def duties(
-    commit: CommitHash, contributors: Collection[PeerId], standing: Standing, number: int
+    commit: CommitHash,
+    contributors: Collection[PeerId],
+    standing: Standing,
+    number: int,
+    partial: frozenset[PeerId] = frozenset(),
 ) -> Duties:
     """Return whom ``number`` spot checks of a commit's contributions concern, and who does them.
 
     Args:
         contributors: those whose contributions the commit includes.
         standing: as of the commit.
+        partial: who hosts less than the whole model, and so cannot measure its loss.
     """
     highest = max((standing.of(peer).reputation for peer in contributors), default=0)
-    trusted = [peer for peer in contributors if 2 * standing.of(peer).reputation >= highest]
+    able = [peer for peer in contributors if peer not in partial]
+    trusted = [peer for peer in able if 2 * standing.of(peer).reputation >= highest]
     found = {}
     for subject in _drawn(f"{commit}/subject", contributors)[:number]:
         others = [peer for peer in trusted if peer != subject]

@@ -1,6 +1,8 @@
 """Reputations along the chain: what each commit says of its parent's contributions, added up."""
 
-from skerry.protocol.ids import CommitHash
+from collections.abc import Callable
+
+from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.messages import Commit
 from skerry.protocol.rounds.commits import Commits
 from skerry.protocol.rounds.spotting import Duties, duties, harmful
@@ -13,9 +15,21 @@ KEPT = 256
 class Standings:
     """The standing after each commit."""
 
-    def __init__(self, commits: Commits, ramp: Ramp, spot_checks: int) -> None:
-        """Read ``commits`` as they are added."""
-        self._commits, self._spot_checks = commits, spot_checks
+    def __init__(
+        self,
+        commits: Commits,
+        ramp: Ramp,
+        spot_checks: int,
+        partial: Callable[[CommitHash], frozenset[PeerId]],
+    ) -> None:
+        """Read ``commits`` as they are added.
+
+        Args:
+            ramp: how reputations rise.
+            spot_checks: contributions of each round that are tried.
+            partial: who hosts less than the whole model in the round upon a commit.
+        """
+        self._commits, self._spot_checks, self._partial = commits, spot_checks, partial
         self._first = Standing(ramp, {})
         self._known: dict[CommitHash, Standing] = {}
 
@@ -39,7 +53,8 @@ class Standings:
         if found is None or not self._spot_checks:
             return {}
         contributors = [announce.signer for announce in found.message.announces]
-        return duties(commit, contributors, self.of(commit), self._spot_checks)
+        partial = self._partial(found.message.parent)
+        return duties(commit, contributors, self.of(commit), self._spot_checks, partial)
 
     def _after(self, before: Standing, commit: Commit) -> Standing:
         """Return what a commit makes of the standing after its parent."""

@@ -1,26 +1,30 @@
 """What one node knows of a run: the only thing the round state machine changes."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from skerry.protocol.compute import Contribution
+from skerry.protocol.compute import Contribution, Hosting
 from skerry.protocol.ids import CommitHash, Digest, PeerId
+from skerry.protocol.layout import state_digest
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import (
     Announce,
     Commit,
     Judgement,
+    ShardState,
     SignedAnnounce,
     SignedFinding,
     SignedMember,
     SignedOrder,
 )
+from skerry.protocol.rings.plan import Plan
+from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.chain import AdmissionCheck, Chain, ChainRules
 from skerry.protocol.rounds.commits import Archive
 from skerry.protocol.rounds.deadline import RoundDeadline
 from skerry.protocol.rounds.events import LocalState
+from skerry.protocol.rounds.hosting import NOTHING, Hosts
 from skerry.protocol.rounds.leader import leader_of
 from skerry.protocol.rounds.settings import Removal, Settings
 from skerry.protocol.standing import ramp_of
@@ -72,8 +76,10 @@ class Rules:
     validation_every: int
 
 
-def rules_of(manifest: Manifest, payload_limits: tuple[tuple[str, int], ...]) -> Rules:
-    """Read the rules from a manifest; the limits come from the codec."""
+def rules_of(
+    manifest: Manifest, payload_limits: tuple[tuple[str, int], ...], replica_bytes: int = 0
+) -> Rules:
+    """Read the rules from a manifest; the limits come from the codec, the memory from the model."""
     chain = ChainRules(
         run_id=manifest.run_id,
         owner=manifest.owner,
@@ -87,6 +93,7 @@ def rules_of(manifest: Manifest, payload_limits: tuple[tuple[str, int], ...]) ->
         by_invite=manifest.admission.mode == "invite",
         ramp=ramp_of(manifest.aggregation),
         spot_checks=manifest.aggregation.spot_checks,
+        replica_bytes=replica_bytes,
     )
     return Rules(
         chain=chain,
@@ -120,6 +127,8 @@ class RoundState:
     deadline: RoundDeadline
     at: CommitHash
     """Newest commit whose update is applied here; the root before the first."""
+    whole: bool = True
+    """Whether this peer can host the whole model."""
 
     phase: Phase = Phase.STARTING
     phase_since: float = 0.0
@@ -127,8 +136,16 @@ class RoundState:
     """The user wants no training here."""
     round_since: float = 0.0
     """When the current round began here."""
-    loaded: Digest | None = None
-    """Digest of the parameters in the compute process; None while it has none."""
+    hosting: Hosting | None = None
+    """What the compute process hosts, or is being started to host; None: the whole model."""
+    hosted: tuple[str, ...] = ()
+    """The shards of that, in layout order."""
+    rehosting: bool = False
+    """Other shards are to be hosted: the next round begins late here."""
+    began_late: bool = False
+    """The round upon ``round_at`` did: how long it took others cannot be told."""
+    held: tuple[ShardState, ...] | None = None
+    """The parameters in the compute process; None while it has none."""
     goal: CommitHash | None = None
     """Commit that is being moved to; None in step."""
     queue: list[CommitHash] = field(default_factory=list)
@@ -163,7 +180,11 @@ class RoundState:
     arrived: dict[PeerId, float] = field(default_factory=dict)
     """When each announcement upon ``at`` came in."""
     sound: set[PeerId] = field(default_factory=set)
-    """Authors whose contribution is here and decodes."""
+    """Authors whose contribution decodes, as far as it is of hosted shards."""
+    vetted: set[PeerId] = field(default_factory=set)
+    """Authors whose contribution is here and decodes, all of it: what a leader goes by."""
+    vetting: set[PeerId] = field(default_factory=set)
+    """Authors whose contribution is being looked at, all of it."""
     unsound: set[PeerId] = field(default_factory=set)
     """Authors whose contribution cannot be used this round."""
     early: dict[CommitHash, dict[PeerId, SignedAnnounce]] = field(default_factory=dict)
@@ -174,8 +195,10 @@ class RoundState:
     """View in which this peer has published a commit upon ``at``."""
     resent_at: float = 0.0
 
+    starts: dict[CommitHash, tuple[ShardState, ...]] = field(default_factory=dict)
+    """The parameters from which training upon a commit began."""
     digests: dict[CommitHash, Digest] = field(default_factory=dict)
-    """Own digest after each applied commit."""
+    """Own digest after each applied commit, of the hosted shards."""
     outcomes: dict[tuple[CommitHash, tuple[str, ...]], Digest] = field(default_factory=dict)
     """Digest after a commit by its ``outcome_key``: sibling commits may share it."""
     states: dict[Digest, LocalState] = field(default_factory=dict)
@@ -193,6 +216,12 @@ class RoundState:
         default_factory=dict
     )
     """Findings of harm in contributions to a commit, by verifier and subject."""
+    plan_asked: tuple[Candidate, ...] = ()
+    """Whom a plan was last asked for."""
+    plan_made: bool = False
+    """The answer is here."""
+    proposal: Plan | None = None
+    """What came of it."""
 
     orders: dict[PeerId, dict[int, SignedOrder]] = field(default_factory=dict)
     """All orders that are known, by issuer and number; in the chain or still to come."""
@@ -208,6 +237,16 @@ class RoundState:
     positions: dict[PeerId, Position] = field(default_factory=dict)
     asked: dict[PeerId, tuple[CommitHash, float]] = field(default_factory=dict)
     """For which head a peer was last asked for its chain, and when."""
+
+    @property
+    def loaded(self) -> Digest | None:
+        """Digest of the parameters in the compute process; None while it has none."""
+        return None if self.held is None else state_digest(self.held)
+
+    @property
+    def hosts(self) -> Hosts:
+        """Who hosts what in the round being worked on."""
+        return self.chain.settings(self.at).hosts
 
     @property
     def round(self) -> int:
@@ -230,7 +269,8 @@ class RoundState:
         """Who is to publish the current round's commit."""
         if not self.roster:
             return None
-        return leader_of(self.rules.chain.run_id, self.round, self.view, self.roster)
+        order = (self.rules.chain.run_id, self.round, self.view, self.roster)
+        return leader_of(*order, self.hosts.partial)
 
     @property
     def leader_alive(self) -> bool:
@@ -289,11 +329,22 @@ NO_ARCHIVE: Archive = MappingProxyType({})
 
 
 def new_state(
-    me: PeerId, rules: Rules, admission: AdmissionCheck, now: float, archive: Archive = NO_ARCHIVE
+    me: PeerId,
+    rules: Rules,
+    admission: AdmissionCheck,
+    now: float,
+    archive: Archive = NO_ARCHIVE,
+    whole: bool = True,
 ) -> RoundState:
-    """Return the state of a node that knows nothing of the run yet."""
+    """Return the state of a node that knows nothing of the run yet.
+
+    ``whole`` says whether it can host the whole model.
+    """
     return RoundState(
         me=me,
+        whole=whole,
+        hosting=None if whole else NOTHING,
+        hosted=rules.chain.shards if whole else (),
         rules=rules,
         chain=Chain(rules.chain, admission, archive),
         deadline=RoundDeadline(rules.deadline_min, rules.deadline_max, rules.deadline_factor),
@@ -303,8 +354,16 @@ def new_state(
     )
 
 
+def leads(s: RoundState) -> bool:
+    """Say whether this peer is to publish the current round's commit."""
+    return s.leader == s.me
+
+
 def contributions_of(commit: Commit) -> tuple[Contribution, ...]:
-    """Return a commit's contributions in the order in which they are aggregated."""
+    """Return a commit's contributions in the order in which they are aggregated.
+
+    With all of their shards, also for who hosts some: judging takes all payloads (jury.py).
+    """
     return tuple(
         Contribution(a.signer, a.message.round_tokens, a.message.shards) for a in commit.announces
     )
@@ -317,11 +376,3 @@ def outcome_key(commit: Commit) -> tuple[CommitHash, tuple[str, ...]]:
     believed = (f"{one.peer} {one.influence} {one.reason}" for one in commit.judgements)
     found = (finding.hash for finding in commit.findings)
     return commit.parent, (*(a.hash for a in commit.announces), *believed, *found)
-
-
-def majority(digests: Iterable[Digest]) -> Digest | None:
-    """Return the commonest digest; of equally common ones the lowest."""
-    counts: dict[Digest, int] = {}
-    for digest in digests:
-        counts[digest] = counts.get(digest, 0) + 1
-    return min(counts, key=lambda digest: (-counts[digest], digest), default=None)

@@ -10,8 +10,9 @@ from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import Commit
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
-from skerry.protocol.rounds.collecting import collect_deadline, in_step
+from skerry.protocol.rounds.collecting import collect_deadline
 from skerry.protocol.rounds.leader import succession
+from skerry.protocol.rounds.publishing import in_step
 from skerry.protocol.rounds.settings import welcome
 from skerry.protocol.rounds.state import Phase, RoundState
 
@@ -36,7 +37,7 @@ def take_over(s: RoundState, now: float) -> list[Action]:
     due = takeover_due(s)
     if due is None or now < due:
         return []
-    assert s.head is not None and s.loaded is not None
+    assert s.head is not None and s.held is not None
     s.published_view = s.view
     roster = _in_step(s)
     commit = Commit(
@@ -44,11 +45,11 @@ def take_over(s: RoundState, now: float) -> list[Action]:
         round=s.round,
         view=0,
         parent=s.at,
-        state_digest=s.loaded,
+        state=s.held,
         announces=(),
         roster=roster,
         admissions=tuple(s.members[peer] for peer in roster),
-        cursor=s.head.cursor + s.rules.chain.steps * len(s.roster),
+        cursor=s.head.cursor + s.rules.chain.steps * len(s.hosts.readers(s.roster)),
         weight=s.head.weight,
     )
     text = f"nobody of the roster of round {s.round} trains: going on without it"
@@ -56,8 +57,16 @@ def take_over(s: RoundState, now: float) -> list[Action]:
 
 
 def _in_step(s: RoundState) -> tuple[PeerId, ...]:
-    """Return this peer and the others in step that one commit may take in together, sorted."""
+    """Return this peer and the others in step that one commit may take in together, sorted.
+
+    Only who hosts the whole model: a ring of the plan is not whole without the roster.
+    """
     candidates = [s.me, *(p for p in in_step(s) if p not in s.roster)]
-    members = [s.members[peer] for peer in candidates if peer in s.members]
+    members = [s.members[peer] for peer in candidates if peer in s.members and _whole(s, peer)]
     found = welcome(s.settings, members, s.rules.chain.max_peers)
     return tuple(sorted(member.signer for member in found))
+
+
+def _whole(s: RoundState, peer: PeerId) -> bool:
+    offer = s.members[peer].message.offer
+    return s.hosts.is_whole(peer) and offer.is_whole(s.rules.chain.replica_bytes)

@@ -15,6 +15,8 @@ def waiting_for(s: RoundState) -> tuple[PeerId | str, ...]:
         case Phase.WAITING:
             return _members(s)
         case Phase.OBSERVING:
+            if not s.hosted:
+                return ("a plan that gives this peer something to host",)
             return _leader(s) if s.roster else ()
         case Phase.REMOVED:
             return ("the owner to let this peer in again",)

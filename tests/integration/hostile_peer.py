@@ -238,7 +238,7 @@ class HostilePeer:
             round=parent.round + 1,
             view=view,
             parent=CommitHash(head.hash),
-            state_digest=chosen[0].message.state_digest,
+            state=chosen[0].message.state,
             announces=chosen,
             roster=parent.roster,
             admissions=(),
@@ -294,9 +294,6 @@ class _Servicer(PeerServicer):
         for commit in sorted(self._hostile.commits.values(), key=lambda c: c.message.round):
             if commit.message.round >= request.from_round:
                 yield envelope_to_pb(commit.envelope)
-
-    async def State(self, request: pb.StateRequest, grpc: Any) -> pb.StateReply:
-        return pb.StateReply()
 
     async def Blob(self, request: pb.BlobRequest, grpc: Any) -> AsyncIterator[pb.BlobChunk]:
         address = Address(request.address.hex())

@@ -24,6 +24,12 @@ STRANGER = peer_id_of(bytes(range(32)))
 pair = p2pd_swarm.pair
 
 
+_REFUSALS = {
+    b"run": ProtocolError("run", "another run", "SK-PRO-002"),
+    b"missing": StateError("SK-DSK-002", "not here"),
+}
+
+
 class Servicer(PeerServicer):
     """Answers one peer; what it does is told by the request."""
 
@@ -33,6 +39,10 @@ class Servicer(PeerServicer):
         self.cancelled = asyncio.Event()
 
     async def Hello(self, request, context):
+        if request.run_id == b"bug":
+            raise ZeroDivisionError("a bug")
+        if request.run_id in _REFUSALS:
+            await refuse(context, _REFUSALS[request.run_id])
         return pb.HelloReply(protocol=request.protocol + 1, manifest=pb.Envelope(signer=self.peer))
 
     async def Deliver(self, request, context):
@@ -42,16 +52,6 @@ class Servicer(PeerServicer):
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
-
-    async def State(self, request, context):
-        error = {
-            b"run": ProtocolError("run", "another run", "SK-PRO-002"),
-            b"missing": StateError("SK-DSK-002", "not here"),
-            b"bug": ZeroDivisionError("a bug"),
-        }[request.digest]
-        if isinstance(error, ZeroDivisionError):
-            raise error
-        await refuse(context, error)
 
     async def Blob(self, request, context):
         yield pb.BlobChunk(data=bytes(request.offset))
@@ -168,18 +168,18 @@ async def test_unreachable_peer_fails_at_once(net):
 
 async def test_refusals_keep_code_and_reason(net):
     with pytest.raises(ProtocolError, match="another run") as caught, translate(net.right.peer_id):
-        await net.stub().State(pb.StateRequest(digest=b"run"))
+        await net.stub().Hello(pb.HelloRequest(run_id=b"run"))
     assert (caught.value.code, caught.value.reason) == ("SK-PRO-002", "run")
 
 
 async def test_what_the_peer_has_not_got_is_unavailable(net):
     with pytest.raises(PeerUnavailable, match="not here"), translate(net.right.peer_id):
-        await net.stub().State(pb.StateRequest(digest=b"missing"))
+        await net.stub().Hello(pb.HelloRequest(run_id=b"missing"))
 
 
 async def test_bug_of_the_peer_is_its_protocol_error(net):
     with pytest.raises(ProtocolError) as caught, translate(net.right.peer_id):
-        await net.stub().State(pb.StateRequest(digest=b"bug"))
+        await net.stub().Hello(pb.HelloRequest(run_id=b"bug"))
     assert (caught.value.code, caught.value.reason) == ("SK-PRO-004", "unknown")
 
 

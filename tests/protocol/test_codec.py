@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.proto import peer_pb2 as pb
-from skerry.protocol import codec
+from skerry.protocol import codec, fields
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.ids import Address, CommitHash, Digest, RunId
+from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
     FULL,
     MAX_OUTER_LR,
@@ -25,21 +25,25 @@ from skerry.protocol.messages import (
     Judgement,
     Kind,
     MemberRecord,
+    Offer,
     Order,
     ReadmitPeer,
     RemovePeer,
     RevokeInvite,
+    RoleOffer,
     SetOuterLr,
     ShardPayload,
+    ShardState,
     Signed,
 )
+from skerry.protocol.rings.plan import Hop, Member, Path, Plan, Ring, Stage
 from skerry.protocol.signing import Signer
 
 SIGNERS = [Signer(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32)) for i in range(1, 5)]
 RUN = RunId("ab" * 32)
 
 hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
-counts = st.integers(0, codec.MAX_COUNT)
+counts = st.integers(0, fields.MAX_COUNT)
 small = st.integers(0, 2**32 - 1)
 nonces = st.binary(min_size=16, max_size=16)
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -57,6 +61,14 @@ invites = st.builds(
 )
 
 
+def a_plan(version: int = 3) -> Plan:
+    """Return a ring of two beside a spare."""
+    members = (Member(SIGNERS[0].peer_id, (0,), 1), Member(SIGNERS[1].peer_id, (1,), 2))
+    path = Path((Hop(0, (0,)), Hop(1, (1,))), 4)
+    stages = (Stage(("embed", "head")), Stage(("block.0",)))
+    return Plan(version, 128, stages, (Ring(members, (path,), 2),), (SIGNERS[2].peer_id,))
+
+
 def signed(messages):
     return st.builds(codec.sign_message, signers, messages)
 
@@ -68,14 +80,24 @@ members = st.builds(
     invite=st.none() | signed(invites).map(lambda s: s.envelope),
     expires_at=counts,
     agent=names,
+    offer=st.builds(
+        Offer,
+        role=st.sampled_from(RoleOffer),
+        memory=counts,
+        forward=st.floats(0, 1e9),
+        backward=st.floats(0, 1e9),
+    ),
 )
 payloads = st.builds(ShardPayload, shard=names, address=hashes.map(Address), size=counts)
+states = st.lists(st.builds(ShardState, shard=names, address=hashes.map(Address)), max_size=3).map(
+    tuple
+)
 announces = st.builds(
     Announce,
     run_id=hashes.map(RunId),
     round=counts,
     parent=hashes.map(CommitHash),
-    state_digest=hashes.map(Digest),
+    state=states,
     text_tokens=counts,
     round_tokens=counts,
     loss=floats,
@@ -87,7 +109,7 @@ commits = st.builds(
     round=counts,
     view=small,
     parent=hashes.map(CommitHash),
-    state_digest=hashes.map(Digest),
+    state=states,
     announces=st.lists(signed(announces), max_size=2).map(tuple),
     roster=st.lists(peers, max_size=4).map(tuple),
     admissions=st.lists(signed(members), max_size=2).map(tuple),
@@ -107,9 +129,10 @@ orders = st.builds(
     ),
 )
 commits = st.builds(
-    lambda commit, orders: replace(commit, orders=orders),
+    lambda commit, orders, plan: replace(commit, orders=orders, plan=plan),
     commits,
     st.lists(signed(orders), max_size=2).map(tuple),
+    st.none() | st.builds(a_plan, counts),
 )
 heartbeats = st.builds(
     Heartbeat,
@@ -149,8 +172,12 @@ def a_shard(**changes) -> ShardPayload:
     return replace(ShardPayload("embed", Address("aa" * 32), 10), **changes)
 
 
+def a_state(**changes) -> ShardState:
+    return replace(ShardState("embed", Address("02" * 32)), **changes)
+
+
 def an_announce(**changes) -> Announce:
-    usual = Announce(RUN, 3, CommitHash("01" * 32), Digest("02" * 32), 60, 30, 1.5, (a_shard(),))
+    usual = Announce(RUN, 3, CommitHash("01" * 32), (a_state(),), 60, 30, 1.5, (a_shard(),))
     return replace(usual, **changes)
 
 
@@ -160,7 +187,7 @@ def a_commit(**changes) -> Commit:
         round=3,
         view=0,
         parent=CommitHash("01" * 32),
-        state_digest=Digest("02" * 32),
+        state=(a_state(),),
         announces=(codec.sign_message(SIGNERS[0], an_announce()),),
         roster=(SIGNERS[0].peer_id,),
         admissions=(),
@@ -274,7 +301,7 @@ def test_a_body_beyond_its_kind_s_limit_is_refused_unparsed(kind, monkeypatch):
     def parse(*_):
         raise AssertionError("parsed")
 
-    monkeypatch.setattr(codec, "_parsed", parse)
+    monkeypatch.setattr(codec, "parsed", parse)
     body = bytes(codec.MAX_BODY_BYTES[kind] + 1)
     with pytest.raises(ProtocolError) as caught:
         codec.open_envelope(Envelope(kind, body, SIGNERS[0].peer_id, bytes(64)))
@@ -300,11 +327,11 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (an_announce(shards=(a_shard(),) * (codec.MAX_SHARDS + 1)), "size"),
         (an_announce(shards=(a_shard(shard="x" * 65),)), "malformed"),
         (an_announce(shards=(a_shard(shard="a\nb"),)), "malformed"),
-        (an_announce(shards=(a_shard(size=codec.MAX_COUNT + 1),)), "range"),
+        (an_announce(shards=(a_shard(size=fields.MAX_COUNT + 1),)), "range"),
         (an_announce(shards=(a_shard(address=Address("aa" * 31)),)), "malformed"),
         (an_announce(loss=math.nan), "non-finite"),
         (an_announce(loss=math.inf), "non-finite"),
-        (an_announce(text_tokens=codec.MAX_COUNT + 1), "range"),
+        (an_announce(text_tokens=fields.MAX_COUNT + 1), "range"),
         (an_announce(parent=CommitHash("")), "malformed"),
         (a_beat(phase="x" * 65), "malformed"),
         (a_beat(tokens_per_second=-math.inf), "non-finite"),
@@ -313,7 +340,7 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (a_member(agent="x" * 65), "malformed"),
         (a_commit(roster=(SIGNERS[0].peer_id,) * (codec.MAX_PEERS + 1)), "size"),
         (a_commit(roster=("nobody",)), "peer-id"),
-        (a_commit(weight=codec.MAX_COUNT + 1), "range"),
+        (a_commit(weight=fields.MAX_COUNT + 1), "range"),
         (a_commit(announces=(codec.sign_message(SIGNERS[0], a_beat()),)), "kind"),
         (a_commit(admissions=(codec.sign_message(SIGNERS[0], an_announce()),)), "kind"),
         (a_commit(orders=(codec.sign_message(SIGNERS[0], a_beat()),)), "kind"),

@@ -67,6 +67,27 @@ def test_every_stage_steps_with_every_microbatch():
     assert not any(engine.kept for engine in swarm.engines)
 
 
+def test_members_meet_before_they_begin_and_wait_once_for_who_never_comes():
+    async def scenario(network: VirtualNetwork, swarm: Swarm) -> None:
+        clock = asyncio.get_running_loop().time
+        for session in swarm.sessions:
+            await session.meet(60.0)
+        assert clock() < 60.0
+        transports = [network.transport(peer) for peer in sorted(new_peer() for _ in THREE)]
+        alone = Swarm(list(transports), THREE)
+        where = {transport.peer_id: transport.addresses for transport in transports}
+        session, began = alone.sessions[0], clock()
+        await session.start(where.__getitem__)
+        for _ in range(3):
+            await session.meet(7.0)
+        assert clock() - began == pytest.approx(7.0)
+        await session.close()
+        for transport in transports:
+            await transport.close()
+
+    ring_test(scenario, THREE)
+
+
 def test_a_microbatch_is_uploaded_while_the_next_is_computed():
     async def scenario(network: VirtualNetwork, swarm: Swarm) -> None:
         await swarm.step(0, 4)

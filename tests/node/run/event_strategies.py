@@ -3,13 +3,14 @@
 import dataclasses
 import types
 import typing
+from enum import Enum
 from functools import lru_cache
 
 import run_world
 from hypothesis import strategies as st
 
 from skerry.protocol.codec import sign_message
-from skerry.protocol.ids import Address, CommitHash, Digest, RunId
+from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
     Announce,
     Commit,
@@ -24,6 +25,7 @@ from skerry.protocol.messages import (
     RemovePeer,
     SetOuterLr,
     ShardPayload,
+    ShardState,
     Signed,
 )
 
@@ -38,9 +40,10 @@ def signed(kind: type) -> list[Signed]:
 
 
 def _messages(kind: type) -> list:
-    parent, digest = CommitHash("1" * 64), Digest("2" * 64)
+    parent = CommitHash("1" * 64)
+    state = (ShardState("embed", Address("2" * 64)),)
     payload = ShardPayload("embed", Address("3" * 64), 17)
-    announce = Announce(RUN, 3, parent, digest, 64, 32, 1.5, (payload,))
+    announce = Announce(RUN, 3, parent, state, 64, 32, 1.5, (payload,))
     member = MemberRecord(RUN, ("/ip4/10.0.0.1/tcp/1",), None, 2**33, "test")
     match kind:
         case _ if kind is Announce:
@@ -60,7 +63,7 @@ def _messages(kind: type) -> list:
             owner, other = sorted(SIGNERS[:2], key=lambda signer: signer.peer_id)
             roster = (owner.peer_id, other.peer_id)
             first = Commit(
-                RUN, 0, 0, parent, digest, (), roster, (sign_message(other, member),), 0, 0
+                RUN, 0, 0, parent, state, (), roster, (sign_message(other, member),), 0, 0
             )
             included = (sign_message(owner, announce),)
             orders = tuple(sign_message(owner, order) for order in _messages(Order))
@@ -94,6 +97,8 @@ def any_of(kind) -> st.SearchStrategy:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return st.builds(kind, **{f.name: any_of(hints[f.name]) for f in dataclasses.fields(kind)})
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return st.sampled_from(kind)
     plain = getattr(kind, "__supertype__", kind)
     return _PLAIN[plain]
 

@@ -7,7 +7,7 @@ import run_world
 from skerry.node.run.context import RunContext
 from skerry.node.run.peers import member_record
 from skerry.protocol.codec import sign_message
-from skerry.protocol.ids import CommitHash, Digest
+from skerry.protocol.ids import CommitHash
 from skerry.protocol.messages import Change, Commit, Order, SignedCommit
 from skerry.protocol.rounds.settings import Removal
 from skerry.protocol.signing import Signer
@@ -30,7 +30,7 @@ def obey(context: RunContext, owner: Signer, *changes: Change) -> tuple[SignedCo
         round=0,
         view=0,
         parent=CommitHash(run_id),
-        state_digest=Digest("d" * 64),
+        state=run_world.made_up_state(context.manifest),
         announces=(),
         roster=(owner.peer_id,),
         admissions=(),

@@ -29,10 +29,11 @@ from skerry.node.run.store import RunStore
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.compute import Launch
+from skerry.protocol.ids import Address
 from skerry.protocol.layout import layout_of, state_digest
 from skerry.protocol.manifest import Manifest, parse_run_file
 from skerry.protocol.memory import VirtualNetwork
-from skerry.protocol.messages import Envelope, Kind, ShardPayload, SignedMember
+from skerry.protocol.messages import Envelope, Kind, ShardPayload, ShardState, SignedMember
 from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import make_invite
@@ -57,6 +58,11 @@ def manifest_in(folder: Path, members: int = 1, rounds: int = ROUNDS) -> Manifes
     text.write_text("\n".join(" ".join(random.choices(words, k=8)) for _ in range(800)))
     changes = {"name": "small", "rounds": rounds, "min": members, "deadline_min": "20s"}
     return parse_run_file(tiny_run_file(text, **changes), OWNER.peer_id)
+
+
+def made_up_state(manifest: Manifest) -> tuple[ShardState, ...]:
+    """The whole model, with parameters that nobody has."""
+    return tuple(ShardState(spec.name, Address("d" * 64)) for spec in layout_of(manifest.model))
 
 
 def invite_to(manifest: Manifest) -> Envelope:

@@ -15,7 +15,7 @@ import pytest
 import run_world
 
 from skerry.node.net.fetch import Fetcher
-from skerry.node.run import effects as effects_module
+from skerry.node.run import talking
 from skerry.node.run.effects import Effects
 from skerry.node.run.state import Unreachable
 from skerry.protocol import compute as cp
@@ -23,7 +23,14 @@ from skerry.protocol.codec import open_envelope, sign_message
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import Address, CommitHash, PeerId
 from skerry.protocol.layout import layout_of
-from skerry.protocol.messages import Announce, Commit, Finding, Judgement, ShardPayload
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    Finding,
+    Judgement,
+    ShardPayload,
+    ShardState,
+)
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 
@@ -68,8 +75,9 @@ class Edge:
     def __init__(self, member, group) -> None:
         self.member, self.context = member, member.context
         context = self.context
+        self.hosted: list[cp.Hosting | None] = []
         fetcher = Fetcher(context.client, context.blobs, context.run_id, context.refuse, 5.0)
-        self.effects = Effects(context, member.session.peers, fetcher, group)
+        self.effects = Effects(context, member.session.peers, fetcher, group, self.hosted.append)
         self.compute = self.effects.compute = Compute()
 
     def do(self, *actions) -> None:
@@ -126,8 +134,12 @@ def payloads(member) -> tuple[ShardPayload, ...]:
     return tuple(found)
 
 
+def named(state) -> tuple[ShardState, ...]:
+    return tuple(ShardState(shard.shard, shard.address) for shard in state.shards)
+
+
 def announce(member, shards=SHARDS, loss=1.5) -> Announce:
-    return Announce(member.context.run_id, 1, PARENT, DIGEST, 64, 32, loss, shards)
+    return Announce(member.context.run_id, 1, PARENT, (), 64, 32, loss, shards)
 
 
 class TestCompute:
@@ -323,7 +335,7 @@ class TestTalk:
     async def test_announcement_that_does_not_fit_on_the_disk_is_sent_later(
         self, edge, other, monkeypatch
     ) -> None:
-        monkeypatch.setattr(effects_module, "DISK_RETRY_SECONDS", 0.05)
+        monkeypatch.setattr(talking, "DISK_RETRY_SECONDS", 0.05)
         failures = iter([True, True, False])
         real = os.fsync
 
@@ -341,7 +353,7 @@ class TestTalk:
         assert edge.context.store.load_own() == (own,)
 
     async def test_announcement_that_no_longer_matters_is_not_sent(self, edge, monkeypatch) -> None:
-        monkeypatch.setattr(effects_module, "DISK_RETRY_SECONDS", 0.01)
+        monkeypatch.setattr(talking, "DISK_RETRY_SECONDS", 0.01)
         attempts = []
 
         def no_space(number: int) -> None:
@@ -410,7 +422,7 @@ class TestCheck:
     async def test_contribution_is_fetched_decoded_and_offered(self, edge, other) -> None:
         shards = payloads(other)
         signed = sign_message(other.context.signer, announce(other, shards))
-        edge.do(act.Check(signed))
+        edge.do(act.Check(signed, signed.message.shards))
         await edge.compute.was_asked.wait()
         (request,) = edge.compute.asked
         assert request == cp.Validate(request=1, author=other.peer_id, shards=shards)
@@ -422,7 +434,7 @@ class TestCheck:
     async def test_payload_that_nobody_has_is_unavailable(self, edge, other) -> None:
         shards = tuple(replace(s, address=Address("e" * 64)) for s in payloads(other))
         signed = sign_message(other.context.signer, announce(other, shards))
-        edge.do(act.Check(signed))
+        edge.do(act.Check(signed, signed.message.shards))
         assert await edge.member.event(ev.Checked) == ev.Checked(signed.hash, "unavailable")
         assert edge.compute.asked == []
 
@@ -431,14 +443,14 @@ class TestCheck:
         signed = sign_message(
             other.context.signer, announce(other, (replace(first, size=10**9), *rest))
         )
-        edge.do(act.Check(signed))
+        edge.do(act.Check(signed, signed.message.shards))
         assert await edge.member.event(ev.Checked) == ev.Checked(signed.hash, "size")
         assert edge.context.blobs.size(first.address) is None
 
     async def test_without_a_compute_process_it_cannot_be_checked_now(self, edge, other) -> None:
         edge.effects.compute = None
         signed = sign_message(other.context.signer, announce(other, payloads(other)))
-        edge.do(act.Check(signed))
+        edge.do(act.Check(signed, signed.message.shards))
         assert await edge.member.event(ev.Checked) == ev.Checked(signed.hash, "unavailable")
 
 
@@ -494,35 +506,45 @@ class TestGather:
 class TestDownload:
     async def test_state_is_fetched_and_loaded(self, edge, other) -> None:
         state = other.put_state()
-        edge.do(act.LoadState(state.digest, None, (other.peer_id,)))
+        edge.do(act.LoadState(state.digest, None, (other.peer_id,), named(state)))
         await edge.member.follow_until("state-downloaded", digest=state.digest)
         assert edge.compute.asked == [cp.Begin(request=1, shards=state.shards)]
         size = sum(shard.size for shard in state.shards)
         assert edge.context.facts.received_bytes["state"] == size
         assert other.context.facts.sent_bytes["state"] == size
 
-    async def test_next_holder_is_asked_when_one_is_away_and_one_lies(self, edge, world, other):
-        away, liar = run_world.signer_of(9).peer_id, await world.member(3)
-        liar.knows(edge.member)
-        await edge.context.transport.connect(liar.peer_id, ())
+    async def test_next_holder_is_asked_when_one_is_away_and_one_has_nothing(
+        self, edge, world, other
+    ) -> None:
+        away, empty = run_world.signer_of(9).peer_id, await world.member(3)
+        empty.knows(edge.member)
+        await edge.context.transport.connect(empty.peer_id, ())
         state = other.put_state()
-        wrong = liar.put_state()
-        liar.context.state.rounds.states[state.digest] = replace(wrong, shards=wrong.shards[:1])
-        holders = (away, liar.peer_id, other.peer_id)
-        edge.do(act.LoadState(state.digest, None, holders))
+        holders = (away, empty.peer_id, other.peer_id)
+        edge.do(act.LoadState(state.digest, None, holders, named(state)))
         await edge.member.follow_until("state-downloaded", digest=state.digest)
-        assert await edge.member.event(Unreachable) == Unreachable(away)
-        assert edge.context.facts.refused == {"state": 1}
-        assert edge.only("refused")["peer"] == liar.peer_id
+        assert other.context.facts.sent_bytes["state"] == sum(s.size for s in state.shards)
+
+    async def test_only_the_shards_that_are_missing_are_fetched(self, edge, other) -> None:
+        state = other.put_state()
+        kept = edge.member.put_state().shards[:2]
+        edge.context.blobs.set_aside(frozenset(shard.address for shard in kept))
+        wanted = named(state)[1:]
+        edge.do(act.LoadState(state.digest, None, (other.peer_id,), wanted))
+        await edge.member.follow_until("state-downloaded", digest=state.digest)
+        assert edge.compute.asked == [cp.Begin(request=1, shards=state.shards[1:])]
+        size = sum(shard.size for shard in state.shards[2:])
+        assert edge.context.facts.received_bytes["state"] == size
 
     async def test_state_that_nobody_has_fails(self, edge, other) -> None:
-        edge.do(act.LoadState("e" * 64, None, (other.peer_id,)))
+        nowhere = (ShardState("embed", Address("e" * 64)),)
+        edge.do(act.LoadState("e" * 64, None, (other.peer_id,), nowhere))
         assert await edge.member.event(ev.StateFailed) == ev.StateFailed("e" * 64)
         assert edge.compute.asked == []
 
     async def test_state_is_not_put_under_a_process_that_came_later(self, edge, other) -> None:
         state = other.put_state()
-        edge.do(act.LoadState(state.digest, None, (other.peer_id,)))
+        edge.do(act.LoadState(state.digest, None, (other.peer_id,), named(state)))
         await asyncio.sleep(0)
         later = edge.effects.compute = Compute()
         await edge.member.follow_until("state-downloaded", digest=state.digest)

@@ -19,6 +19,7 @@ from skerry.node.run.orders import (
     outer_lr,
 )
 from skerry.node.run.record import initial_state, start_of
+from skerry.pipeline.codecs import payload_limits
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.codec import decode_invite, open_envelope
 from skerry.protocol.errors import OrderError, StateError
@@ -97,7 +98,9 @@ class TestWho:
         text = tiny_run_file(world.folder / "text.txt", name="small", standby=owners)
         context = guest.context
         context.manifest = parse_run_file(text, run_world.OWNER.peer_id)
-        start = start_of(guest.peer_id, context.manifest.canonical(), (), 0.2, time.monotonic())
+        limits = payload_limits(context.manifest)
+        canonical = context.manifest.canonical()
+        start = start_of(guest.peer_id, canonical, limits, 0.2, time.monotonic())
         context.state = initial_state(start)
         assert new_order(context, SetOuterLr(0.7)).signer == guest.peer_id
         code, detail = refusal(context, RemovePeer(run_world.OWNER.peer_id, ""))

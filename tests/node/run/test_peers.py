@@ -59,7 +59,7 @@ def commits(context, count: int) -> list:
             round=number,
             view=0,
             parent=rounds.at,
-            state_digest="d" * 64,
+            state=run_world.made_up_state(context.manifest),
             announces=(),
             roster=(signer.peer_id,),
             admissions=(record,) if number else (),
@@ -286,39 +286,6 @@ class TestChainAndState:
     async def test_stranger_is_given_nothing(self, pair) -> None:
         one, other = pair
         await one.context.transport.connect(other.peer_id, ())
-        state = other.put_state()
-        for asking in (
-            one.session.peers.chain(other.peer_id, 0),
-            one.session.peers.state_shards(other.peer_id, state.digest),
-        ):
-            with pytest.raises(ProtocolError) as caught:
-                await asking
-            assert caught.value.code == "SK-PRO-003"
-
-    async def test_state_is_where_the_peer_says(self, pair) -> None:
-        one, other = pair
-        await greet(one, other)
-        state = other.put_state()
-        assert await one.session.peers.state_shards(other.peer_id, state.digest) == state.shards
-
-    async def test_state_that_is_gone_is_unavailable(self, pair) -> None:
-        one, other = pair
-        await greet(one, other)
-        with pytest.raises(PeerUnavailable, match="no longer has this state"):
-            await one.session.peers.state_shards(other.peer_id, "e" * 64)
-
-    @pytest.mark.parametrize("change", ["another", "missing", "size"])
-    async def test_shards_of_another_state_are_the_tellers_fault(self, pair, change) -> None:
-        one, other = pair
-        await greet(one, other)
-        state = other.put_state()
-        first, *rest = state.shards
-        wrong = {
-            "another": (replace(first, address="f" * 64), *rest),
-            "missing": tuple(rest),
-            "size": (replace(first, size=first.size - 1), *rest),
-        }[change]
-        other.context.state.rounds.states[state.digest] = replace(state, shards=wrong)
         with pytest.raises(ProtocolError) as caught:
-            await one.session.peers.state_shards(other.peer_id, state.digest)
-        assert caught.value.reason == "state"
+            await one.session.peers.chain(other.peer_id, 0)
+        assert caught.value.code == "SK-PRO-003"

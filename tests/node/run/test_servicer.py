@@ -67,10 +67,8 @@ class TestRemoved:
         assert not [line for line in lines if line["event"] in ("refused", "warning")]
         assert removed.context.events.empty()
 
-    async def test_blobs_and_states_are_refused_the_chain_is_given(self, removed) -> None:
+    async def test_blobs_are_refused_the_chain_is_given(self, removed) -> None:
         run_id = removed.run_id
-        with pytest.raises(Refused, match="removed"):
-            await removed.servicer.State(pb.StateRequest(run_id=run_id), FakeCall())
         with pytest.raises(Refused, match="removed"):
             async for _ in removed.servicer.Blob(pb.BlobRequest(run_id=run_id), FakeCall()):
                 pass
@@ -207,7 +205,7 @@ class TestDeliver:
         with pytest.raises(Refused, match="quota"):
             await door.hello()
         with pytest.raises(Refused, match="quota"):
-            await door.servicer.State(pb.StateRequest(run_id=door.run_id), FakeCall())
+            await anext(aiter(door.servicer.Blob(pb.BlobRequest(run_id=door.run_id), FakeCall())))
         assert door.refused == {"malformed": bad, "quota": 4}
         written = [json.loads(line)["event"] for line in door.context.journal.last(999)]
         assert written == ["refused"] * bad + ["warning"]
@@ -231,9 +229,9 @@ class TestDeliver:
 
 
 class TestAnswers:
-    @pytest.mark.parametrize("call", ["State", "Chain", "Blob"])
+    @pytest.mark.parametrize("call", ["Chain", "Blob"])
     async def test_nothing_is_told_before_hello(self, door, call) -> None:
-        request = {"State": pb.StateRequest, "Chain": pb.ChainRequest, "Blob": pb.BlobRequest}
+        request = {"Chain": pb.ChainRequest, "Blob": pb.BlobRequest}
         with pytest.raises(Refused, match="not-admitted"):
             await self._ask(door, call, request[call](run_id=door.run_id))
         with pytest.raises(Refused, match="run"):
@@ -266,16 +264,13 @@ class TestAnswers:
             await anext(aiter(door.servicer.Blob(request, call)))
         assert (call.code, call.reason) == (code, reason)
 
-    async def test_state_and_chain_that_are_not_there(self, door) -> None:
+    async def test_chain_that_is_not_there(self, door) -> None:
         await door.hello()
-        request = pb.StateRequest(run_id=door.run_id, digest=b"odd")
-        assert not (await door.servicer.State(request, FakeCall())).shards
         chain = pb.ChainRequest(run_id=door.run_id, from_round=2**63, limit=2**31)
         assert await self._ask(door, "Chain", chain) == []
 
     async def _ask(self, door, call, request):
-        answer = getattr(door.servicer, call)(request, FakeCall())
-        return await answer if call == "State" else [item async for item in answer]
+        return [item async for item in getattr(door.servicer, call)(request, FakeCall())]
 
 
 def test_reasons_that_peers_make_up_are_counted_as_one(door) -> None:

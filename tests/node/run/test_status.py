@@ -38,7 +38,7 @@ def begin(context, *signers) -> Signed[Commit]:
         round=0,
         view=0,
         parent=CommitHash(context.run_id),
-        state_digest="d" * 64,
+        state=run_world.made_up_state(context.manifest),
         announces=(),
         roster=roster,
         admissions=tuple(records[peer] for peer in sorted(records)),

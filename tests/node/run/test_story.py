@@ -11,6 +11,7 @@ from skerry.node.run.state import NodeEvent
 from skerry.node.run.story import action_words, change_words, event_words
 from skerry.protocol.compute import Contribution, Verdict
 from skerry.protocol.ids import short
+from skerry.protocol.layout import state_digest
 from skerry.protocol.messages import Announce, Commit, Judgement
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
@@ -45,7 +46,8 @@ def test_events_name_whom_and_what() -> None:
     announce = event_strategies.signed(Announce)[0]
     text = event_words(ev.AnnounceReceived(announce))
     assert text.startswith(f"announcement {short(announce.hash)} by {short(announce.signer)}: ")
-    assert "round 3, 64 text tokens, loss 1.5000, state 22222222" in text
+    state = short(state_digest(announce.message.state))
+    assert f"round 3, 64 text tokens, loss 1.5000, state {state}" in text
     first, second = event_strategies.signed(Commit)[:2]
     assert event_words(ev.CommitsReceived((second,), OTHER)) == (
         f"from {short(OTHER)}: commit {short(second.hash)} of round 1 view 0 with "

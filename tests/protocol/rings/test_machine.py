@@ -93,6 +93,12 @@ def test_a_step_that_ended_before_its_round_began_here_does_not_begin():
     assert not bench.peer.s.books
 
 
+def test_a_step_in_which_a_peer_had_nothing_to_do_is_over_there_all_the_same():
+    actions = Bench(1).opened().get(0, fr.StepEnd(()))
+    assert act.StepOver((1, 0)) in actions
+    assert not [action for action in actions if isinstance(action, act.Compute)]
+
+
 def test_an_origin_waits_a_while_for_a_peer_that_was_never_there():
     peer = new_ring_peer(PeerId("p0"), PLAN, 0, rules_of(most_skipped=1))
     for other in (1, 2, 4):

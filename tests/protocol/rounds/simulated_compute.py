@@ -8,7 +8,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from skerry.protocol.compute import Hosting
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId, content_hash
+from skerry.protocol.layout import state_digest
 from skerry.protocol.messages import Judgement, ShardPayload
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
@@ -16,10 +18,14 @@ from skerry.protocol.rounds.events import LocalState
 
 TOKENS_PER_BATCH = 10
 STEPS = 3
-SHARD = "embed"
+SHARDS = ("embed", "block.0", "block.1", "head")
+SHARD = SHARDS[0]
+"""The first one: whoever hosts it reads text."""
 
 Work = tuple[PeerId, CommitHash, int]
 """One inner step somebody did: who, upon which commit, on which global batch."""
+Item = tuple[Work, str]
+"""What an inner step did to one shard."""
 
 
 class BrokenRule(AssertionError):
@@ -28,10 +34,11 @@ class BrokenRule(AssertionError):
 
 @dataclass(frozen=True)
 class Payload:
-    """What stands for an encoded pseudo-gradient: the inner steps inside it."""
+    """What stands for an encoded pseudo-gradient of a shard: the inner steps inside it."""
 
     author: PeerId
     parent: CommitHash
+    shard: str
     work: tuple[Work, ...]
     corrupt: bool
 
@@ -41,7 +48,8 @@ class Entry:
     """One line of the ledger."""
 
     shards: tuple[ShardPayload, ...]
-    work: tuple[Work, ...]
+    items: tuple[Item, ...]
+    text_tokens: int
     round: int
     round_tokens: int
     state: str  # open, included, returned, lost, unsent
@@ -55,46 +63,76 @@ class Entry:
 class Feedback:
     """Error feedback and ledger; what is on disk is a copy of it."""
 
-    pending: Counter[Work] = field(default_factory=Counter)
+    pending: Counter[Item] = field(default_factory=Counter)
     ledger: dict[CommitHash, Entry] = field(default_factory=dict)
 
     def copy(self) -> "Feedback":
         return Feedback(Counter(self.pending), dict(self.ledger))
 
+    def restrict(self, shards: tuple[str, ...]) -> set[Item]:
+        """Forget what is of other shards, and return it."""
+        gone = {item for item in self.pending if item[1] not in shards}
+        gone |= {i for e in self.ledger.values() for i in e.items if i[1] not in shards}
+        self.pending = Counter({i: n for i, n in self.pending.items() if i[1] in shards})
+        for parent, entry in self.ledger.items():
+            self.ledger[parent] = replace(
+                entry,
+                shards=tuple(s for s in entry.shards if s.shard in shards),
+                items=tuple(i for i in entry.items if i[1] in shards),
+            )
+        return gone
 
-def state_of(digest: Digest) -> LocalState:
-    address = Address(content_hash(f"state {digest}".encode()))
-    return LocalState(digest, (ShardPayload(SHARD, address, 4),))
+
+def state_of(text: str, shards: tuple[str, ...] = (SHARD,)) -> LocalState:
+    """Return a made-up state."""
+    return stored({shard: content_hash(f"{shard} of {text}".encode()) for shard in shards})
 
 
-INITIAL = state_of(Digest(content_hash(b"seed")))
+def stored(theta: dict[str, str]) -> LocalState:
+    """Return a state whose shards have these contents."""
+    shards = tuple(ShardPayload(shard, Address(value), 4) for shard, value in theta.items())
+    return LocalState(state_digest(shards), shards)
+
+
+INITIAL = state_of("seed")
 
 
 def payload_address(payload: Payload) -> Address:
     return Address(content_hash(repr(payload).encode()))
 
 
-def outcome(digest: Digest, request: act.Apply, wrong: bool) -> Digest:
-    used = [
-        (c.author, c.round_tokens, [s.address for s in c.shards]) for c in request.contributions
-    ]
-    return Digest(content_hash(repr((digest, used, request.outer_lr, wrong)).encode()))
+def outcome(value: str, used: list[Any], outer_lr: float | None, wrong: bool) -> str:
+    return content_hash(repr((value, used, outer_lr, wrong)).encode())
+
+
+def shards_in(hosting: Hosting | None) -> tuple[str, ...]:
+    """Return the shards that a compute process hosts, in layout order."""
+    if hosting is None:
+        return SHARDS
+    hosted = {shard for stage in hosting.stages for shard in stage.shards}
+    return tuple(shard for shard in SHARDS if shard in hosted)
 
 
 class Compute:
     """The requests of one node's compute process, done one after another."""
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: Any, hosting: Hosting | None) -> None:
         self.node, self.world = node, node.world
         self.alive = True
         self.queue: deque[Any] = deque()
         self.current: Any = None
         self.token = 0
-        self.digest: Digest | None = None
+        self.hosting, self.hosted = hosting, shards_in(hosting)
+        self.theta: dict[str, str] | None = None if self.hosted else {}
         self.feedback: Feedback = node.disk.feedback.copy()
+        node.disk.dropped |= self.feedback.restrict(self.hosted)
         self.work: tuple[CommitHash, int, tuple[Work, ...]] | None = None
         self.train_started = 0.0
         self.steps = 0
+
+    @property
+    def digest(self) -> Digest | None:
+        return None if self.theta is None else stored(self.theta).digest
 
     @property
     def open_contributions(self) -> tuple[CommitHash, ...]:
@@ -152,9 +190,15 @@ class Compute:
         match request:
             case LocalState():
                 self._need(self.work is None, "new parameters drop progress")
-                self.digest = request.digest
-                self.node.disk.blobs[request.shards[0].address] = request.digest
+                names = tuple(shard.shard for shard in request.shards)
+                self._need(names == self.hosted, f"{names} where {self.hosted} are hosted")
+                self.theta = {shard.shard: shard.address for shard in request.shards}
+                self._store()
                 return ev.StateLoaded(request)
+            case act.Host():
+                self._need(self.work is None, "a new process drops progress")
+                self.node.host(request.hosting)
+                return None
             case act.Train():
                 return self._train(request)
             case act.Encode():
@@ -169,16 +213,18 @@ class Compute:
         raise BrokenRule(f"unknown request {request}")
 
     def _train(self, request: act.Train) -> ev.Trained:
-        self._need(self.digest is not None, "training without parameters")
+        self._need(self.theta is not None, "training without parameters")
         self._need(self.work is None, "training although progress is not encoded")
         me = self.node.name
         slots = [request.cursor + i * request.num_slots + request.slot for i in range(self.steps)]
+        if SHARD not in self.hosted:
+            slots = [-1 - i for i in range(self.steps)]  # the text is its origin's
         work = tuple((me, request.parent, batch) for batch in slots)
         self.work = (request.parent, request.round, work)
         return ev.Trained(request.parent)
 
     def _encode(self, request: act.Encode) -> ev.Encoded:
-        self._need(self.digest is not None, "encoding without parameters")
+        self._need(self.theta is not None, "encoding without parameters")
         work, self.work = self.work, None
         self._need(work is None or work[0] == request.parent, "encoding upon another parent")
         entry = None
@@ -189,37 +235,44 @@ class Compute:
         sent = entry is not None and entry.state != "unsent"
         return ev.Encoded(
             parent=request.parent,
-            text_tokens=TOKENS_PER_BATCH * len(entry.work) if entry and sent else 0,
+            text_tokens=entry.text_tokens if entry and sent else 0,
             round_tokens=entry.round_tokens if entry else 0,
             loss=1.0,
             shards=entry.shards if entry else (),
         )
 
     def _fold(self, parent: CommitHash, round_: int, work: tuple[Work, ...], send: bool) -> Entry:
-        pending = self.feedback.pending + Counter(work)
-        self.node.disk.durable.update(work)
+        items = [(one, shard) for one in work for shard in self.hosted]
+        pending = self.feedback.pending + Counter(items)
+        self.node.disk.durable.update(items)
         return self._take_up(parent, round_, TOKENS_PER_BATCH * len(work), pending, send)
 
     def _take_up(
-        self, parent: CommitHash, round_: int, tokens: int, pending: Counter[Work], send: bool
+        self, parent: CommitHash, round_: int, tokens: int, pending: Counter[Item], send: bool
     ) -> Entry:
         self._need(all(n >= 0 for n in pending.values()), "debt in error feedback")
         shards: tuple[ShardPayload, ...] = ()
-        inside: tuple[Work, ...] = ()
+        inside: tuple[Item, ...] = ()
         if send:
             inside = tuple(sorted(pending.elements()))
             pending = Counter()
-            payload = Payload(self.node.name, parent, inside, self.node.next_is_corrupt())
-            address = payload_address(payload)
-            self.node.disk.blobs[address] = self.world.payloads[address] = payload
-            shards = (ShardPayload(SHARD, address, 10),)
-        entry = Entry(shards, inside, round_, tokens, "open" if send else "unsent")
+            shards = tuple(self._payload(parent, shard, inside) for shard in self.hosted)
+        read = sum(shard == self.hosted[0] for _, shard in inside)
+        state = "open" if send else "unsent"
+        entry = Entry(shards, inside, TOKENS_PER_BATCH * read, round_, tokens, state)
         keep = round_ - 2 * self.world.rules.replay
         known = {**self.feedback.ledger, parent: entry}
         self.feedback.ledger = {p: e for p, e in known.items() if e.round >= keep}
         self.feedback.pending = pending
         self._persist()
         return entry
+
+    def _payload(self, parent: CommitHash, shard: str, inside: tuple[Item, ...]) -> ShardPayload:
+        work = tuple(one for one, where in inside if where == shard)
+        payload = Payload(self.node.name, parent, shard, work, self.node.next_is_corrupt())
+        address = payload_address(payload)
+        self.node.disk.blobs[address] = self.world.payloads[address] = payload
+        return ShardPayload(shard, address, 10)
 
     def _offer_again(self, parent: CommitHash) -> Entry:
         entry = self.feedback.ledger[parent]
@@ -252,8 +305,8 @@ class Compute:
             self._mark(parent, "lost")
             return
         sign = 1 if state == "returned" else -1
-        for work in entry.work:
-            self.feedback.pending[work] += sign
+        for item in entry.items:
+            self.feedback.pending[item] += sign
         self._mark(parent, state)
 
     def _has_payload(self, entry: Entry) -> bool:
@@ -269,22 +322,30 @@ class Compute:
 
     def _apply(self, request: act.Apply) -> ev.Applied:
         commit = self.node.s.chain[request.commit].message
-        self._need(self.digest == commit.state_digest, "applying upon another state than agreed")
-        assert self.digest is not None
+        assert self.theta is not None
+        agreed = {x.shard: x.address for x in commit.state if x.shard in self.hosted}
+        self._need(agreed.items() <= self.theta.items(), "applying upon another state than agreed")
         blobs = self.node.disk.blobs
-        addresses = [shard.address for c in request.contributions for shard in c.shards]
-        self._need(all(a in blobs for a in addresses), "applying payloads that are not here")
-        bad = [c.author for c in request.contributions if blobs[c.shards[0].address].corrupt]
-        wrong = self.node.take_divergence(request.commit)
-        sound = tuple(c for c in request.contributions if c.author not in bad)
-        self._need(self.work is None, "an update drops progress")
-        self.digest = outcome(self.digest, replace(request, contributions=sound), wrong)
-        state = state_of(self.digest)
-        blobs[state.shards[0].address] = self.digest
-        self.world.applied(self.node.name, request.commit, self.digest, wrong)
-        return ev.Applied(
-            request.commit, state, tuple(Judgement(peer, 0, "corrupt") for peer in sorted(bad))
+        shards = [(c, shard) for c in request.contributions for shard in c.shards]
+        self._need(
+            all(s.address in blobs for _, s in shards), "applying payloads that are not here"
         )
+        bad = {c.author for c, s in shards if blobs[s.address].corrupt}
+        wrong = self.node.take_divergence(request.commit)
+        self._need(self.work is None, "an update drops progress")
+        for name in self.hosted:
+            sent = [(c, s) for c, s in shards if s.shard == name]
+            used = [(c.author, c.round_tokens, s.address) for c, s in sent if c.author not in bad]
+            if sent:
+                self.theta[name] = outcome(self.theta[name], used, request.outer_lr, wrong)
+        self._store()
+        self.world.applied(self.node.name, request.commit, self.theta, wrong)
+        judgements = tuple(Judgement(peer, 0, "corrupt") for peer in sorted(bad))
+        return ev.Applied(request.commit, stored(self.theta), judgements)
+
+    def _store(self) -> None:
+        assert self.theta is not None
+        self.node.disk.blobs |= {Address(value): value for value in self.theta.values()}
 
     def _need(self, condition: bool, text: str) -> None:
         if not condition:

@@ -7,10 +7,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from simulated_compute import INITIAL, BrokenRule, Compute, Feedback, Payload, Work, state_of
+from simulated_compute import (
+    BrokenRule,
+    Compute,
+    Feedback,
+    Item,
+    Payload,
+    shards_in,
+    state_of,
+    stored,
+)
+from simulated_planner import plan_for
 
 from skerry.protocol import codec
-from skerry.protocol.compute import Contribution
+from skerry.protocol.compute import Contribution, Hosting
 from skerry.protocol.ids import Address, CommitHash, PeerId
 from skerry.protocol.messages import (
     Change,
@@ -19,6 +29,7 @@ from skerry.protocol.messages import (
     Kind,
     MemberRecord,
     Message,
+    Offer,
     Order,
     Signed,
     SignedAnnounce,
@@ -29,6 +40,7 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds import machine
 from skerry.protocol.rounds.events import LocalState
+from skerry.protocol.rounds.hosting import NOTHING
 from skerry.protocol.rounds.ordering import next_sequence
 from skerry.protocol.rounds.state import Phase, RoundState, new_state
 
@@ -50,8 +62,10 @@ class Disk:
     feedback: Feedback = field(default_factory=Feedback)
     rests: bool = False
     """The user has paused this node."""
-    durable: set[Work] = field(default_factory=set)
+    durable: set[Item] = field(default_factory=set)
     """Inner steps whose progress has been written; none of them may get lost."""
+    dropped: set[Item] = field(default_factory=set)
+    """What was of shards that this node no longer hosted: its error feedback is gone."""
 
 
 def sign(message: Message, signer: PeerId) -> Signed[Any]:
@@ -62,7 +76,13 @@ def sign(message: Message, signer: PeerId) -> Signed[Any]:
 class Node:
     """A peer of the simulated swarm."""
 
-    def __init__(self, world: Any, name: PeerId, step_s: float) -> None:
+    def __init__(
+        self,
+        world: Any,
+        name: PeerId,
+        step_s: float,
+        offer: Offer = Offer(),  # noqa: B008 - frozen
+    ) -> None:
         self.world, self.name, self.step_s = world, name, step_s
         self.disk = Disk()
         self.up = False
@@ -73,7 +93,8 @@ class Node:
         self.corrupt_share = 0.0
         self.diverges = False
         self.compute: Compute | None = None
-        record = MemberRecord(world.rules.chain.run_id, (), None, 1, "test")
+        self.offer = offer
+        record = MemberRecord(world.rules.chain.run_id, (), None, 1, "test", offer)
         self.member = sign(record, name)
         self.s: RoundState
 
@@ -85,7 +106,9 @@ class Node:
         self.heard: dict[PeerId, float] = {}
         self.tick_at: float | None = None
         self.idle_ticks = 0
-        self.s = new_state(self.name, self.world.rules, lambda member: None, self.world.now)
+        self.hosting = None if self.whole else NOTHING
+        rules, now = self.world.rules, self.world.now
+        self.s = new_state(self.name, rules, lambda member: None, now, whole=self.whole)
         self.world.log(self.name, "starts")
         disk = self.disk
         kept = (tuple(disk.commits), tuple(disk.own.values()), disk.states, tuple(disk.orders))
@@ -110,6 +133,13 @@ class Node:
             self._stop_compute()
             self.post(ev.ComputeLost(), None)
             self._start_compute()
+
+    def host(self, hosting: Hosting | None) -> None:
+        """Start the compute process anew for other shards; the old one has done its work."""
+        self.world.log(self.name, f"HOSTS {shards_in(hosting)}")
+        self.hosting = hosting
+        self._stop_compute()
+        self._start_compute()
 
     def pause(self) -> None:
         """Stop doing anything, without knowing it."""
@@ -290,8 +320,9 @@ class Node:
 
         def ready() -> None:
             if self.compute is None:
-                self.compute = Compute(self)
-                self.handle(ev.ComputeReady(self.compute.open_contributions))
+                self.compute = Compute(self, self.hosting)
+                open_ = self.compute.open_contributions
+                self.handle(ev.ComputeReady(open_, self.hosting))
 
         self._later(self.world.rng.uniform(0.1, 1.0), ready)
 
@@ -337,6 +368,12 @@ class Node:
                 self._work_on(partial(self._gather, action, self.world.now + self._patience))
             case act.LoadState():
                 self._work_on(partial(self._load, action))
+            case act.Host() if self.compute is None:
+                self.host(action.hosting)
+            case act.MakePlan():
+                plan = plan_for(action, self.world)
+                event = ev.Planned(action.candidates, plan)
+                self._later(self.world.delay(), partial(self.handle, event))
             case _:
                 self._ask_compute(action)
 
@@ -378,14 +415,15 @@ class Node:
 
     def _check(self, action: act.Check, until: float) -> None:
         announce = action.announce
-        missing = self._fetch(announce.message.shards, announce.signer)
+        missing = self._fetch(action.shards, announce.signer)
         if missing and self.world.now < until:
             self._again(partial(self._check, action, until))
             return
         reason = "unavailable" if missing else ""
-        if not missing and self._payload(announce.message.shards[0].address).corrupt:
+        if not missing and any(self._payload(s.address).corrupt for s in action.shards):
             reason = "corrupt"
-        self.post(ev.Checked(announce.hash, reason), self.compute)
+        whole = action.shards == announce.message.shards
+        self.post(ev.Checked(announce.hash, reason, whole), self.compute)
 
     def _gather(self, action: act.Gather, until: float) -> None:
         missing = [c for c in action.contributions if self._fetch_one(c, action.holders)]
@@ -418,19 +456,25 @@ class Node:
         self._later(RETRY_S, lambda: step() if self.compute is compute else None)
 
     def _load(self, action: act.LoadState) -> None:
+        """Load the initial parameters, kept ones, or those of which some holder has each shard."""
         if action.digest is None:
-            self._ask_compute(INITIAL)
+            self._ask_compute(state_of("seed", self.s.hosted))
             return
-        wanted = state_of(action.digest)
-        here = wanted.shards[0].address in self.disk.blobs
-        if action.local is not None and not here:
+        wanted = action.local or stored({entry.shard: entry.address for entry in action.wanted})
+        missing = [s.address for s in wanted.shards if s.address not in self.disk.blobs]
+        if action.local is not None and missing:
             raise BrokenRule(f"{self.name}: a kept state was removed")
         holders = [self.world.reachable(self.name, peer) for peer in action.holders]
-        found = any(h is not None and wanted in h.disk.states for h in holders)
-        if here or found:
+        found = [a for a in missing if any(h is not None and a in h.disk.blobs for h in holders)]
+        if found == missing:
             self._ask_compute(wanted)
         else:
             self.post(ev.StateFailed(action.digest), self.compute)
+
+    @property
+    def whole(self) -> bool:
+        """Whether this node can host the whole model."""
+        return self.offer.is_whole(self.world.rules.chain.replica_bytes)
 
     @property
     def done(self) -> bool:

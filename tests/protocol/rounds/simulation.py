@@ -3,29 +3,36 @@
 ``run(seed)`` builds a swarm of 2 to 12 peers, draws a schedule of faults from the seed, lets
 it run to the last round and checks what must hold. To see the story of a seed:
 
-    python tests/protocol/rounds/simulation.py SEED [LINES]
+    python tests/protocol/rounds/simulation.py SEED [LINES [mixed]]
 """
 
 import random
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import Any
 
-from simulated_compute import SHARD, STEPS, TOKENS_PER_BATCH, Payload
+from simulated_compute import SHARD, SHARDS, STEPS, TOKENS_PER_BATCH, Item, Payload
 from simulated_node import SILENCE_S, Node
 
-from skerry.protocol.ids import CommitHash, Digest, PeerId, RunId, content_hash
-from skerry.protocol.messages import ReadmitPeer, RemovePeer, SetOuterLr, Signed
+from skerry.protocol.ids import CommitHash, PeerId, RunId, content_hash
+from skerry.protocol.messages import Offer, ReadmitPeer, RemovePeer, RoleOffer, SetOuterLr, Signed
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.chain import ChainRules
 from skerry.protocol.rounds.settings import admitted, ordered
 from skerry.protocol.rounds.state import Rules
 
+REPLICA_BYTES = 100
 MAX_EVENTS = 400_000
 DRAIN_S = 3.0
+OFFERS = (
+    Offer(),
+    Offer(RoleOffer.AUTO, REPLICA_BYTES),
+    Offer(RoleOffer.AUTO, REPLICA_BYTES - 1),
+    Offer(RoleOffer.STAGE, REPLICA_BYTES),
+)
 
 
 class Violation(AssertionError):
@@ -69,7 +76,7 @@ class World:
         self.started: list[PeerId] = []
         self.groups: dict[PeerId, int] = {}
         self.notes: list[tuple[PeerId, act.Note]] = []
-        self.digests: dict[CommitHash, dict[PeerId, Digest]] = {}
+        self.shards: dict[tuple[CommitHash, str], dict[PeerId, str]] = {}
         self.payloads: dict[Any, Payload] = {}
         self.diverged: list[tuple[PeerId, CommitHash]] = []
         self.changed_at = 0.0
@@ -136,15 +143,16 @@ class World:
         self.changed_at = self.now
         self.after(self.rng.uniform(0.3, 9.0), lambda: self.launch(node))
 
-    def applied(self, who: PeerId, commit: CommitHash, digest: Digest, wrong: bool) -> None:
-        """Note the outcome of an update; the same commit must give all the same digest."""
+    def applied(self, who: PeerId, commit: CommitHash, theta: dict[str, str], wrong: bool) -> None:
+        """Note the outcome of an update: all hosts of a shard must have the same of it."""
         if wrong:
             self.diverged.append((who, commit))
             return
-        known = self.digests.setdefault(commit, {})
-        if any(other != digest for other in known.values()):
-            raise Violation(f"digests differ after commit {commit[:8]}: {known}, {who} {digest}")
-        known[who] = digest
+        for shard, value in theta.items():
+            known = self.shards.setdefault((commit, shard), {})
+            if any(other != value for other in known.values()):
+                raise Violation(f"{shard} differs after {commit[:8]}: {known}, {who} {value}")
+            known[who] = value
 
     @property
     def live(self) -> list[Node]:
@@ -213,6 +221,8 @@ class Monitor:
         idle = top.s.settings.removed.keys()
         names = {n.name for n in nodes if not n.paused and not n.disk.rests and not n.kept_out}
         names -= idle
+        if not any(n.whole for n in nodes if n.name in names):
+            return False  # a ring alone may have lost a part of the model
         if not top.s.roster:
             return top.s.rules.chain.owner in names and len(names) >= top.s.rules.min_peers
         return len(names) >= 2
@@ -305,7 +315,8 @@ class Faults:
     def _may_lose(self, node: Node) -> bool:
         """Without its owner a run cannot begin; two peers must be left to say anything."""
         others = [n for n in self.world.live if n is not node]
-        return node.up and self.fatal_left > 0 and any(n.s.head is not None for n in others)
+        able = any(n.whole and n.s.head is not None for n in others)
+        return node.up and self.fatal_left > 0 and able
 
     def kill(self) -> None:
         node = self._anyone()
@@ -337,7 +348,7 @@ class Faults:
         """Remove a peer; perhaps let it in again later."""
         issuer, node = self._issuer(), self._anyone()
         keys = self.world.rules.chain.keys
-        if issuer is None or node.name in keys or self.fatal_left <= 0 or not node.up:
+        if issuer is None or node.name in keys or not self._may_lose(node):
             return
         self.fatal_left -= 1
         self.world.changed_at = self.world.now
@@ -376,7 +387,8 @@ def rules_for(plan: Plan, min_peers: int) -> Rules:
         rounds=plan.rounds,
         steps=STEPS,
         max_round_tokens=STEPS * TOKENS_PER_BATCH,
-        payload_limits=((SHARD, 100),),
+        payload_limits=tuple((shard, 100) for shard in SHARDS),
+        replica_bytes=REPLICA_BYTES,
         standby=(PeerId("p01"),),
     )
     return Rules(
@@ -410,15 +422,19 @@ def draw_plan(rng: random.Random) -> Plan:
     )
 
 
-def build(seed: int, trace: bool) -> tuple[World, Monitor, Plan]:
-    """Return a swarm whose schedule is drawn but has not begun."""
+def build(seed: int, trace: bool, mixed: bool = False) -> tuple[World, Monitor, Plan]:
+    """Return a swarm whose schedule is drawn but has not begun.
+
+    ``mixed``: only some peers can host the whole model; the others form rings.
+    """
     rng = random.Random(seed)
     plan = draw_plan(rng)
     first = rng.randint(1, plan.peers)
     world = World(rng, rules_for(plan, rng.randint(1, first)), trace)
     for number in range(plan.peers):
         step_s = rng.uniform(0.2, 0.6) * (6.0 if rng.random() < 0.08 else 1.0)
-        node = Node(world, PeerId(f"p{number:02}"), step_s)
+        offer = rng.choice(OFFERS) if mixed and number else Offer()
+        node = Node(world, PeerId(f"p{number:02}"), step_s, offer)
         world.nodes[node.name] = node
         late = number >= first
         at = rng.uniform(3.0, plan.faults_until) if late else rng.uniform(0.0, 1.0)
@@ -431,9 +447,9 @@ def build(seed: int, trace: bool) -> tuple[World, Monitor, Plan]:
     return world, monitor, plan
 
 
-def run(seed: int, trace: bool = False) -> tuple[World, Monitor]:
+def run(seed: int, trace: bool = False, mixed: bool = False) -> tuple[World, Monitor]:
     """Run one schedule to its end and check it. Raises: AssertionError."""
-    world, monitor, plan = build(seed, trace)
+    world, monitor, plan = build(seed, trace, mixed)
     try:
         finish(world, monitor, plan)
     except AssertionError as error:
@@ -468,13 +484,23 @@ def check_end(world: World) -> None:
     """Check one head, equal digests, no text token twice, nothing lost."""
     there = [n for n in world.live if n.done]
     assert len(there) >= 2, "the schedule left too few peers to say anything"
-    digests = {(n.s.at, n.s.loaded) for n in there}
-    if len(digests) != 1 or any(n.compute.digest != n.s.loaded for n in there):
-        raise Violation(f"the peers do not agree: {digests}")
+    if len({n.s.at for n in there}) != 1 or any(n.compute.digest != n.s.loaded for n in there):
+        raise Violation(f"the peers do not agree: {[(n.name, n.s.at[:6]) for n in there]}")
+    check_shards(there)
     included = check_chain(world, there[0])
     check_orders(world, there[0])
     for node in there:
         check_feedback(node, included)
+
+
+def check_shards(nodes: list[Node]) -> None:
+    """Check that all hosts of a shard hold the same parameters of it."""
+    held: dict[str, set[str]] = {}
+    for node in nodes:
+        for entry in node.s.held or ():
+            held.setdefault(entry.shard, set()).add(entry.address)
+    if any(len(values) != 1 for values in held.values()):
+        raise Violation(f"the hosts of a shard do not agree: {held}")
 
 
 def check_orders(world: World, node: Node) -> None:
@@ -487,48 +513,55 @@ def check_orders(world: World, node: Node) -> None:
         settings = admitted(settings, commit.admissions)
         if gone or settings.removed.keys() & set(commit.roster):
             raise Violation(f"{gone or commit.roster} of round {commit.round} was removed")
+        settings = admitted(settings, commit.admissions)
+        if commit.plan is not None:
+            settings = replace(settings, hosts=settings.hosts.following(commit.plan))
         if settings != node.s.chain.settings(name):
             raise Violation(f"round {commit.round} has other settings: {settings}")
 
 
-def check_chain(world: World, node: Node) -> Counter[Any]:
+def check_chain(world: World, node: Node) -> Counter[Item]:
     """Return the inner steps on the final chain; each may be there once."""
     path = list(node.s.chain.path(node.s.at))
     payloads = world.payloads
-    included: Counter[Any] = Counter()
+    included: Counter[Item] = Counter()
     on_time: Counter[int] = Counter()
     weight = 0
     for name in path:
         commit = node.s.chain[name].message
         for announce in commit.announces:
-            work = payloads[announce.message.shards[0].address].work
-            # What a lighter, longer chain brought beyond the limit is included, but not counted.
-            weight += min(len(work), STEPS * commit.round) * TOKENS_PER_BATCH
-            included.update(work)
+            for shard in announce.message.shards:
+                work = payloads[shard.address].work
+                included.update((one, shard.shard) for one in work)
+                if shard.shard == SHARD:
+                    # What a lighter, longer chain brought beyond the limit is not counted.
+                    weight += min(len(work), STEPS * commit.round) * TOKENS_PER_BATCH
     if any(count > 1 for count in included.values()):
         raise Violation(f"counted twice: {[w for w, c in included.items() if c > 1][:5]}")
     if weight != node.s.chain.weight_of(node.s.at):
         raise Violation(f"weight {node.s.chain.weight_of(node.s.at)}, trained {weight}")
     # Upon one chain, no two peers train the same text.
-    on_time.update(batch for _, parent, batch in included if parent in path)
+    read = [work for work, shard in included if shard == SHARD]
+    on_time.update(batch for _, parent, batch in read if parent in path)
     if any(count > 1 for count in on_time.values()):
         raise Violation("two peers trained the same batch upon one chain")
     return included
 
 
-def check_feedback(node: Node, included: Counter[Any]) -> None:
+def check_feedback(node: Node, included: Counter[Item]) -> None:
     """Every durable inner step is in the error feedback, on the way, or in the chain: once."""
     assert node.compute is not None
     feedback = node.compute.feedback
     where = Counter(feedback.pending)
     for entry in feedback.ledger.values():
         if entry.state == "open":
-            where.update(entry.work)
-    where.update(work for work in included if work[0] == node.name)
-    wrong = {work: where[work] for work in node.disk.durable if where[work] != 1}
+            where.update(entry.items)
+    where.update(item for item in included if item[0][0] == node.name)
+    kept = node.disk.durable - node.disk.dropped
+    wrong = {item: where[item] for item in kept if where[item] != 1}
     if wrong:
         raise Violation(f"{node.name}: not exactly once: {list(wrong.items())[:5]}")
-    extra = [work for work, count in where.items() if count and work not in node.disk.durable]
+    extra = [item for item, count in where.items() if count and item not in node.disk.durable]
     if extra:
         raise Violation(f"{node.name}: never trained: {extra[:5]}")
 
@@ -538,7 +571,7 @@ def main() -> int:
     seed = int(sys.argv[1])
     lines = int(sys.argv[2]) if len(sys.argv) > 2 else 80
     try:
-        world, _ = run(seed, trace=True)
+        world, _ = run(seed, trace=True, mixed="mixed" in sys.argv)
         failure = None
     except AssertionError as error:
         world, failure = error.world, error  # type: ignore[attr-defined]

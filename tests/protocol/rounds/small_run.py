@@ -15,6 +15,7 @@ from skerry.protocol.messages import (
     Kind,
     MemberRecord,
     ShardPayload,
+    ShardState,
     Signed,
     SignedAnnounce,
     SignedCommit,
@@ -47,8 +48,23 @@ RULES = Rules(
 )
 
 
+_NAMED = {INITIAL.digest: INITIAL}
+
+
+def local(text: str) -> LocalState:
+    """Return a made-up state of the one shard."""
+    state = state_of(text)
+    _NAMED[state.digest] = state
+    return state
+
+
 def digest(text: str) -> Digest:
-    return Digest(content_hash(text.encode()))
+    return local(text).digest
+
+
+def shard_states(state: Digest) -> tuple[ShardState, ...]:
+    """Return the shards of a made-up state."""
+    return tuple(ShardState(shard.shard, shard.address) for shard in _NAMED[state].shards)
 
 
 def member(peer: PeerId) -> SignedMember:
@@ -65,7 +81,7 @@ def genesis(roster: tuple[PeerId, ...] = TRIO, signer: PeerId = OWNER, **changes
         round=0,
         view=0,
         parent=CommitHash(RUN),
-        state_digest=INITIAL.digest,
+        state=shard_states(INITIAL.digest),
         announces=(),
         roster=roster,
         admissions=tuple(member(peer) for peer in roster if peer != OWNER),
@@ -80,7 +96,7 @@ def announce(parent: SignedCommit, author: PeerId, state: Digest = INITIAL.diges
         run_id=RUN,
         round=parent.message.round + 1,
         parent=CommitHash(parent.hash),
-        state_digest=state,
+        state=shard_states(state),
         text_tokens=FULL,
         round_tokens=FULL,
         loss=1.0,
@@ -105,7 +121,7 @@ def child(
         round=above.round + 1,
         view=0,
         parent=CommitHash(parent.hash),
-        state_digest=state,
+        state=shard_states(state),
         announces=announces,
         roster=above.roster,
         admissions=(),
@@ -206,5 +222,5 @@ def of(kind: type, actions: list[Action]) -> list[Any]:
     return [action for action in actions if isinstance(action, kind)]
 
 
-STATES = [INITIAL, *(state_of(digest(f"state {i}")) for i in range(1, 8))]
+STATES = [INITIAL, *(local(f"state {i}") for i in range(1, 8))]
 """Made-up states after rounds 0, 1, 2 …"""

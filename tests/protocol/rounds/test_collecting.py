@@ -22,9 +22,11 @@ from small_run import (
     digest,
     genesis,
     heartbeat,
+    local,
     member,
     name,
     of,
+    shard_states,
 )
 
 from skerry.protocol.rounds import actions as act
@@ -157,7 +159,9 @@ def test_an_outsider_s_announcement_is_refused():
 def test_a_second_contribution_to_one_round_is_refused_a_repetition_is_not():
     peer, start = collecting(LEADER)
     first = announce(start, SECOND)
-    assert of(act.Check, peer.take(ev.AnnounceReceived(first))) == [act.Check(first)]
+    assert of(act.Check, peer.take(ev.AnnounceReceived(first))) == [
+        act.Check(first, first.message.shards)
+    ]
     assert peer.take(ev.AnnounceReceived(first)) == []
     other = announce(start, SECOND, loss=2.0)
     assert peer.take(ev.AnnounceReceived(other)) == [act.Refuse(SECOND, "equivocation")]
@@ -178,7 +182,7 @@ def test_an_announcement_that_comes_before_its_commit_is_kept():
     early = announce(commit, THIRD, STATE.digest)
     assert peer.take(ev.AnnounceReceived(early)) == []
     peer.commits(commit)
-    assert act.Check(early) in peer.apply(commit, STATE)
+    assert act.Check(early, early.message.shards) in peer.apply(commit, STATE)
 
 
 def test_early_announcements_upon_many_unknown_parents_are_not_all_kept():
@@ -196,7 +200,7 @@ def test_a_contribution_is_checked_again_after_the_compute_process_was_lost():
     peer.take(ev.ComputeLost())
     assert peer.take(ev.Checked(theirs.hash, "unavailable")) == []
     peer.take(ev.ComputeReady((name(start),)))
-    assert act.Check(theirs) in peer.take(ev.StateLoaded(INITIAL))
+    assert act.Check(theirs, theirs.message.shards) in peer.take(ev.StateLoaded(INITIAL))
 
 
 def test_states_that_differ_from_the_majority_are_left_out_and_named():
@@ -212,7 +216,7 @@ def test_a_leader_that_is_itself_wrong_commits_the_majority_s_state():
     peer, start = collecting(LEADER)
     peer.announced(announce(start, SECOND, digest("right")))
     [commit] = published(peer.announced(announce(start, THIRD, digest("right"))))
-    assert commit.state_digest == digest("right")
+    assert commit.state == shard_states(digest("right"))
     assert LEADER not in [a.signer for a in commit.announces]
 
 
@@ -300,7 +304,7 @@ def test_the_deadline_follows_the_slowest_included_peer():
     assert peer.s.deadline.seconds == RULES.deadline_factor * 1.5
 
 
-STATE = ev.LocalState(digest("after round 1"), ())
+STATE = local("after round 1")
 
 
 def beginner(me) -> Peer:

@@ -7,15 +7,23 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.protocol.codec import sign_message
-from skerry.protocol.ids import Address, CommitHash, Digest, RunId
-from skerry.protocol.messages import Announce, Commit, Envelope, ShardPayload, Signed, SignedCommit
+from skerry.protocol.ids import Address, CommitHash, RunId
+from skerry.protocol.messages import (
+    Announce,
+    Commit,
+    Envelope,
+    ShardPayload,
+    ShardState,
+    Signed,
+    SignedCommit,
+)
 from skerry.protocol.rounds.commits import DECODED, LOOKED_AT, Commits
 from skerry.protocol.signing import Signer
 
 SIGNERS = [Signer(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32)) for i in (1, 2, 3)]
 TRIO = tuple(sorted(signer.peer_id for signer in SIGNERS))
 RUN = RunId("ab" * 32)
-STATE = Digest("cd" * 32)
+STATE = tuple(ShardState(f"block.{i}", Address("cd" * 32)) for i in range(4))
 
 
 def announced(signer: Signer, parent: CommitHash, number: int):
@@ -31,7 +39,7 @@ def committed(parent: CommitHash, number: int) -> SignedCommit:
         round=number,
         view=0,
         parent=parent,
-        state_digest=STATE,
+        state=STATE,
         announces=announces,
         roster=tuple([*TRIO]),
         admissions=(),

@@ -7,6 +7,7 @@ from small_run import (
     DAVE,
     GRACE,
     OWNER,
+    RULES,
     STATES,
     TRIO,
     Peer,
@@ -15,12 +16,15 @@ from small_run import (
     digest,
     genesis,
     heartbeat,
+    local,
     name,
     of,
     payload,
+    shard_states,
 )
 
 from skerry.protocol.compute import Verdict
+from skerry.protocol.layout import state_digest
 from skerry.protocol.messages import Judgement
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
@@ -197,7 +201,9 @@ def test_a_peer_that_fell_behind_far_takes_the_newest_agreed_state():
     commits = long_chain(6)
     peer.take(heartbeat(CAROL, commits[5]))
     [load] = of(act.LoadState, peer.commits(*commits))
-    assert load == act.LoadState(STATES[5].digest, None, (CAROL, OWNER))
+    assert load == act.LoadState(
+        STATES[5].digest, None, (CAROL, OWNER), shard_states(STATES[5].digest)
+    )
     [gather] = of(act.Gather, peer.take(ev.StateLoaded(STATES[5])))
     assert gather.commit == name(commits[5])
 
@@ -214,7 +220,7 @@ def test_a_wrong_own_state_is_healed_by_replay_and_said_loudly():
     peer = trainee()
     one, two = long_chain(2)
     peer.commits(one)
-    wrong = ev.LocalState(digest("wrong"), ())
+    wrong = local("wrong")
     peer.apply(one, wrong)
     actions = peer.commits(two)
     [note] = of(act.Note, actions)
@@ -229,10 +235,12 @@ def test_an_update_that_goes_wrong_on_the_way_takes_the_others_state():
     peer = trainee()
     one, two = long_chain(2)
     peer.commits(one, two)
-    actions = peer.apply(one, ev.LocalState(digest("wrong"), ()))
+    actions = peer.apply(one, local("wrong"))
     assert [note.warning for note in of(act.Note, actions)] == [True]
     [load] = of(act.LoadState, actions)
-    assert load == act.LoadState(STATES[1].digest, None, (OWNER, CAROL))
+    assert load == act.LoadState(
+        STATES[1].digest, None, (OWNER, CAROL), shard_states(STATES[1].digest)
+    )
     assert of(act.Gather, peer.take(ev.StateLoaded(STATES[1])))[0].commit == name(two)
 
 
@@ -243,7 +251,7 @@ def test_a_state_that_nobody_has_gives_way_to_a_newer_one():
     wanted = []
     for _ in range(4):
         if peer.s.phase is Phase.FETCHING:
-            peer.apply(commits[0], ev.LocalState(digest("wrong"), ()))
+            peer.apply(commits[0], local("wrong"))
         else:
             peer.take(ev.StateFailed(peer.s.loading))
             [*_, load] = of(act.LoadState, peer.take(ev.Tick(), peer.s.retry_at))
@@ -454,4 +462,18 @@ def test_settling_reaches_back_to_the_oldest_contribution():
 
 def peer_wants(peer: Peer):
     assert peer.s.goal is not None
-    return peer.s.chain[peer.s.queue[0]].message.state_digest
+    return state_digest(peer.s.chain[peer.s.queue[0]].message.state)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_round_that_began_late_here_does_not_say_how_long_rounds_take(late):
+    peer = Peer()
+    peer.boot()
+    peer.meet(OWNER, CAROL)
+    peer.s.rehosting = late
+    start = genesis()
+    peer.commits(start)
+    for other in (OWNER, CAROL):
+        peer.announced(announce(start, other))
+    peer.commits(child(start))
+    assert peer.s.deadline.seconds == (RULES.deadline_max if late else RULES.deadline_min)

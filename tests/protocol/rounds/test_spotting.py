@@ -43,6 +43,13 @@ def test_who_is_not_trusted_verifies_nobody_and_may_be_checked():
     assert {subject for one in drawn for subject in one} == set(PEERS)
 
 
+def test_who_hosts_a_part_verifies_nobody_and_may_be_checked():
+    partial = frozenset(PEERS[:4])
+    drawn = [duties(commit(str(i)), PEERS, EVEN, 2, partial) for i in range(100)]
+    assert {peer for one in drawn for some in one.values() for peer in some} == set(PEERS[4:])
+    assert {subject for one in drawn for subject in one} == set(PEERS)
+
+
 def test_harm_needs_all_verifiers():
     one, two, three, subject, other = PEERS[:5]
     assigned = {subject: (one, two, three), other: (one, two)}

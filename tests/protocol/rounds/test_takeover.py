@@ -66,7 +66,7 @@ def test_the_first_in_line_takes_all_in_step_into_the_roster():
     assert peer.take(ev.Tick(), DUE + 1) == []
     actions = peer.commits(signed, source=FIRST)
     assert of(act.Train, actions)[0].round == 2
-    assert peer.s.loaded == START.message.state_digest
+    assert peer.s.held == START.message.state
 
 
 def test_the_next_in_line_waits_one_grace_longer():

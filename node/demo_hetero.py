@@ -1,0 +1,304 @@
+"""The demo of peers too small for the model: one full replica and a ring of three, in one run.
+
+Uses only what a user has, as demo.py does. What must be shown: the ring's peers host a part each
+and contribute it to the same rounds as the replica; every shard has the same digest on all of its
+hosts; the validation loss falls as in the plain demo.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from skerry.node.demo import (
+    INTERRUPTED,
+    PATIENCE_SECONDS,
+    POLL_SECONDS,
+    SETTLE_SECONDS,
+    interruptible,
+    progress_of,
+    waiting_of,
+)
+from skerry.node.demo_report import LOSS_MARGIN_NATS, run_file
+from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
+from skerry.pipeline.stages.sizes import payload_bytes, text_bytes
+from skerry.proto import control_pb2 as pb
+from skerry.protocol.blobs import write_atomic
+from skerry.protocol.errors import ConfigError, SkerryError
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.manifest import Manifest, parse_run_file
+
+MEMBERS = 3
+"""Peers of the ring: its origin and two that host blocks only."""
+MEMORY = "13MB"
+"""Of a peer of the ring: room for two of the model's four blocks, or for one at the origin, so that
+two peers do not suffice."""
+MIN_ROUNDS = 4
+_BF16_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class HeteroOptions:
+    """What the command line decides."""
+
+    rounds: int = 10
+    json_file: Path | None = None
+    keep: Path | None = None
+    """Folder for the daemons' homes; None: a temporary one, removed unless the demo fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostReport:
+    """What one peer hosted at the end, and what it sent."""
+
+    name: str
+    peer_id: str
+    role: str
+    """replica or stage."""
+    shards: Mapping[str, str]
+    """Digest of each shard that it holds."""
+    digest_round: int
+    bytes_sent: int
+    """Pseudo-gradients handed to other peers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeteroReport:
+    """Everything the demo shows; ``to_json`` is what ``--json`` writes."""
+
+    hosts: tuple[HostReport, ...]
+    rounds: int
+    text_tokens: int
+    params: int
+    val_loss_start: float
+    """Nats per text token, as are the next two."""
+    val_loss_end: float
+    unigram_entropy: float
+    hop_bytes_forward: float
+    """Per text token, of what a peer of the ring sends the next one."""
+    hop_bytes_backward: float
+    hop_bytes_dense: float
+    """The same of rows of the residual stream in bf16."""
+    seconds: float
+    left_behind: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the report as one JSON object."""
+        return json.dumps(asdict(self) | {"failures": failures(self)}, indent=2) + "\n"
+
+
+def failures(report: HeteroReport) -> list[str]:
+    """Say in words what the demo did not show; empty if it showed everything."""
+    found = [f"process left behind: {process}" for process in report.left_behind]
+    roles = sorted(host.role for host in report.hosts)
+    if roles != ["replica", *["stage"] * MEMBERS]:
+        found.append(f"roles are {', '.join(role or 'none' for role in roles)}")
+    if len({host.digest_round for host in report.hosts}) != 1:
+        found.append("the peers stand after different rounds")
+    held: dict[str, set[str]] = {}
+    for shard, digest in (entry for host in report.hosts for entry in host.shards.items()):
+        held.setdefault(shard, set()).add(digest)
+    differing = [shard for shard, digests in held.items() if len(digests) > 1]
+    if differing:
+        found.append(f"the hosts of {', '.join(differing)} do not agree")
+    if any(len(host.shards) == len(held) for host in report.hosts if host.role == "stage"):
+        found.append("a peer of the ring holds the whole model")
+    found += [f"{host.name} sent nothing" for host in report.hosts if not host.bytes_sent]
+    wanted = report.unigram_entropy - LOSS_MARGIN_NATS
+    if not 0 < report.val_loss_end <= wanted:
+        found.append(f"validation loss {report.val_loss_end:.3f}, must be at most {wanted:.3f}")
+    return found
+
+
+def run_hetero(options: HeteroOptions, console: Console | None = None) -> int:
+    """Run the demo and return the exit code: 0, or 130 after Ctrl-C.
+
+    Raises: as run_demo.
+    """
+    if options.rounds < MIN_ROUNDS:
+        raise ConfigError("SK-CFG-002", f"--rounds {options.rounds}, at least {MIN_ROUNDS}")
+    console = console or Console()
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="skerry-demo-"))
+    remove = False
+    try:
+        with interruptible(), LocalSwarm(folder) as swarm:
+            course = HeteroCourse(options, swarm, console)
+            course.begin()
+            course.train()
+            report = replace(course.gather(), left_behind=swarm.stop())
+        remove = not failures(report)
+    except KeyboardInterrupt:
+        remove = True
+        console.print("interrupted; every process that was started has been stopped")
+        return INTERRUPTED
+    finally:
+        if remove and options.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            console.print(f"homes and logs are in {folder}", soft_wrap=True)
+    return _conclude(report, options, console)
+
+
+def _conclude(report: HeteroReport, options: HeteroOptions, console: Console) -> int:
+    if options.json_file is not None:
+        write_atomic(options.json_file, report.to_json().encode())
+    console.print(_figures(report))
+    console.print(_roll(report))
+    if missing := failures(report):
+        raise SkerryError("SK-DEMO-001", "; ".join(missing))
+    console.print("every shard is the same on all of its hosts", style="green")
+    return 0
+
+
+@dataclass(slots=True)
+class HeteroCourse:
+    """The course of one demo: what happens in which order, and what was seen of it."""
+
+    options: HeteroOptions
+    swarm: LocalSwarm
+    console: Console
+    began: float = 0.0
+    seconds: float = 0.0
+    round: int = 0
+    manifest: Manifest | None = None
+    last: dict[str, pb.StatusReply] = field(default_factory=dict)
+
+    @property
+    def first(self) -> LocalDaemon:
+        """The daemon of the full replica."""
+        return self.swarm.daemons[0]
+
+    def begin(self) -> None:
+        """Start the daemons and the run; the others join to host a stage each."""
+        self.began = time.monotonic()
+        self.console.print(f"starting one full replica and {MEMBERS} peers that host a part")
+        self.swarm.start("replica")
+        for number in range(MEMBERS):
+            self.swarm.start(f"ring-{number + 1}", "--role=stage", f"--memory={MEMORY}")
+        for daemon in self.swarm.daemons:
+            daemon.wait_until_ready()
+        text = run_file(self.options.rounds, 1 + MEMBERS)
+        reply = self.first.client.init(text)
+        owner = PeerId(self.first.client.status().peer_id)
+        self.manifest = parse_run_file(text, owner)
+        for daemon in self.swarm.daemons[1:]:
+            daemon.client.join(reply.token)
+            self.console.print(f"{daemon.name} joined")
+
+    def train(self) -> None:
+        """Watch the run to its end. Raises: SkerryError if nothing moves for too long."""
+        seen, since = "", time.monotonic()
+        while True:
+            run = self._status(self.first).run
+            self._tell(run)
+            if run.finished:
+                break
+            if (now := progress_of(run)) != seen:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() > since + PATIENCE_SECONDS:
+                raise SkerryError("SK-DEMO-001", f"nothing moved: {waiting_of(run)}")
+            time.sleep(POLL_SECONDS)
+        self.seconds = time.monotonic() - self.began
+
+    def gather(self) -> HeteroReport:
+        """Collect the figures once all peers hold the parameters after the last round."""
+        self._settle()
+        run = self.last[self.first.name].run
+        assert self.manifest is not None
+        tokens = self.manifest.model.context
+        backward = payload_bytes(self.manifest, 1) / tokens
+        return HeteroReport(
+            hosts=tuple(self._host(daemon) for daemon in self.swarm.daemons),
+            rounds=run.digest_round,
+            text_tokens=run.text_tokens,
+            params=run.params,
+            val_loss_start=run.val_loss_start,
+            val_loss_end=run.val_loss,
+            unigram_entropy=run.unigram_entropy,
+            hop_bytes_forward=backward + text_bytes(self.manifest, 1) / tokens,
+            hop_bytes_backward=backward,
+            hop_bytes_dense=_BF16_BYTES * self.manifest.model.d_model,
+            seconds=self.seconds,
+        )
+
+    def _status(self, daemon: LocalDaemon) -> pb.StatusReply:
+        daemon.check_running()
+        status = self.last[daemon.name] = daemon.client.status()
+        return status
+
+    def _tell(self, run: pb.RunStatus) -> None:
+        """Print a line for each round that has been applied."""
+        if run.digest_round <= self.round:
+            return
+        self.round = run.digest_round
+        stages = sum(peer.role == "stage" for peer in run.peers)
+        losses = f"loss {run.loss:.3f}, validation {run.val_loss:.3f}"
+        where = f"{self.round}/{run.round.rounds}"
+        self.console.print(f"round {where}: {losses}, {stages} peers host a stage")
+
+    def _settle(self) -> None:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            runs = [self._status(daemon).run for daemon in self.swarm.daemons]
+            if len({run.digest_round for run in runs}) == 1 and all(run.finished for run in runs):
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _host(self, daemon: LocalDaemon) -> HostReport:
+        status = self.last[daemon.name]
+        own = next((peer for peer in status.run.peers if peer.self), pb.PeerStatus())
+        return HostReport(
+            name=daemon.name,
+            peer_id=status.peer_id,
+            role=own.role,
+            shards=dict(status.run.shard_digests),
+            digest_round=status.run.digest_round,
+            bytes_sent=status.run.payload_bytes_sent,
+        )
+
+
+def _figures(report: HeteroReport) -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    forward, backward = report.hop_bytes_forward, report.hop_bytes_backward
+    dense = report.hop_bytes_dense
+    entropy = f"{report.unigram_entropy:.3f} nats per text token"
+    rows = [
+        ("validation loss", f"{report.val_loss_start:.3f} -> {report.val_loss_end:.3f}"),
+        ("unigram entropy", f"{entropy} (what byte frequencies alone would reach)"),
+        ("trained", f"{report.text_tokens:,} text tokens in {report.rounds} rounds"),
+        ("model", f"{report.params:,} parameters"),
+        (
+            "sent per hop",
+            f"{forward:.1f} bytes per text token forward, {backward:.1f} backward; "
+            f"dense bf16: {dense:.0f}",
+        ),
+        ("time", f"{report.seconds:.0f} s"),
+    ]
+    for name, value in rows:
+        table.add_row(f"[bold]{name}[/bold]", value)
+    return table
+
+
+def _roll(report: HeteroReport) -> Table:
+    """Return one row per peer with the digests of its shards."""
+    table = Table("peer", "id", "role", "shards, with the beginning of their digests")
+    for host in report.hosts:
+        shards = ", ".join(f"{name} {digest[:6]}" for name, digest in _in_order(host.shards))
+        table.add_row(host.name, short(host.peer_id), host.role, shards)
+    return table
+
+
+def _in_order(shards: Mapping[str, str]) -> list[tuple[str, str]]:
+    return sorted(shards.items(), key=lambda item: _place(item[0]))
+
+
+def _place(shard: str) -> int:
+    """Return where a shard stands in the model."""
+    ends = {"embed": -1, "head": 2**31}
+    return ends[shard] if shard in ends else int(shard.partition(".")[2])

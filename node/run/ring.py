@@ -1,0 +1,156 @@
+"""This node's part in its ring during the rounds: what takes the place of Train on a full replica.
+
+A round's training is over at the origin when it has taken its inner steps or was told to finish;
+at any other member when the last step is over here, or when it was told to finish. What the round
+then amounts to is encoded like a full replica's progress. Errors end the round's training early;
+what was trained before counts.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from skerry.node.net.tasks import OwnedTasks
+from skerry.node.ring.part import News, RingPart
+from skerry.node.run.context import RunContext
+from skerry.protocol import compute as cp
+from skerry.protocol.errors import ComputeError, SkerryError
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.rings import actions as ring_act
+from skerry.protocol.rings.plan import Plan
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
+
+_LOG = logging.getLogger(__name__)
+Ask = Callable[[Callable[[int], cp.Request]], Awaitable[cp.Reply]]
+
+
+class RingRounds:
+    """Trains rounds in the ring that the plan in force gives this node."""
+
+    def __init__(self, context: RunContext, ask: Ask) -> None:
+        """Compute by ``ask``; nothing runs before ``train``."""
+        self._context, self._ask = context, ask
+        self._tasks = OwnedTasks()
+        self._part: RingPart | None = None
+        self._plan: Plan | None = None
+        self._over = asyncio.Event()
+        """The round's training is to end."""
+        self._training: asyncio.Task[None] | None = None
+        self._round = 0
+
+    def train(self, action: act.Train) -> None:
+        """Begin a round's training; ends with a Trained event."""
+        self._stop()
+        self._over.clear()
+        self._round = action.round
+        self._training = self._tasks.start(self._train(action), "ring round")
+
+    def finish(self) -> None:
+        """End the training after what is under way."""
+        self._over.set()
+        if self._part is not None and self._is_origin():
+            self._tasks.start(self._part.cut(), "cut of a ring step")
+
+    def end_round(self) -> None:
+        """Refuse what is still asked for in the round: it is about to be encoded."""
+        self._stop()
+        if self._part is not None:
+            self._part.end_round()
+
+    def _stop(self) -> None:
+        """Let nothing wait any more for a round that is over, whatever became of its last step."""
+        if self._training is not None:
+            self._training.cancel()
+            self._training = None
+
+    async def leave(self) -> None:
+        """End the streams of a ring of which this node is no member any more."""
+        part, self._part, self._plan = self._part, None, None
+        if part is not None:
+            await part.close()
+
+    async def close(self) -> None:
+        """End all streams and all work; never raises."""
+        await self._tasks.cancel()
+        await self.leave()
+
+    async def _train(self, action: act.Train) -> None:
+        try:
+            part = await self._follow()
+            await part.begin_round(action.round, action.parent)
+            if self._is_origin():
+                await self._steps(part, action)
+            else:
+                await self._over.wait()
+            part.end_round()
+        except SkerryError as error:
+            _LOG.warning("round %d in the ring: %s", action.round, error)
+            self._context.journal.write("warning", text=f"the ring's round ended early: {error}")
+        self._context.facts.compute = "ready"
+        self._context.post(ev.Trained(action.parent))
+
+    async def _follow(self) -> RingPart:
+        """Return the part under the plan in force. Raises: ComputeError if there is none."""
+        plan = self._context.state.rounds.hosts.plan
+        if self._part is not None and plan == self._plan:
+            return self._part
+        await self.leave()
+        if plan is None or plan.ring_of(self._context.me) is None:
+            raise ComputeError("SK-CMP-002", "the plan gives this peer no ring")
+        context = self._context
+        part = RingPart(context.transport, context.manifest, plan, self._ask, self._observe)
+        self._part, self._plan = part, plan
+        await part.start(self._addresses)
+        return part
+
+    async def _steps(self, part: RingPart, action: act.Train) -> None:
+        """At the origin: take the inner steps, each upon a batch of its own."""
+        facts, inner = self._context.facts, self._context.manifest.inner
+        facts.compute, facts.step, facts.steps = "training", 0, inner.steps
+        clock = asyncio.get_running_loop().time
+        began, tokens, losses = clock(), 0, list[float]()
+        for index in range(inner.steps):
+            if self._over.is_set():
+                break
+            batch = action.cursor + index * action.num_slots + action.slot
+            done = await part.train(index, batch)
+            tokens += done.text_tokens
+            if done.text_tokens:
+                losses.append(done.loss)
+            rate = tokens / max(clock() - began, 1e-9)
+            facts.progressed(
+                cp.Progress(
+                    request=0,
+                    step=index + 1,
+                    steps=inner.steps,
+                    loss=done.loss,
+                    tokens_per_second=rate,
+                )
+            )
+        loss = sum(losses) / len(losses) if losses else 0.0
+        self._context.journal.write(
+            "trained", round=action.round, steps=len(losses), loss=round(loss, 4)
+        )
+
+    def _is_origin(self) -> bool:
+        return self._context.state.rounds.hosts.reads_text(self._context.me)
+
+    def _observe(self, news: News) -> None:
+        match news:
+            case ring_act.StepOver(at=(number, step)):
+                steps = self._context.manifest.inner.steps
+                if number == self._round:
+                    self._context.facts.step, self._context.facts.steps = step, steps
+                    if step >= steps:
+                        self._over.set()
+            case ring_act.Refused(peer=peer, reason=reason):
+                # Counted, not held against it: a late frame of an honest member is refused, too.
+                self._context.facts.refused[reason] += 1
+                _LOG.info("refused of %s in the ring: %s", short(peer), reason)
+            case _:
+                pass
+
+    def _addresses(self, peer: PeerId) -> tuple[str, ...]:
+        member = self._context.state.rounds.members.get(peer)
+        return member.message.addresses if member else ()

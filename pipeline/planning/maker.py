@@ -1,0 +1,127 @@
+"""Making a plan for the peers of a run, in a process of its own: JSON in, the plan's bytes out.
+
+Started by the node as ``python -m skerry.pipeline.planning.maker`` when the roster changes. The
+planner searches for seconds and compiles its simulator, which the node's event loop must not feel.
+"""
+
+import sys
+from dataclasses import replace
+
+from skerry.pipeline.capacity import needed_bytes
+from skerry.pipeline.planning.draft import needed_bytes as host_bytes
+from skerry.pipeline.planning.plan import Blocks, Hop, Member, Path, Plan, Ring
+from skerry.pipeline.planning.planner import Budget, make_plan
+from skerry.pipeline.planning.problem import Problem
+from skerry.pipeline.planning.replan import replan
+from skerry.pipeline.planning.request import Request
+from skerry.pipeline.planning.ring_plan import ring_plan
+from skerry.pipeline.planning.swarm_file import LinkEntry, PeerEntry, PlanSection, SwarmFile
+from skerry.pipeline.planning.swarm_file import problem_of as problem_of_file
+from skerry.protocol.errors import ConfigError
+from skerry.protocol.ids import PeerId
+from skerry.protocol.manifest import Manifest, parse_canonical
+from skerry.protocol.messages import Offer, RoleOffer
+from skerry.protocol.rings import plan as wire
+from skerry.protocol.rings.codec import decode_plan, encode_plan
+from skerry.protocol.rounds.candidates import Candidate
+
+_EVALUATIONS = 1000
+"""Moves to try: a swarm waits for this plan, and another one follows when it changes."""
+_USUAL_TFLOPS = 1.0
+_USUAL_LINK = LinkEntry(latency=0.05, bandwidth=12.5e6)
+"""Of peers and links that nobody has measured: all alike, so that none is preferred."""
+
+
+def plan_of(request: Request) -> wire.Plan | None:
+    """Return who hosts what; None if no ring can be made.
+
+    A peer that offers to be a replica is one. Those that it does not name are.
+    """
+    manifest = parse_canonical(request.manifest.encode())
+    enough = needed_bytes(manifest)
+    able = [c for c in request.candidates if c.offer.role != RoleOffer.REPLICA]
+    running = decode_plan(bytes.fromhex(request.running)) if request.running else None
+    try:
+        plan = _search(_problem(manifest, able, enough), running)
+    except ConfigError:  # those who are here cannot hold the model
+        return None
+    rings = tuple(ring for ring in plan.rings if not ring.is_replica)
+    placed = {member.peer for ring in plan.rings for member in ring.members}
+    idle = (c for c in able if c.peer not in placed and not c.offer.is_whole(enough))
+    spares = tuple(sorted(c.peer for c in idle))
+    return ring_plan(replace(plan, rings=rings, spares=spares), manifest) if rings else None
+
+
+def _search(problem: Problem, running: wire.Plan | None) -> Plan:
+    budget = Budget(evaluations=_EVALUATIONS)
+    if running is None:
+        return make_plan(problem, budget)
+    return replan(_known(running), problem, budget)
+
+
+def _problem(manifest: Manifest, candidates: list[Candidate], enough: int) -> Problem:
+    if not candidates:
+        raise ConfigError("SK-PLN-001", "nobody offers to host a part")
+    peers = tuple(_entry(candidate.peer, candidate.offer) for candidate in candidates)
+    section = PlanSection(skip_ratio=manifest.ring.skip_ratio, shadow_below=0)
+    file = SwarmFile(plan=section, peers=peers, default_link=_USUAL_LINK)
+    problem = problem_of_file(file, manifest)
+    # Who is to host a part has no room for the whole model, as the planner counts it.
+    most = host_bytes(problem, problem.model.blocks, is_origin=True) - 1
+    partial = {c.peer for c in candidates if not c.offer.is_whole(enough)}
+    capped = (
+        replace(peer, memory=min(peer.memory, most)) if peer.name in partial else peer
+        for peer in problem.peers
+    )
+    return replace(problem, peers=tuple(capped))
+
+
+def _entry(peer: PeerId, offer: Offer) -> PeerEntry:
+    measured = offer.forward > 0 and offer.backward > 0
+    return PeerEntry(
+        name=peer,
+        memory=max(1, offer.memory),
+        tflops=None if measured else _USUAL_TFLOPS,
+        forward=offer.forward if measured else None,
+        backward=offer.backward if measured else None,
+    )
+
+
+def _known(running: wire.Plan) -> Plan:
+    """Return a plan that travelled as the planner's own, as far as a change begins from it."""
+    stages: list[Blocks] = []
+    for stage in running.stages:
+        start = stages[-1].stop if stages else 0
+        stages.append(Blocks(start, start + sum("." in shard for shard in stage.shards)))
+    return Plan(
+        version=running.version,
+        stages=tuple(stages),
+        rings=tuple(_known_ring(ring) for ring in running.rings),
+        spares=running.spares,
+        shadows=(),
+        microbatch_tokens=running.microbatch_tokens,
+    )
+
+
+def _known_ring(ring: wire.Ring) -> Ring:
+    names = [member.peer for member in ring.members]
+    return Ring(
+        members=tuple(Member(member.peer, member.stages) for member in ring.members),
+        paths=tuple(
+            Path(tuple(Hop(names[hop.member], hop.stages) for hop in path.hops), path.quota)
+            for path in ring.paths
+        ),
+        in_flight=ring.in_flight,
+        step_s=0.0,
+    )
+
+
+def main() -> int:
+    """Answer one request from standard input."""
+    plan = plan_of(Request.from_json(sys.stdin.buffer.read()))
+    sys.stdout.buffer.write(b"" if plan is None else encode_plan(plan))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""What a node asks of the planner's process (maker.py). Imports neither numpy nor numba."""
+
+import json
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from skerry.protocol.rounds.candidates import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a plan is to be made of."""
+
+    manifest: str
+    """Canonical JSON."""
+    candidates: tuple[Candidate, ...]
+    running: str
+    """The plan in force, as its bytes in hex; empty if there is none."""
+
+    def to_json(self) -> bytes:
+        """Return it as one line."""
+        return TypeAdapter(Request).dump_json(self)
+
+    @staticmethod
+    def from_json(text: bytes) -> "Request":
+        """Read what to_json wrote."""
+        return TypeAdapter(Request).validate_python(json.loads(text))

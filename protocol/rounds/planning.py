@@ -1,0 +1,79 @@
+"""When a plan is needed, and for whom. Who leads a round asks for one, and its commit holds it.
+
+Where every peer hosts the whole model there is no plan. The planning itself takes time and is no
+decision of this machine: it is asked for (MakePlan) and comes back as an event (Planned).
+"""
+
+from collections.abc import Iterable
+
+from skerry.protocol.errors import ProtocolError
+from skerry.protocol.messages import RoleOffer, SignedMember
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds.actions import Action
+from skerry.protocol.rounds.candidates import Candidate
+from skerry.protocol.rounds.events import Planned
+from skerry.protocol.rounds.following import ROUND
+from skerry.protocol.rounds.hosting import Hosts
+from skerry.protocol.rounds.publishing import waiting_members
+from skerry.protocol.rounds.state import RoundState, leads
+
+
+def ask_plan(s: RoundState) -> list[Action]:
+    """As who leads, ask for a plan if the present one does not fit those who are here."""
+    if s.phase not in ROUND or not leads(s):
+        return []
+    return plan_for(s, _candidates(s))
+
+
+def plan_for(s: RoundState, candidates: tuple[Candidate, ...]) -> list[Action]:
+    """Ask for a plan if the present one does not fit, once for the same candidates."""
+    if _fits(s, s.hosts, candidates):
+        s.plan_asked, s.plan_made, s.proposal = (), True, None
+        return []
+    if s.plan_asked == candidates:
+        return []
+    s.plan_asked, s.plan_made, s.proposal = candidates, False, None
+    return [act.MakePlan(candidates, s.hosts.plan)]
+
+
+def on_planned(s: RoundState, event: Planned) -> list[Action]:
+    """Keep a plan for the next commit of this peer."""
+    if event.candidates != s.plan_asked:
+        return []
+    s.plan_made = True
+    if event.plan is None:
+        return []
+    try:
+        hosts = s.hosts.following(event.plan)
+    except ProtocolError as error:
+        return [act.Note(True, f"a plan that was made here is not used: {error.detail}")]
+    if _fits(s, hosts, event.candidates):  # or another would be made upon it, again and again
+        s.proposal = event.plan
+    return []
+
+
+def candidates_of(members: Iterable[SignedMember]) -> tuple[Candidate, ...]:
+    """Return what members offer, sorted by peer."""
+    found = (Candidate(m.signer, m.message.offer) for m in members)
+    return tuple(sorted(found, key=lambda candidate: candidate.peer))
+
+
+def _candidates(s: RoundState) -> tuple[Candidate, ...]:
+    """Return who may take part in the next round, sorted."""
+    members = [s.members[peer] for peer in s.live_roster if peer in s.members]
+    members += [m for m in waiting_members(s) if s.settings.admits(m)]
+    return candidates_of(members)
+
+
+def _fits(s: RoundState, hosts: Hosts, candidates: tuple[Candidate, ...]) -> bool:
+    """Say whether everyone has a task that it offers to do, and no ring lacks a peer."""
+    here = {candidate.peer for candidate in candidates}
+    return hosts.ringed <= here and all(_is_placed(s, hosts, one) for one in candidates)
+
+
+def _is_placed(s: RoundState, hosts: Hosts, candidate: Candidate) -> bool:
+    peer, offer = candidate.peer, candidate.offer
+    if not hosts.names(peer):
+        whole = offer.is_whole(s.rules.chain.replica_bytes)
+        return whole or peer == s.rules.chain.owner
+    return offer.role == RoleOffer.AUTO or hosts.is_whole(peer) == (offer.role == RoleOffer.REPLICA)

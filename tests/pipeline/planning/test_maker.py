@@ -1,0 +1,59 @@
+"""Plans for the peers of a run: who offers what becomes who hosts what."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from skerry.pipeline.capacity import needed_bytes
+from skerry.pipeline.planning.maker import plan_of
+from skerry.pipeline.planning.request import Request
+from skerry.protocol.layout import layout_of
+from skerry.protocol.manifest import parse_run_file
+from skerry.protocol.messages import Offer, RoleOffer
+from skerry.protocol.rings.codec import encode_plan
+from skerry.protocol.rounds.candidates import Candidate
+from skerry.protocol.rounds.hosting import Hosts
+from skerry.protocol.signing import Signer
+
+PEERS = [Signer(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32)).peer_id for i in range(1, 7)]
+MANIFEST = parse_run_file("model.layers = 4", PEERS[0])
+SHARDS = tuple(spec.name for spec in layout_of(MANIFEST.model))
+WHOLE = needed_bytes(MANIFEST)
+REPLICA = Offer(RoleOffer.REPLICA, WHOLE)
+STAGE = Offer(RoleOffer.STAGE, 4 * WHOLE)
+SMALL = Offer(RoleOffer.AUTO, WHOLE // 2)
+
+
+def asked(*offers: Offer, running=None) -> Request:
+    found = [Candidate(peer, offer) for peer, offer in zip(PEERS, offers, strict=False)]
+    before = encode_plan(running).hex() if running else ""
+    request = Request(MANIFEST.canonical().decode(), tuple(found), before)
+    assert Request.from_json(request.to_json()) == request
+    return request
+
+
+def hosts_of(plan) -> Hosts:
+    assert plan is not None
+    return Hosts(SHARDS).following(plan)
+
+
+def test_those_who_offer_a_stage_share_the_model_beside_a_replica():
+    hosts = hosts_of(plan_of(asked(REPLICA, STAGE, STAGE, SMALL)))
+    assert [hosts.names(peer) for peer in PEERS[:4]] == [False, True, True, True]
+    assert not any(hosts.is_whole(peer) for peer in PEERS[1:4])
+    hosted = [shard for peer in PEERS[1:4] for shard in hosts.shards_of(peer)]
+    assert sorted(hosted) == sorted(SHARDS)
+    assert len(hosts.readers(PEERS[1:4])) == 1
+
+
+@pytest.mark.parametrize("offers", [(REPLICA,), (REPLICA, REPLICA), (REPLICA, STAGE)])
+def test_no_plan_where_nobody_can_share(offers):
+    assert plan_of(asked(*offers)) is None
+
+
+def test_a_plan_that_runs_keeps_its_stages_when_a_peer_leaves():
+    before = plan_of(asked(REPLICA, STAGE, STAGE, STAGE))
+    assert before is not None
+    after = plan_of(asked(REPLICA, STAGE, STAGE, running=before))
+    assert after is not None
+    assert after.stages == before.stages
+    assert hosts_of(after).ringed == frozenset(PEERS[1:3])

@@ -1,0 +1,145 @@
+"""Full replicas and rings in one swarm: what must hold, over a hundred simulated schedules.
+
+The invariants are those of test_machine_simulation.py; besides, all hosts of a shard agree on it
+after every commit. ``python tests/protocol/rounds/simulation.py SEED 80 mixed`` tells the story of
+a seed that fails.
+"""
+
+import random
+from itertools import pairwise
+
+import pytest
+import simulation
+from simulated_compute import SHARDS
+from simulated_node import Node
+from simulation import REPLICA_BYTES, Monitor, Plan, World, rules_for
+
+from skerry.protocol.ids import PeerId
+from skerry.protocol.messages import Offer, RoleOffer
+from skerry.protocol.rounds import following
+from skerry.protocol.rounds.state import Phase
+
+SEEDS, CHUNK = 100, 25
+STAGE = Offer(RoleOffer.STAGE, REPLICA_BYTES)
+
+
+def swarm(*offers: Offer, rounds: int = 8, seed: int = 1) -> World:
+    """Return a swarm without faults, all of it there from the start."""
+    plan = Plan(len(offers), rounds, 3, 0.0, 0, False)
+    world = World(random.Random(seed), rules_for(plan, len(offers)), trace=False)
+    for number, offer in enumerate(offers):
+        node = Node(world, PeerId(f"p{number:02}"), 0.3, offer)
+        world.nodes[node.name] = node
+        world.launch(node)
+    world.after(0.0, Monitor(world).watch)
+    return world
+
+
+def until(world: World, condition) -> None:
+    assert world.run_until(condition, 500.0)
+
+
+def until_done(world: World) -> None:
+    until(world, lambda: all(node.done for node in world.live))
+    world.run_until(lambda: False, world.now + simulation.DRAIN_S)
+    simulation.check_end(world)
+
+
+def until_ring(world: World) -> None:
+    """Go on until a ring trains."""
+    ringed = lambda n: n.s.phase is Phase.TRAINING and n.s.hosting is not None  # noqa: E731
+    until(world, lambda: sum(map(ringed, world.live)) >= 3)
+
+
+def commits(world: World):
+    chain = world.live[0].s.chain
+    return [chain[c].message for c in reversed(list(chain.path(world.live[0].s.at)))]
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_every_mixed_schedule_keeps_the_invariants(first):
+    plans = partial = 0
+    for seed in range(first, first + CHUNK):
+        world, _ = simulation.run(seed, mixed=True)
+        found = commits(world)
+        plans += sum(commit.plan is not None for commit in found)
+        partial += sum(len(a.message.shards) < len(SHARDS) for c in found for a in c.announces)
+    assert plans > CHUNK / 4
+    assert partial > CHUNK
+
+
+def test_a_ring_trains_beside_a_replica_and_its_text_tokens_count_once():
+    world = swarm(Offer(), STAGE, STAGE, STAGE)
+    until_done(world)
+    found = commits(world)
+    assert [c.round for c in found if c.plan is not None] == [0]
+    for before, commit in pairwise(found[1:]):
+        assert [len(a.message.shards) for a in commit.announces] == [4, 2, 1, 1]
+        assert [bool(a.message.text_tokens) for a in commit.announces] == [True, True, False, False]
+        assert commit.weight - before.weight == 2 * 30
+        assert commit.cursor - before.cursor == 2 * 3, "a ring reads one slice of the text"
+    held = {node.name: {e.shard for e in node.s.held} for node in world.live}
+    assert [len(held[name]) for name in sorted(held)] == [4, 2, 1, 1]
+    assert not [note for _, note in world.notes if note.warning]
+
+
+def test_who_can_host_everything_does_without_a_plan():
+    world = swarm(Offer(), Offer(RoleOffer.AUTO, REPLICA_BYTES))
+    until_done(world)
+    assert not any(commit.plan for commit in commits(world))
+    assert all(node.s.hosting is None for node in world.live)
+
+
+def test_a_peer_that_nobody_can_share_the_model_with_waits_and_hosts_nothing():
+    world = swarm(Offer(), STAGE, rounds=4)
+    until_done(world)
+    lonely = world.nodes[PeerId("p01")]
+    assert lonely.s.held == () and lonely.name not in lonely.s.roster
+
+
+def test_a_ring_that_loses_a_member_is_planned_anew_with_those_who_are_left():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=12)
+    until_ring(world)
+    lost = world.nodes[PeerId("p03")]
+    lost.crash()
+    lost.gone = True
+    world.changed_at = world.now
+    until_done(world)
+    hosts = world.live[0].s.hosts
+    assert hosts.ringed == {"p01", "p02"}
+    last = commits(world)[-1]
+    assert {a.signer for a in last.announces} == {"p00", "p01", "p02"}
+
+
+def test_the_ring_leads_itself_while_the_only_replica_is_away():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=12)
+    until_ring(world)
+    replica = world.nodes[PeerId("p00")]
+    replica.crash()
+    reached = world.nodes[PeerId("p01")].s.round
+    until(world, lambda: world.nodes[PeerId("p01")].s.round >= reached + 3)
+    world.launch(replica)
+    world.changed_at = world.now
+    until_done(world)
+    led = [commit for commit in commits(world) if commit.announces and not commit.view]
+    assert len(led) < len(commits(world)), "the ring's members led where it was its turn"
+
+
+def test_a_diverged_host_of_a_stage_heals_its_shards_alone():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=10)
+    until_ring(world)
+    body = world.nodes[PeerId("p02")]
+    body.diverges = True
+    until_done(world)
+    assert [who for who, _ in world.diverged] == [body.name]
+    warnings = {peer for peer, note in world.notes if note.warning}
+    assert warnings == {body.name}
+
+
+@pytest.mark.parametrize("name", ["agrees", "hosting_at"])
+def test_a_machine_that_knows_no_parts_is_found_out(monkeypatch, name):
+    wrong = {"agrees": lambda s, commit: True, "hosting_at": lambda s, commit: None}
+    monkeypatch.setattr(following, name, wrong[name])
+    with pytest.raises((AssertionError, KeyError)):
+        for seed in range(100):
+            simulation.run(seed, mixed=True)
