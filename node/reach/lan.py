@@ -9,6 +9,7 @@ Nothing but peer id, port and addresses is told, and nothing at all leaves the l
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 
@@ -56,7 +57,7 @@ class Neighbours:
     async def refresh(self, endpoints: Iterable[Endpoint]) -> None:
         """Answer for ``endpoints`` from now on, those of them that are local."""
         local = (e for e in endpoints if e.scope is Scope.LOCAL and e.ip.version == 4)
-        at = tuple(sorted(dict.fromkeys(local)))
+        at = tuple(sorted(e for e in dict.fromkeys(local) if _is_here(e.ip)))
         if at == self._at:
             return
         await self._shut()
@@ -139,6 +140,16 @@ def local_addresses(packed: Iterable[bytes], port: int) -> tuple[str, ...]:
     found = (Endpoint(IPv4Address(ip), port) for ip in dict.fromkeys(packed) if len(ip) == 4)
     local = [str(e) for e in found if e.scope is Scope.LOCAL and not _is_no_host(e.ip)]
     return tuple(local[:MAX_ADDRESSES])
+
+
+def _is_here(ip: Ip) -> bool:
+    """Say whether this machine has an address: p2pd names one for some seconds after its end."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(ip), 0))
+        except OSError:
+            return False
+    return True
 
 
 def _is_no_host(ip: Ip) -> bool:

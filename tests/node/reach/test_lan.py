@@ -27,3 +27,10 @@ async def test_without_a_local_address_nothing_is_opened() -> None:
     await neighbours.settled()
     assert neighbours.addresses(PeerId("other")) == ()
     await neighbours.close()
+
+
+async def test_an_address_that_is_gone_again_is_passed_over(caplog) -> None:
+    neighbours = Neighbours(PeerId("me"), lambda peer, addresses: None)
+    await neighbours.refresh([Endpoint(ip_address("192.0.2.77"), 1)])  # for examples (RFC 5737)
+    assert not caplog.records
+    await neighbours.close()
