@@ -68,6 +68,8 @@ class ListenSection(Section):
     """Whether to relay for peers behind NATs; needs an address that the internet can dial."""
     relays: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
     """Full multiaddrs of relays to be reached through, while nobody can dial this node."""
+    mdns: bool = True
+    """Whether to find peers in the local network, and be found there, by multicast DNS."""
 
     @field_validator("host")
     @classmethod

@@ -241,6 +241,9 @@ async def _start(
     def journal_link(peer: PeerId, link: Link) -> None:
         journal.write("link", peer=peer, link=link)
 
+    def journal_neighbour(peer: PeerId, addresses: tuple[str, ...]) -> None:
+        journal.write("neighbour", peer=peer, addresses=list(addresses))
+
     port = port_to_use(config.listen, home.path / _PORT_FILE)
     network = await start_network(home, config.listen, port, key)
     transport = network.transport
@@ -252,9 +255,13 @@ async def _start(
     reach: Reachability | None = None
     if network.p2pd is not None:
         listener = Listener(
-            lambda: node.members(), lambda: node.met(), lambda: node.readdressed(), journal_link
+            lambda: node.members(),
+            lambda: node.met(),
+            lambda: node.readdressed(),
+            journal_link,
+            journal_neighbour,
         )
-        reach = Reachability(network.p2pd, config.listen.relays, listener)
+        reach = Reachability(network.p2pd, config.listen.relays, config.listen.mdns, listener)
         stack.push_async_callback(reach.close)
         transport.add_outage_hook(reach.network_is_down)
     signer = Signer(key)

@@ -46,6 +46,7 @@ _RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 RestartHook = Callable[[], Awaitable[None]]
 OutageHook = Callable[[], None]
+Hints = Callable[[PeerId], tuple[str, ...]]
 
 
 class P2pdTransport:
@@ -64,6 +65,7 @@ class P2pdTransport:
         self._tasks = OwnedTasks()
         self._outage_hooks: list[OutageHook] = []
         self._hooks: list[RestartHook] = []
+        self._hints: Hints = lambda peer: ()
         self._generation = 0
         self._process: P2pdProcess | None = None
         self._client: P2pdClient | None = None
@@ -130,6 +132,10 @@ class P2pdTransport:
         """Have ``addresses`` tell what was found out: further ways to this node."""
         self._announced = addresses
 
+    def use_hints(self, hints: Hints) -> None:
+        """Dial what ``hints`` says of a peer, too, whenever we connect to it."""
+        self._hints = hints
+
     @property
     def restarts(self) -> int:
         """How often p2pd had to be started again."""
@@ -177,7 +183,8 @@ class P2pdTransport:
         with _deadline(f"connect to {peer}"):
             async with asyncio.timeout(_CONNECT_SECONDS):
                 own = {e.ip for a in self._addresses if (e := endpoint_of(a))}
-                await self._running().connect(peer, to_dial(addresses, own))
+                known = (*self._hints(peer), *addresses)
+                await self._running().connect(peer, to_dial(known, own))
 
     async def disconnect(self, peer: PeerId) -> None:
         """End all connections to ``peer``, which may dial again; never raises."""

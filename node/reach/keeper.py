@@ -2,8 +2,8 @@
 
 One task goes around every few seconds, and as soon as there is news. It asks directly connected
 peers where they see us and whether they can dial us back, concludes from that (nat.py), holds
-places at relays while others cannot dial us (relays.py), and tries to get from relayed connections
-to direct ones (punching.py).
+places at relays while others cannot dial us (relays.py), tries to get from relayed connections
+to direct ones (punching.py), and keeps to the local networks that this machine is in (lan.py).
 """
 
 import asyncio
@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from skerry.node.net.multiaddrs import Scope, endpoint_of, is_relayed
+from skerry.node.net.multiaddrs import Endpoint, Ip, Scope, endpoint_of, is_relayed
 from skerry.node.net.sources import Link, in_order
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.reach.asking import look, take_place
+from skerry.node.reach.lan import Neighbours, OnFound
 from skerry.node.reach.nat import Observation, Standing, Verdict, judge
 from skerry.node.reach.relays import Place, Refusal, candidates, to_ask
 from skerry.node.reach.service import ReachService
@@ -54,19 +55,27 @@ class Listener:
     """Told that this node's addresses, or what is known of them, are other than before."""
     on_link: Callable[[PeerId, Link], None]
     """Told that a member is now connected in this way."""
+    on_neighbour: OnFound
+    """Told that a peer is in the local network, and where."""
 
 
 class Reachability:
     """The daemon's knowledge of how it is reached; ``keep`` must run beside it."""
 
     def __init__(
-        self, transport: "P2pdTransport", relays: Iterable[str], listener: Listener
+        self, transport: "P2pdTransport", relays: Iterable[str], lan: bool, listener: Listener
     ) -> None:
-        """Begin without knowledge; ``relays`` are full multiaddrs that the settings name."""
+        """Begin without knowledge.
+
+        Args:
+            relays: full multiaddrs that the settings name.
+            lan: whether to find peers in the local network, and be found there.
+        """
         self._transport, self._listener = transport, listener
         self._told: dict[str, None] = dict.fromkeys(relays)
         self._members: Members = {}
         self._member_links: dict[PeerId, Link] = {}
+        self._own: frozenset[Ip] = frozenset()
         self._observations: list[Observation] = []
         self._looked: dict[PeerId, float] = {}
         self._places: dict[PeerId, Place] = {}
@@ -78,6 +87,7 @@ class Reachability:
         self._service = ReachService(
             transport, lambda: self.standing.outer, lambda peer: peer in listener.members()
         )
+        self._lan = Neighbours(transport.peer_id, self._meet) if lan else None
         self.standing = Standing()
         """What is known of the way here."""
         self.links: dict[PeerId, Link] = {}
@@ -115,6 +125,8 @@ class Reachability:
         """Answer others and go around from now on; does nothing on loopback."""
         if not self._transport.traverses_nat:
             self._settled.set()
+        if self._lan is not None:
+            self._transport.use_hints(self._lan.addresses)
         await self._service.start()
         self._tasks.start(self._keep(), "reachability")
 
@@ -122,6 +134,8 @@ class Reachability:
         """Stop; holes end with it. Never raises."""
         await self._tasks.cancel()
         await self._service.close()
+        if self._lan is not None:
+            await self._lan.close()
 
     async def prepare(self, addresses: Iterable[str]) -> None:
         """Learn of peers by full multiaddrs, and return when our own addresses are known.
@@ -138,6 +152,8 @@ class Reachability:
                 await self._settled.wait()
         except TimeoutError:
             _LOG.warning("how this node can be reached is not known yet")
+        if self._lan is not None:
+            await self._lan.settled()
 
     def network_is_down(self) -> None:
         """Begin anew: with the network process all places have ended."""
@@ -170,7 +186,20 @@ class Reachability:
             if link != before.get(peer):
                 self._listener.on_link(peer, link)
         if self._transport.traverses_nat:
+            await self._settle_in(connections)
             await self._find_out(connections)
+
+    async def _settle_in(self, connections: Iterable[tuple[PeerId, str]]) -> None:
+        """Notice that this machine is in another network, or has another address in it."""
+        own = [e for a in self._transport.own_addresses if (e := endpoint_of(a))]
+        before, self._own = self._own, outward(own) or self._own  # none: between two networks
+        if is_elsewhere(before, self._own):
+            # It would take p2pd most of a minute to find out that its connections are dead.
+            _LOG.info("this machine has moved to %s", ", ".join(map(str, self._own)))
+            gone = {peer for peer, _ in connections}
+            await asyncio.gather(*(self._transport.disconnect(peer) for peer in gone))
+        if self._lan is not None:
+            await self._lan.refresh(own)
 
     async def _find_out(self, connections: tuple[tuple[PeerId, str], ...]) -> None:
         self._look_at(connections)
@@ -180,15 +209,23 @@ class Reachability:
             self._places = {}
         self._transport.announce(self._ways())
         met = self._listener.met()  # others would refuse: whoever is still joining knows no member
-        relayed = {p: at for p, at in self._members.items() if p in met and self._is_relayed(p)}
+        relayed = {
+            peer: (*self._near(peer), *addresses)
+            for peer, addresses in self._members.items()
+            if peer in met and self.links.get(peer) == "relayed"
+        }
         self._upgrades.try_due(relayed, self.standing)
         known = (self._transport.addresses, self.standing)
         if known != self._known:
             self._known = known
             self._listener.on_addresses()
 
-    def _is_relayed(self, peer: PeerId) -> bool:
-        return self.links.get(peer) == "relayed"
+    def _near(self, peer: PeerId) -> tuple[str, ...]:
+        return self._lan.addresses(peer) if self._lan is not None else ()
+
+    def _meet(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
+        self._listener.on_neighbour(peer, addresses)
+        self._wake.set()
 
     def _look_at(self, connections: Iterable[tuple[PeerId, str]]) -> None:
         """Ask some of those who are connected over the internet; their answers wake us.
@@ -265,3 +302,16 @@ def links_of(connections: Iterable[tuple[PeerId, str]]) -> dict[PeerId, Link]:
         if found.get(peer) != "direct":
             found[peer] = "relayed" if is_relayed(address) else "direct"
     return found
+
+
+def outward(own: Iterable[Endpoint]) -> frozenset[Ip]:
+    """Return the IP addresses by which a machine is connected to others."""
+    return frozenset(endpoint.ip for endpoint in own if endpoint.scope is not Scope.LOOPBACK)
+
+
+def is_elsewhere(before: Collection[Ip], now: Collection[Ip]) -> bool:
+    """Say whether none of the addresses is left from which connections were made.
+
+    While one is, they may well live: machines with several come and go in some networks.
+    """
+    return bool(before) and not set(before) & set(now)

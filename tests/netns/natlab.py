@@ -8,12 +8,14 @@ translates addresses and lets nothing in that was not asked for:
 - "sym": another, random outer port for every connection (symmetric).
 
 The internet is a bridge with addresses that look public, which exist in these namespaces alone.
+Besides, or instead, there may be a local network of some machines without any router.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -29,9 +31,14 @@ class NatLab:
     Its end is the work of a process of its own, which also notices if this one is killed.
     """
 
-    def __init__(self, homes: dict[str, str]) -> None:
-        """Plan machines: name → kind of the router that it is behind."""
-        self._homes = homes
+    def __init__(self, homes: dict[str, str], together: Sequence[str] = ()) -> None:
+        """Plan machines.
+
+        Args:
+            homes: name → kind of the router that it is behind.
+            together: names of machines in one local network, without a way out.
+        """
+        self._homes, self._together = homes, together
         self._mine = f"{_PREFIX}{os.getpid()}x{janitor.born(os.getpid())}-"
         self._ports = 0
         self._janitor: subprocess.Popen[bytes] | None = None
@@ -70,16 +77,28 @@ class NatLab:
         """Return what to put before a command for it to run on a machine."""
         return ["ip", "netns", "exec", self._mine + name]
 
+    def move(self, name: str, old: int, new: int) -> None:
+        """Give a machine of the local network another address, as its router may at any time."""
+        for verb, last in (("del", old), ("add", new)):
+            self._on(name, "ip", "addr", verb, f"{lan_address(last)}/24", "dev", "eth0")
+
     def _build(self) -> None:
-        self._add("wan")
-        self._on("wan", "ip", "link", "add", "br0", "type", "bridge")
-        self._on("wan", "ip", "link", "set", "br0", "up")
+        if self._homes:
+            self._build_internet()
+        if self._together:
+            self._bridge("switch")
+        for number, name in enumerate(self._together, start=1):
+            self._add(name)
+            self._plug("switch", name, "eth0", f"{lan_address(number)}/24")
+
+    def _build_internet(self) -> None:
+        self._bridge("wan")
         self._add("open")
-        self._plug("open", "51.10.0.1/16")
+        self._plug("wan", "open", "wan", "51.10.0.1/16")
         for number, (name, kind) in enumerate(self._homes.items(), start=1):
             self._add(name)
             self._add(f"{name}-router")
-            self._plug(f"{name}-router", f"51.10.{number}.1/16")
+            self._plug("wan", f"{name}-router", "wan", f"51.10.{number}.1/16")
             self._connect(name, number)
             self._translate(f"{name}-router", kind)
 
@@ -87,15 +106,20 @@ class NatLab:
         _run("ip", "netns", "add", self._mine + name)
         self._on(name, "ip", "link", "set", "lo", "up")
 
-    def _plug(self, name: str, address: str) -> None:
-        """Join a namespace to the internet."""
+    def _bridge(self, name: str) -> None:
+        self._add(name)
+        self._on(name, "ip", "link", "add", "br0", "type", "bridge")
+        self._on(name, "ip", "link", "set", "br0", "up")
+
+    def _plug(self, bridge: str, name: str, device: str, address: str) -> None:
+        """Join a machine to a bridge."""
         self._ports += 1
         port = f"p{self._ports}"
-        peer = ("peer", "name", "wan", "netns", self._mine + name)
-        self._on("wan", "ip", "link", "add", port, "type", "veth", *peer)
-        self._on("wan", "ip", "link", "set", port, "master", "br0", "up")
-        self._on(name, "ip", "addr", "add", address, "dev", "wan")
-        self._on(name, "ip", "link", "set", "wan", "up")
+        peer = ("peer", "name", device, "netns", self._mine + name)
+        self._on(bridge, "ip", "link", "add", port, "type", "veth", *peer)
+        self._on(bridge, "ip", "link", "set", port, "master", "br0", "up")
+        self._on(name, "ip", "addr", "add", address, "dev", device)
+        self._on(name, "ip", "link", "set", device, "up")
 
     def _connect(self, name: str, number: int) -> None:
         """Join a machine to its router."""
@@ -119,6 +143,11 @@ class NatLab:
 
     def _on(self, name: str, *command: str) -> None:
         _run(*self.inside(name), *command)
+
+
+def lan_address(last: int) -> str:
+    """Return an address in the local network; machines there are numbered from 1."""
+    return f"192.168.99.{last}"
 
 
 def masquerade(device: str, *options: str) -> tuple[str, ...]:

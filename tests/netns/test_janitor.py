@@ -10,7 +10,7 @@ from pathlib import Path
 
 import janitor
 import pytest
-from natlab import remove_abandoned, why_not
+from natlab import remove_abandoned
 
 pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]
 
@@ -55,10 +55,7 @@ class Lab:
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+def lab(networks: None) -> Iterator[Lab]:
     lab = Lab()
     yield lab
     lab.end_by(signal.SIGKILL)

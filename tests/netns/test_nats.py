@@ -10,15 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from natlab import NatLab, why_not
+from lab_swarm import LONG_S, LabSwarm
+from natlab import NatLab
 from swarm import Event, Peer, Swarm
 
-from skerry.node import demo_swarm
-from skerry.node.demo_swarm import LocalSwarm
-from skerry.node.home import Home
 from skerry.node.net.multiaddrs import Scope, endpoint_of
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.ids import short
@@ -29,22 +26,6 @@ HOMES = {"cone1": "cone", "cone2": "cone", "sym1": "sym", "sym2": "sym"}
 PAIRS = [("cone1", "cone2"), ("cone1", "sym1"), ("sym2", "cone2"), ("sym1", "sym2")]
 """Who starts a run, and who joins it."""
 ROUNDS = 3
-LONG_S = 1200.0
-"""For what takes several tries of several seconds each, and for daemons that start side by side, on
-a machine that is busy besides."""
-
-
-class NatSwarm(LocalSwarm):
-    """Daemons on the machines of a lab."""
-
-    def __init__(self, folder: Path, lab: NatLab) -> None:
-        super().__init__(folder)
-        self._lab = lab
-        self.relays = ""
-
-    def command(self, name: str, home: Home) -> list[str]:
-        flags = ["--relay"] if name == "open" else [f"--relays={self.relays}"]
-        return [*self._lab.inside(name), *super().command(name, home), "--host=0.0.0.0", *flags]
 
 
 @dataclass
@@ -77,25 +58,14 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def patience() -> Iterator[pytest.MonkeyPatch]:
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
-
-
-@pytest.fixture(scope="module")
-def world(
-    tmp_path_factory: pytest.TempPathFactory, patience: pytest.MonkeyPatch
-) -> Iterator[World]:
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+def world(tmp_path_factory: pytest.TempPathFactory, networks: None) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("nats")
-    patience.setattr(demo_swarm, "START_SECONDS", LONG_S)
     with NatLab(HOMES) as lab:
-        local = NatSwarm(folder, lab)
+        local = LabSwarm(folder, lab)
+        local.flags["open"] = ["--relay"]
         with Swarm(folder, local) as swarm:
             (relay,) = swarm.start("open")
-            local.relays = public_address(relay)
+            local.flags |= {name: [f"--relays={public_address(relay)}"] for name in HOMES}
             world = World(lab, swarm, {"open": relay}, {})
             yield world
             direct = sum(link == "direct" for link in world.links.values())
