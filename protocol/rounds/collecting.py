@@ -114,10 +114,15 @@ def progress(s: RoundState, now: float) -> list[Action]:
         return []
     vetting = _vet(s)
     waits = missing(s) and now < collect_deadline(s)
-    if waits or not s.vetted or not may_judge(s):
+    if waits or not s.vetted or not may_publish(s):
         return vetting
     s.published_view = s.view
     return vetting + publish(s)
+
+
+def may_publish(s: RoundState) -> bool:
+    """Say whether a commit by this peer would be one: some of who goes on must read text."""
+    return may_judge(s) and bool(s.hosts.readers(s.live_roster))
 
 
 def accepted(s: RoundState) -> set[PeerId]:

@@ -16,6 +16,7 @@ from skerry.protocol.rounds.collecting import (
     collect_deadline,
     commit_due,
     hearing_deadline,
+    may_publish,
     on_announce,
     on_checked,
     on_encoded,
@@ -41,7 +42,7 @@ from skerry.protocol.rounds.pausing import note_rest, on_paused, on_resumed
 from skerry.protocol.rounds.planning import ask_plan, on_planned
 from skerry.protocol.rounds.state import Phase, Position, RoundState, leads
 from skerry.protocol.rounds.takeover import take_over, takeover_due
-from skerry.protocol.rounds.trust import may_judge, on_finding, on_tried
+from skerry.protocol.rounds.trust import on_finding, on_tried
 
 MOVING = {Phase.STARTING, Phase.LOADING, Phase.FETCHING, Phase.APPLYING}
 
@@ -70,7 +71,7 @@ def next_deadline(s: RoundState) -> float | None:
             times.append(hearing_deadline(s))
         if not leads(s) or s.published_view != s.view:
             times.append(commit_due(s))
-        if leads(s) and s.published_view != s.view and s.vetted and may_judge(s):
+        if leads(s) and s.published_view != s.view and s.vetted and may_publish(s):
             times.append(max(collect_deadline(s), s.view_since))
     takeover = takeover_due(s)
     if takeover is not None:
