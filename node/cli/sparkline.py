@@ -31,4 +31,4 @@ def _averaged(values: Sequence[float], width: int) -> list[float]:
         return list(values)
     edges = [index * len(values) // width for index in range(width + 1)]
     stretches = (values[first:end] for first, end in itertools.pairwise(edges))
-    return [math.fsum(stretch) / len(stretch) for stretch in stretches]
+    return [math.fsum(value / len(stretch) for value in stretch) for stretch in stretches]

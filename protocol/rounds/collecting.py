@@ -120,14 +120,18 @@ def progress(s: RoundState, now: float) -> list[Action]:
     return vetting + publish(s)
 
 
+def may_publish(s: RoundState) -> bool:
+    """Say whether this peer leads and a commit by it would be one: only time may be wanting.
+
+    It must know what to state of the contributions before, and some of who goes on must read text.
+    """
+    due = leads(s) and s.published_view != s.view and bool(s.vetted)
+    return due and may_judge(s) and bool(s.hosts.readers(s.live_roster))
+
+
 def accepted(s: RoundState) -> set[PeerId]:
     """Return the authors whose contributions this peer has seen to be good, as far as it must."""
     return s.vetted if leads(s) else s.sound
-
-
-def may_publish(s: RoundState) -> bool:
-    """Say whether this peer leads and knows what a commit must say: only time may be wanting."""
-    return bool(s.vetted) and leads(s) and s.published_view != s.view and may_judge(s)
 
 
 def missing(s: RoundState) -> list[PeerId]:

@@ -33,7 +33,9 @@ def _members(s: RoundState) -> tuple[PeerId | str, ...]:
         absent = s.rules.min_peers - present
         return (f"{absent} more peer{'s' if absent > 1 else ''}",)
     owner = s.rules.chain.owner
-    return () if s.me == owner else (f"the owner {short(owner)} to start the run",)
+    if s.me != owner:
+        return (f"the owner {short(owner)} to start the run",)
+    return ("a plan of who hosts what",) if s.plan_asked and not s.plan_made else ()
 
 
 def _leader(s: RoundState) -> tuple[PeerId | str, ...]:

@@ -1,8 +1,10 @@
 """Every wait names whom it waits for."""
 
 import pytest
+from simulated_node import sign
 from small_run import BOB, CAROL, OWNER, RUN, TRIO, Peer, announce, child, genesis, name
 
+from skerry.protocol.messages import MemberRecord, Offer, RoleOffer
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.leader import succession
 from skerry.protocol.rounds.state import Phase
@@ -39,6 +41,18 @@ def test_the_owner_with_all_members_waits_for_nobody():
     owner.boot()
     owner.meet(BOB, CAROL)
     assert waiting_for(owner.s) == ()
+
+
+def test_the_owner_waits_for_a_plan_where_one_is_needed():
+    owner = Peer(OWNER)
+    owner.boot()
+    owner.meet(BOB)
+    stage = MemberRecord(RUN, (), None, 1, "test", Offer(RoleOffer.STAGE))
+    owner.take(ev.MemberLearned(sign(stage, CAROL)))
+    owner.take(ev.PeerUp(CAROL))
+    assert waiting_for(owner.s) == ("a plan of who hosts what",)
+    owner.take(ev.Planned(owner.s.plan_asked, None))
+    assert owner.s.published_view == 0 and waiting_for(owner.s) == ()
 
 
 def test_training_waits_for_nobody():
