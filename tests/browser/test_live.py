@@ -180,7 +180,7 @@ def test_page_comes_back_by_itself_after_its_daemon_was_killed(
     reader.wait("() => document.body.dataset.link === 'live'")
     reader.wait("() => document.body.dataset.state === 'run'")  # once its compute process is up
     reader.wait(f"() => ({ROUNDS})() > {before}")
-    assert "Rounds 0 to" in reader.text("#loss-words")
+    reader.wait_for_text("#loss-words", "Rounds 0 to")  # loaded beside the new stream
     assert reader.page.evaluate("() => window.sameDocument")
     reader.wait_for_text("#timeline-list", "the daemon is back")
     reader.check_clean(lambda text: "ERR_" in text)
