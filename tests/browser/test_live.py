@@ -126,7 +126,7 @@ def test_reload_keeps_the_history(reader: Reader) -> None:
     before = drawn(reader)
     reader.page.reload()
     reader.wait(f"() => ({ROUNDS})() >= {before}")
-    assert "Rounds 0 to" in reader.text("#loss-words")
+    reader.wait_for_text("#loss-words", "Rounds 0 to")
     reader.check_clean()
 
 
