@@ -18,6 +18,10 @@ def test_more_values_than_room_are_averaged() -> None:
     assert sparkline([0.0, 0.0, 8.0, 8.0, 4.0, 4.0], 3) == "▁█▅"
 
 
+def test_values_that_together_are_no_number_are_averaged_all_the_same() -> None:
+    assert sparkline([0.0, 0.0, 1e308, 1e308], 2) == "▁█"
+
+
 def test_too_little_is_nothing() -> None:
     assert sparkline([1.0], 10) == ""
     assert sparkline([1.0, math.nan], 10) == ""
