@@ -13,7 +13,7 @@ from skerry.pipeline.evaluation import ValidationWindows
 from skerry.pipeline.exchange import Exchange
 from skerry.pipeline.ledger import RoundWork
 from skerry.pipeline.stages.cuts import ORIGIN, Stages
-from skerry.pipeline.stages.host import StageHost
+from skerry.pipeline.stages.host import Room, StageHost, Text
 from skerry.pipeline.stages.round_tally import RoundTally
 from skerry.pipeline.stages.server import answer
 from skerry.pipeline.stages.sizes import host_size
@@ -42,11 +42,9 @@ class StageExchange(Exchange[StageModel]):
         self._host = StageHost(
             manifest,
             stages,
-            slots=hosting.slots,
-            debt_bytes=host_size(manifest, stages).debts,
+            Room(hosting.slots, host_size(manifest, stages).debts),
             key=derive(manifest.seed, int(content_hash(f"stages of {author}".encode())[:16], 16)),
-            source=_batches(manifest, corpus) if corpus else None,
-            validation=_validation(manifest, corpus) if corpus else None,
+            text=_text(manifest, corpus) if corpus else None,
             device=self.device,
         )
         self._round: tuple[int, CommitHash] | None = None
@@ -105,11 +103,9 @@ def _corpus(manifest: Manifest) -> Corpus:
     return load_corpus(manifest.data, manifest.seed, manifest.model.context)
 
 
-def _batches(manifest: Manifest, corpus: Corpus) -> Batches:
-    size = manifest.inner.batch_size
-    return Batches(corpus.training, manifest.model.context, size, manifest.seed)
-
-
-def _validation(manifest: Manifest, corpus: Corpus) -> ValidationWindows:
-    most = manifest.inner.batch_size * manifest.data.validation_batches
-    return ValidationWindows(corpus, manifest.model.context, most)
+def _text(manifest: Manifest, corpus: Corpus) -> Text:
+    context, size = manifest.model.context, manifest.inner.batch_size
+    return Text(
+        Batches(corpus.training, context, size, manifest.seed),
+        ValidationWindows(corpus, context, size * manifest.data.validation_batches),
+    )

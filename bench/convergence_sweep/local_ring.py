@@ -17,7 +17,7 @@ from skerry.pipeline.shards import flatten_shard, load_shard
 from skerry.pipeline.stages import tasks
 from skerry.pipeline.stages.cuts import ORIGIN, Stages
 from skerry.pipeline.stages.frames import decode_result, encode
-from skerry.pipeline.stages.host import StageHost
+from skerry.pipeline.stages.host import Room, StageHost, Text
 from skerry.pipeline.stages.server import answer
 from skerry.pipeline.stages.sizes import host_size
 from skerry.pipeline.stages.tasks import Place
@@ -64,10 +64,9 @@ class LocalRing:
             StageHost(
                 manifest,
                 stages,
-                slots=slots,
-                debt_bytes=host_size(manifest, stages).debts,
+                Room(slots, host_size(manifest, stages).debts),
                 key=derive(manifest.seed, number),
-                source=batches if ORIGIN in stages else None,
+                text=Text(batches) if ORIGIN in stages else None,
                 device=device,
             )
             for number, stages in enumerate(hosted)

@@ -14,6 +14,8 @@ round and drift from there; AdamW's moments stay. Between rounds the caller sees
 Shape suffixes: B sequences, T text tokens, S = T + 1, D model width.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,24 @@ _GRADIENTS, _LOSS = 0, 1
 """Which payload of a visit the noise is for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much a host keeps at a time."""
+
+    slots: int
+    """Visits, by their inputs."""
+    debt_bytes: int
+    """Of what gradients of weights still to be computed need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What an origin trains on, and what it only measures."""
+
+    source: Batches
+    validation: ValidationWindows | None = None
+
+
 class StageHost:
     """Some stages of one replica: their parameters, gradients, moments and microbatches."""
 
@@ -42,11 +62,9 @@ class StageHost:
         self,
         manifest: Manifest,
         stages: Stages,
-        slots: int,
-        debt_bytes: int,
+        room: Room,
         key: int,
-        source: Batches | None = None,
-        validation: ValidationWindows | None = None,
+        text: Text | None = None,
         device: torch.device | None = None,
     ) -> None:
         """Allocate; parameters are zero until their shards are loaded into ``model``.
@@ -54,23 +72,21 @@ class StageHost:
         Args:
             manifest: of the run.
             stages: those hosted, with their shards.
-            slots: visits whose inputs are kept at a time.
-            debt_bytes: kept for gradients of weights still to be computed.
+            room: how much is kept at a time.
             key: of this peer, from ``derive``: the noise of what it sends follows from it.
-            source: of the text; needed where stage 0 is hosted.
-            validation: of the text that is only measured; where stage 0 is hosted, if at all.
+            text: needed where stage 0 is hosted.
             device: where to compute; main memory by default.
         Raises: ValueError if the stages are not the model's, or the origin has no text.
         """
-        if ORIGIN in stages and source is None:
+        if ORIGIN in stages and text is None:
             raise ValueError("stage 0 is hosted, so a source of text is needed")
         self.device = device or torch.device("cpu")
         self._manifest, self._stages, self._key = manifest, stages, key
-        self._source, self._validation = source, validation
+        self._text = text
         self.model = StageModel(manifest.model, manifest.seed, stages).to(self.device)
         self._wire = Wire(manifest, self.device)
-        self._visits = Visits(slots)
-        self._tally = Tally([spec.name for spec in self.model.specs], debt_bytes)
+        self._visits = Visits(room.slots)
+        self._tally = Tally([spec.name for spec in self.model.specs], room.debt_bytes)
         self._optimizers = {
             stage: StageOptimizer(stage, stages[stage], self.model, manifest.inner)
             for stage in sorted(stages)
@@ -81,6 +97,11 @@ class StageHost:
     def bytes_in_flight(self) -> int:
         """What visits keep: inputs, and what gradients of weights still need."""
         return self._visits.kept_bytes + self._tally.kept_bytes
+
+    @property
+    def _num_validation_windows(self) -> int:
+        validation = self._text.validation if self._text else None
+        return len(validation) if validation else 0
 
     def leave_step(self) -> None:
         """Forget visits and gradients; the next task is ``Begin``."""
@@ -122,7 +143,7 @@ class StageHost:
         self._step = task.step
         return tasks.Begun(
             step=task.step,
-            validation_windows=len(self._validation or ()),
+            validation_windows=self._num_validation_windows,
             bytes_in_flight=self.bytes_in_flight,
         )
 
@@ -269,11 +290,11 @@ class StageHost:
 
     def _windows(self, task: tasks.Inject) -> Tensor:
         """Return the sequences [B, S] that a microbatch consists of."""
-        if ORIGIN not in self._stages or self._source is None:
+        if ORIGIN not in self._stages or self._text is None:
             raise ProtocolError("stage", "only the origin embeds text")
         size = self._manifest.inner.batch_size
         if task.batch is None:
-            size = len(self._validation or ())
+            size = self._num_validation_windows
         if not (
             1 <= task.sequences <= self._manifest.ring.microbatch
             and 0 <= task.first <= size - task.sequences
@@ -282,9 +303,9 @@ class StageHost:
             detail = f"{task.sequences} sequences from {task.first} of batch {task.batch}"
             raise ProtocolError("range", f"{detail}, which has {size}")
         if task.batch is not None:
-            return self._source.batch(task.batch)[task.first : task.first + task.sequences]
-        assert self._validation is not None, "or there are no windows to be asked for"
-        return self._validation.some(task.first, task.sequences)
+            return self._text.source.batch(task.batch)[task.first : task.first + task.sequences]
+        assert self._text.validation is not None, "or there are no windows to be asked for"
+        return self._text.validation.some(task.first, task.sequences)
 
     def _blocks(self, stages: tuple[int, ...]) -> tuple[str, ...]:
         if not set(stages) <= set(self._stages) or len(set(stages)) < len(stages):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from convergence_sweep.local_ring import LocalRing, Refusal
 from skerry.pipeline.stages import tasks
 from skerry.pipeline.stages.cuts import cut
-from skerry.pipeline.stages.host import StageHost
+from skerry.pipeline.stages.host import Room, StageHost, Text
 from skerry.pipeline.stages.sizes import debt_bytes, host_size, visit_bytes
 from skerry.pipeline.stages.tasks import MAX_HOPS, MAX_MICROBATCHES, Place
 from skerry.protocol.errors import ProtocolError
@@ -256,7 +256,7 @@ class TestRefusals:
 
     def test_the_origin_needs_text(self, manifest):
         with pytest.raises(ValueError, match="text"):
-            StageHost(manifest, cut(manifest.model, (4,)), slots=1, debt_bytes=0, key=0)
+            StageHost(manifest, cut(manifest.model, (4,)), Room(1, 0), key=0)
 
 
 class TestMemory:
@@ -290,10 +290,9 @@ class TestMemory:
                 StageHost(
                     manifest,
                     {number: shards},
-                    slots=3,
-                    debt_bytes=int(share * host_size(manifest, {number: shards}).debts),
+                    Room(3, int(share * host_size(manifest, {number: shards}).debts)),
                     key=number,
-                    source=batches(manifest),
+                    text=Text(batches(manifest)),
                 )
                 for number, shards in stages.items()
             ]
@@ -357,7 +356,7 @@ def test_whatever_comes_memory_is_bounded_and_each_microbatch_counts_once(ring_m
     manifest = ring_manifest("int8", dim=8, mode="reparam")
     stages = {1: ("block.1",)}
     size = host_size(manifest, stages)
-    host = StageHost(manifest, stages, slots=2, debt_bytes=size.debts, key=1)
+    host = StageHost(manifest, stages, Room(2, size.debts), key=1)
     host.do(tasks.Begin(step=0))
     promised: set[int] = set()
     for task in script:

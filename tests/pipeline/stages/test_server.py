@@ -6,13 +6,13 @@ import pytest
 
 from skerry.pipeline.stages import tasks
 from skerry.pipeline.stages.frames import decode_result, encode
-from skerry.pipeline.stages.host import StageHost
+from skerry.pipeline.stages.host import Room, StageHost
 from skerry.pipeline.stages.server import answer
 
 
 @pytest.fixture
 def host(ring_manifest) -> StageHost:
-    return StageHost(ring_manifest("int8"), {1: ("block.1",)}, slots=1, debt_bytes=0, key=0)
+    return StageHost(ring_manifest("int8"), {1: ("block.1",)}, Room(1, 0), key=0)
 
 
 def test_a_task_is_answered(host):

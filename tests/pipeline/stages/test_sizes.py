@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from skerry.pipeline.stages.cuts import blocks_of, cut
 from skerry.pipeline.stages.deferral import kept_bytes
-from skerry.pipeline.stages.host import StageHost
+from skerry.pipeline.stages.host import Room, StageHost, Text
 from skerry.pipeline.stages.passes import input_gradient, lookup_debt, score
 from skerry.pipeline.stages.sizes import (
     debt_bytes,
@@ -39,7 +39,7 @@ def test_debts_keep_the_computed_bytes(ring_manifest, batches, start, dim, mode)
     manifest = ring_manifest(dim=dim, mode=mode)
     section = manifest.model
     stages = cut(section, (4,))
-    host = StageHost(manifest, stages, slots=1, debt_bytes=0, key=0, source=batches(manifest))
+    host = StageHost(manifest, stages, Room(1, 0), key=0, text=Text(batches(manifest)))
     x, tokens = torch.randn(2, 12, 32), torch.randint(0, 256, (2, 12))
     blocks = ("block.0", "block.2")
     gradients = input_gradient(host.model, x, torch.randn(2, 12, 32), blocks, set(blocks))
@@ -56,8 +56,8 @@ def test_work_is_estimated_from_above_and_not_by_far(ring_manifest, batches, siz
     stages = cut(manifest.model, sizes)
     number = max(stages)
     hosted = {number: stages[number]}
-    source = batches(manifest) if number == 0 else None
-    host = StageHost(manifest, hosted, slots=1, debt_bytes=0, key=0, source=source)
+    text = Text(batches(manifest)) if number == 0 else None
+    host = StageHost(manifest, hosted, Room(1, 0), key=0, text=text)
     saved: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
