@@ -51,7 +51,8 @@ def test_peers_that_move_find_each_other(tmp_path: Path, networks: None) -> None
         found(left, right, address(2, right))
         found(right, left, address(1, left))
 
-        swarm.begin([left], rounds=0, peers=2)
+        # Rounds that last seconds: who was away must catch up before they are forgotten.
+        swarm.begin([left], rounds=0, peers=2, steps=300)
         lab.move("left", 1, 7)
         now = address(7, left)
         found(right, left, now)
