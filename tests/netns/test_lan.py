@@ -52,7 +52,7 @@ def test_peers_that_move_find_each_other(tmp_path: Path, networks: None) -> None
         found(right, left, address(1, left))
 
         # Rounds that last seconds: who was away must catch up before they are forgotten.
-        swarm.begin([left], rounds=0, peers=2, steps=300)
+        swarm.begin([left], rounds=0, peers=2, steps=1500)
         lab.move("left", 1, 7)
         now = address(7, left)
         found(right, left, now)
