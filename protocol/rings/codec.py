@@ -5,14 +5,11 @@ the same bytes. Decoding raises nothing but ProtocolError, whatever the bytes.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
-
-from google.protobuf.message import DecodeError
-from google.protobuf.message import Message as Protobuf
 
 from skerry.proto import ring_pb2 as pb
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.ids import HASH_BYTES, PeerId, RunId
+from skerry.protocol.fields import bounded, hash_of, parsed, printable, serialized
+from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings import plan as pl
 
@@ -21,33 +18,31 @@ MAX_HEAD_BYTES = 128 * 1024
 MAX_REASON_CHARS = 64
 MAX_NAME_CHARS = 64
 MAX_PEER_CHARS = 128
-MAX_COUNT = 2**62
-
-T = TypeVar("T", bound=Protobuf)
 
 
 def encode_plan(plan: pl.Plan) -> bytes:
     """Return the bytes of a plan, which a signature may cover."""
-    return pb.Plan(
+    message = pb.Plan(
         version=plan.version,
         microbatch_tokens=plan.microbatch_tokens,
         stages=[pb.Stage(shards=stage.shards) for stage in plan.stages],
         rings=[_ring_pb(ring) for ring in plan.rings],
         spares=plan.spares,
         shadows=[pb.Shadow(stage=s.stage, source=s.source, holder=s.holder) for s in plan.shadows],
-    ).SerializeToString(deterministic=True)
+    )
+    return serialized(message)
 
 
 def decode_plan(data: bytes) -> pl.Plan:
     """Read and check a plan. Raises: ProtocolError."""
     if len(data) > MAX_PLAN_BYTES:
         raise ProtocolError("size", f"plan of {len(data)} bytes, limit {MAX_PLAN_BYTES}")
-    message = _parsed(pb.Plan, data)
+    message = parsed(pb.Plan, data)
     plan = pl.Plan(
-        version=_count(message.version),
+        version=bounded(message.version),
         microbatch_tokens=message.microbatch_tokens,
         stages=tuple(
-            pl.Stage(tuple(_text(shard, MAX_NAME_CHARS) for shard in stage.shards))
+            pl.Stage(tuple(printable(shard, MAX_NAME_CHARS) for shard in stage.shards))
             for stage in message.stages
         ),
         rings=tuple(_ring(ring) for ring in message.rings),
@@ -74,21 +69,19 @@ def encode_frame(frame: fr.Frame, payload_bytes: int) -> bytes:
         payload_bytes=payload_bytes,
     )
     _fill(message, frame.body)
-    return message.SerializeToString(deterministic=True)
+    return serialized(message)
 
 
 def decode_frame(data: bytes) -> tuple[fr.Frame, int]:
     """Read the head of a frame and how much payload it announces. Raises: ProtocolError."""
     if len(data) > MAX_HEAD_BYTES:
         raise ProtocolError("size", f"frame head of {len(data)} bytes, limit {MAX_HEAD_BYTES}")
-    message = _parsed(pb.Frame, data)
-    if len(message.run_id) != HASH_BYTES:
-        raise ProtocolError("malformed", f"run id of {len(message.run_id)} bytes")
+    message = parsed(pb.Frame, data)
     fence = fr.Fence(
-        run_id=RunId(message.run_id.hex()),
-        plan=_count(message.plan),
+        run_id=RunId(hash_of(message.run_id)),
+        plan=bounded(message.plan),
         ring=message.ring,
-        round=_count(message.round),
+        round=bounded(message.round),
         step=message.step,
     )
     if message.microbatch >= pl.MAX_MICROBATCHES or message.hop > pl.MAX_HOPS:
@@ -140,7 +133,7 @@ def _body(message: pb.Frame) -> fr.Body:
         case "grant":
             return fr.Grant()
         case "refuse":
-            return fr.Refuse(_text(message.refuse.reason, MAX_REASON_CHARS))
+            return fr.Refuse(printable(message.refuse.reason, MAX_REASON_CHARS))
         case "release":
             return fr.Release(message.release.done)
         case "passed":
@@ -149,13 +142,13 @@ def _body(message: pb.Frame) -> fr.Body:
             return fr.Rerouted(_route(message.rerouted.path), message.rerouted.culprit)
         case "failed":
             failed = message.failed
-            return fr.Failed(failed.culprit, _text(failed.reason, MAX_REASON_CHARS))
+            return fr.Failed(failed.culprit, printable(failed.reason, MAX_REASON_CHARS))
         case "step_begin":
             return fr.StepBegin()
         case "step_end":
             return fr.StepEnd(_visits(message.step_end.visits))
         case "stepped":
-            reason = _text(message.stepped.reason, MAX_REASON_CHARS)
+            reason = printable(message.stepped.reason, MAX_REASON_CHARS)
             return fr.Stepped(_visits(message.stepped.visits), reason)
         case _:
             raise ProtocolError("kind", "a frame of no known kind")
@@ -191,7 +184,7 @@ def _pace_pb(pace: fr.Pace) -> pb.Pace:
 
 
 def _pace(message: pb.Pace) -> fr.Pace:
-    return fr.Pace(_count(message.queued_us), _count(message.bottleneck_us))
+    return fr.Pace(bounded(message.queued_us), bounded(message.bottleneck_us))
 
 
 def _visits_pb(visits: tuple[fr.StageVisits, ...]) -> list[pb.StageVisits]:
@@ -206,17 +199,8 @@ def _visits(messages: Sequence[pb.StageVisits]) -> tuple[fr.StageVisits, ...]:
     for message in messages:
         _limit(len(message.microbatches), pl.MAX_MICROBATCHES, "microbatches")
     return tuple(
-        fr.StageVisits(m.stage, _count(m.text_tokens), tuple(m.microbatches)) for m in messages
+        fr.StageVisits(m.stage, bounded(m.text_tokens), tuple(m.microbatches)) for m in messages
     )
-
-
-def _parsed(message_type: type[T], data: bytes) -> T:
-    message = message_type()
-    try:
-        message.ParseFromString(data)
-    except (DecodeError, RecursionError):
-        raise ProtocolError("malformed", f"not a {message_type.DESCRIPTOR.name}") from None
-    return message
 
 
 def _limit(number: int, limit: int, what: str) -> None:
@@ -224,17 +208,5 @@ def _limit(number: int, limit: int, what: str) -> None:
         raise ProtocolError("size", f"{number} {what}, limit {limit}")
 
 
-def _count(value: int) -> int:
-    if value > MAX_COUNT:
-        raise ProtocolError("range", f"{value} exceeds {MAX_COUNT}")
-    return value
-
-
 def _peer(text: str) -> PeerId:
-    return PeerId(_text(text, MAX_PEER_CHARS))
-
-
-def _text(value: str, limit: int) -> str:
-    if len(value) > limit or not value.isprintable():
-        raise ProtocolError("malformed", f"text of {len(value)} characters, limit {limit}")
-    return value
+    return PeerId(printable(text, MAX_PEER_CHARS))
