@@ -1,25 +1,17 @@
 """The main job on one machine: real daemons, a real death, a real join, and the proof at the end.
 
 Uses only what a user has: the daemon command and the control API. What must be shown is decided
-in demo_report.py; processes are started and stopped in demo_swarm.py.
+in demo_report.py; what all demos do alike is in demo_course.py, processes are in demo_swarm.py.
 """
 
-import shutil
-import signal
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
-from rich.live import Live
 
-from skerry.node.cli.seen import Seen
-from skerry.node.cli.view import Screen
 from skerry.node.cli.wording import printable
+from skerry.node.demo_course import INTERRUPTED, Course, check_paths, staged
 from skerry.node.demo_report import (
     MIN_ROUNDS,
     DemoReport,
@@ -30,20 +22,11 @@ from skerry.node.demo_report import (
     roll,
     run_file,
 )
-from skerry.node.demo_swarm import INTERRUPTS, LocalDaemon, LocalSwarm
+from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.blobs import write_atomic
 from skerry.protocol.errors import ConfigError, SkerryError
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
-POLL_SECONDS = 0.5
-TOLD_LINES = 6
-"""Of the terminal's height, kept for what was told last."""
-PATIENCE_SECONDS = 120.0
-"""Without any progress for so long, the demo gives up and says whom it waited for."""
-SETTLE_SECONDS = 30.0
-"""Time for the last peers to apply the last round."""
 _SAMPLE = pb.SampleRequest(prompt="def ", text_tokens=160, temperature=0.7, seed=1)
 
 
@@ -68,22 +51,8 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
     """
     _check(options)
     console = console or Console()
-    folder = options.keep or Path(tempfile.mkdtemp(prefix="skerry-demo-"))
-    remove = False
-    try:
-        with interruptible():
-            report = _run(options, folder, console)
-        remove = not failures(report)
-    except KeyboardInterrupt:
-        remove = True
-        console.print("interrupted; every process that was started has been stopped")
-        return INTERRUPTED
-    finally:
-        if remove and options.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            console.print(f"homes and logs are in {folder}", soft_wrap=True)
-    return _conclude(report, options, console)
+    report = staged(options.keep, console, lambda at: _run(options, at, console), failures)
+    return INTERRUPTED if report is None else _conclude(report, options, console)
 
 
 def _check(options: DemoOptions) -> None:
@@ -91,15 +60,12 @@ def _check(options: DemoOptions) -> None:
         raise ConfigError("SK-CFG-002", f"--peers {options.peers}, at least 2: one is killed")
     if options.rounds < MIN_ROUNDS:
         raise ConfigError("SK-CFG-002", f"--rounds {options.rounds}, at least {MIN_ROUNDS}")
-    if options.keep and (options.keep / "peer-1").exists():
-        raise ConfigError("SK-CFG-002", f"--keep {options.keep} holds an earlier demo")
-    if options.json_file and not options.json_file.absolute().parent.is_dir():
-        raise ConfigError("SK-CFG-003", f"--json {options.json_file}: there is no such folder")
+    check_paths(options.keep, "peer-1", options.json_file)
 
 
 def _run(options: DemoOptions, folder: Path, console: Console) -> DemoReport:
     with LocalSwarm(folder) as swarm:
-        course = Course(options, swarm, console)
+        course = DemoCourse(swarm, console, options=options)
         course.begin()
         course.train()
         report = course.gather(_export_folder(options))
@@ -128,28 +94,14 @@ def _conclude(report: DemoReport, options: DemoOptions, console: Console) -> int
 
 
 @dataclass(slots=True)
-class Course:
-    """The course of one demo: what happens in which order, and what was seen of it."""
+class DemoCourse(Course):
+    """One peer is killed half-way, and another joins."""
 
-    options: DemoOptions
-    swarm: LocalSwarm
-    console: Console
+    options: DemoOptions = field(default_factory=DemoOptions)
     token: str = ""
-    began: float = 0.0
-    seconds: float = 0.0
-    round: int = 0
     killed: LocalDaemon | None = None
     late: LocalDaemon | None = None
     late_joined: bool = False
-    last: dict[str, pb.StatusReply] = field(default_factory=dict)
-    """Newest status of each daemon, by name."""
-    seen: Seen = field(default_factory=Seen)
-    """Of the first daemon."""
-
-    @property
-    def first(self) -> LocalDaemon:
-        """The daemon that started the run; it is never killed."""
-        return self.swarm.daemons[0]
 
     @property
     def living(self) -> list[LocalDaemon]:
@@ -173,28 +125,9 @@ class Course:
             daemon.client.join(self.token)
             self.console.print(f"{daemon.name} joined")
 
-    def train(self) -> None:
-        """Watch the run to its end and disturb it on the way.
-
-        Raises: SkerryError if a daemon ends by itself or nothing moves for too long.
-        """
-        seen, since = "", time.monotonic()
-        with Live(console=self.console, transient=True, auto_refresh=False) as live:
-            while not self._finished():
-                run = self._look().run
-                self._tell(run)
-                self._disturb(run.round)
-                live.update(self._screen(), refresh=True)
-                if (now := progress_of(run)) != seen:
-                    seen, since = now, time.monotonic()
-                elif time.monotonic() > since + PATIENCE_SECONDS:
-                    raise SkerryError("SK-DEMO-001", f"nothing moved: {waiting_of(run)}")
-                time.sleep(POLL_SECONDS)
-        self.seconds = time.monotonic() - self.began
-
     def gather(self, directory: Path) -> DemoReport:
         """Collect the figures once all peers hold the parameters after the last round."""
-        self._settle()
+        self.settle()
         run = self.last[self.first.name].run
         export = self.first.client.export(directory)
         return DemoReport(
@@ -210,38 +143,8 @@ class Course:
             seconds=self.seconds,
         )
 
-    def _status(self, daemon: LocalDaemon) -> pb.StatusReply:
-        """Ask a daemon how it is. Raises: DaemonError if it has ended or does not answer."""
-        daemon.check_running()
-        status = self.last[daemon.name] = daemon.client.status()
-        return status
-
-    def _look(self) -> pb.StatusReply:
-        """Ask the first daemon for all that is shown. Raises: DaemonError as ``_status``."""
-        self.first.check_running()
-        self.seen.ask(self.first.client)
-        status = self.last[self.first.name] = self.seen.status
-        return status
-
-    def _screen(self) -> Screen:
-        """Return the first peer's screen, below what was told so far; that stands for events."""
-        return Screen(self.seen.moment().without_events(), self.console.size.height - TOLD_LINES)
-
-    def _finished(self) -> bool:
-        """Whether the first peer is done; the others follow while the demo settles."""
-        first = self.last.get(self.first.name)
-        return first is not None and first.run.finished
-
-    def _tell(self, run: pb.RunStatus) -> None:
-        """Print a line for each round that has been applied."""
-        if run.digest_round <= self.round:
-            return
-        self.round = run.digest_round
-        digest = f"state {run.state_digest[:8]}"
-        losses = f"loss {run.loss:.3f}, validation {run.val_loss:.3f}"
-        self.console.print(f"round {self.round}/{run.round.rounds}: {losses}, {digest}")
-
-    def _disturb(self, position: pb.RoundStatus) -> None:
+    def disturb(self, position: pb.RoundStatus) -> None:
+        """Kill and let join, each in its round."""
         timetable = Timetable(self.options.rounds)
         half = position.step >= position.steps // 2 and position.phase == "training"
         if self.killed is None:
@@ -260,20 +163,10 @@ class Course:
 
     def _kill(self) -> None:
         victim = self.swarm.daemons[-1]
-        self._status(victim)  # its figures, before it is gone
+        self.status(victim)  # its figures, before it is gone
         self.swarm.kill(victim)
         self.killed = victim
         self.console.print(f"{victim.name} killed with SIGKILL", style="red")
-
-    def _settle(self) -> None:
-        """Wait until all living peers report the parameters after the same, last round."""
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while True:
-            runs = [self._status(daemon).run for daemon in self.living]
-            alike = len({run.digest_round for run in runs}) == 1
-            if (alike and all(run.finished for run in runs)) or time.monotonic() > deadline:
-                return
-            time.sleep(POLL_SECONDS)
 
     def _report_of(self, daemon: LocalDaemon) -> PeerReport:
         status = self.last.get(daemon.name, pb.StatusReply())
@@ -288,32 +181,3 @@ class Course:
             joined_late=daemon is self.late,
             killed=daemon is self.killed,
         )
-
-
-def progress_of(run: pb.RunStatus) -> str:
-    """Return something that changes whenever the run gets on."""
-    position = run.round
-    return f"{run.head} {position.round} {position.view} {position.phase} {position.step}"
-
-
-def waiting_of(run: pb.RunStatus) -> str:
-    """Say where a run that gets on no more is, and for whom it waits."""
-    position = run.round
-    whom = ", ".join(position.waiting_for) or "nobody"
-    where = f"round {position.round}, {position.phase}"
-    return f"{where} for {PATIENCE_SECONDS:.0f} s, waiting for {whom}"
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Treat all interrupts like Ctrl-C, so that the daemons are stopped after any of them."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, interrupt) for number in INTERRUPTS}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

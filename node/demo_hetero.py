@@ -6,8 +6,6 @@ hosts; the validation loss falls as in the plain demo.
 """
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -16,14 +14,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from skerry.node.demo import (
+from skerry.node.demo_course import (
     INTERRUPTED,
     PATIENCE_SECONDS,
-    POLL_SECONDS,
-    SETTLE_SECONDS,
-    interruptible,
-    progress_of,
-    waiting_of,
+    Course,
+    check_paths,
+    staged,
 )
 from skerry.node.demo_report import LOSS_MARGIN_NATS, run_file
 from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
@@ -34,6 +30,8 @@ from skerry.protocol.errors import ConfigError, SkerryError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.manifest import Manifest, parse_run_file
 
+FULL = "replica"
+"""Name of the daemon that hosts the whole model."""
 MEMBERS = 3
 """Peers of the ring: its origin and two that host blocks only."""
 MEMORY = "13MB"
@@ -125,26 +123,18 @@ def run_hetero(options: HeteroOptions, console: Console | None = None) -> int:
     """
     if options.rounds < MIN_ROUNDS:
         raise ConfigError("SK-CFG-002", f"--rounds {options.rounds}, at least {MIN_ROUNDS}")
+    check_paths(options.keep, FULL, options.json_file)
     console = console or Console()
-    folder = options.keep or Path(tempfile.mkdtemp(prefix="skerry-demo-"))
-    remove = False
-    try:
-        with interruptible(), LocalSwarm(folder) as swarm:
-            course = HeteroCourse(options, swarm, console)
-            course.begin()
-            course.train()
-            report = replace(course.gather(), left_behind=swarm.stop())
-        remove = not failures(report)
-    except KeyboardInterrupt:
-        remove = True
-        console.print("interrupted; every process that was started has been stopped")
-        return INTERRUPTED
-    finally:
-        if remove and options.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            console.print(f"homes and logs are in {folder}", soft_wrap=True)
-    return _conclude(report, options, console)
+    report = staged(options.keep, console, lambda at: _run(options, at, console), failures)
+    return INTERRUPTED if report is None else _conclude(report, options, console)
+
+
+def _run(options: HeteroOptions, folder: Path, console: Console) -> HeteroReport:
+    with LocalSwarm(folder) as swarm:
+        course = HeteroCourse(swarm, console, options=options)
+        course.begin()
+        course.train()
+        return replace(course.gather(), left_behind=swarm.stop())
 
 
 def _conclude(report: HeteroReport, options: HeteroOptions, console: Console) -> int:
@@ -159,28 +149,17 @@ def _conclude(report: HeteroReport, options: HeteroOptions, console: Console) ->
 
 
 @dataclass(slots=True)
-class HeteroCourse:
-    """The course of one demo: what happens in which order, and what was seen of it."""
+class HeteroCourse(Course):
+    """Nothing disturbs it: the daemons find out who hosts what, and train."""
 
-    options: HeteroOptions
-    swarm: LocalSwarm
-    console: Console
-    began: float = 0.0
-    seconds: float = 0.0
-    round: int = 0
+    options: HeteroOptions = field(default_factory=HeteroOptions)
     manifest: Manifest | None = None
-    last: dict[str, pb.StatusReply] = field(default_factory=dict)
-
-    @property
-    def first(self) -> LocalDaemon:
-        """The daemon of the full replica."""
-        return self.swarm.daemons[0]
 
     def begin(self) -> None:
         """Start the daemons and the run; the others join to host a stage each."""
         self.began = time.monotonic()
         self.console.print(f"starting one full replica and {MEMBERS} peers that host a part")
-        self.swarm.start("replica")
+        self.swarm.start(FULL)
         for number in range(MEMBERS):
             self.swarm.start(f"ring-{number + 1}", "--role=stage", f"--memory={MEMORY}")
         for daemon in self.swarm.daemons:
@@ -189,28 +168,15 @@ class HeteroCourse:
         reply = self.first.client.init(text)
         owner = PeerId(self.first.client.status().peer_id)
         self.manifest = parse_run_file(text, owner)
+        if url := self.first.client.status().page_url:
+            self.console.print(f"its status page is {url}", soft_wrap=True)
         for daemon in self.swarm.daemons[1:]:
             daemon.client.join(reply.token)
             self.console.print(f"{daemon.name} joined")
 
-    def train(self) -> None:
-        """Watch the run to its end. Raises: SkerryError if nothing moves for too long."""
-        seen, since = "", time.monotonic()
-        while True:
-            run = self._status(self.first).run
-            self._tell(run)
-            if run.finished:
-                break
-            if (now := progress_of(run)) != seen:
-                seen, since = now, time.monotonic()
-            elif time.monotonic() > since + _patience(run):
-                raise SkerryError("SK-DEMO-001", f"nothing moved: {waiting_of(run)}")
-            time.sleep(POLL_SECONDS)
-        self.seconds = time.monotonic() - self.began
-
     def gather(self) -> HeteroReport:
         """Collect the figures once all peers hold the parameters after the last round."""
-        self._settle()
+        self.settle()
         run = self.last[self.first.name].run
         assert self.manifest is not None
         tokens = self.manifest.model.context
@@ -229,28 +195,13 @@ class HeteroCourse:
             seconds=self.seconds,
         )
 
-    def _status(self, daemon: LocalDaemon) -> pb.StatusReply:
-        daemon.check_running()
-        status = self.last[daemon.name] = daemon.client.status()
-        return status
+    def outcome(self, run: pb.RunStatus) -> str:
+        """Say how many peers the ring has."""
+        return f"{sum(peer.role == 'stage' for peer in run.peers)} peers host a stage"
 
-    def _tell(self, run: pb.RunStatus) -> None:
-        """Print a line for each round that has been applied."""
-        if run.digest_round <= self.round:
-            return
-        self.round = run.digest_round
-        stages = sum(peer.role == "stage" for peer in run.peers)
-        losses = f"loss {run.loss:.3f}, validation {run.val_loss:.3f}"
-        where = f"{self.round}/{run.round.rounds}"
-        self.console.print(f"round {where}: {losses}, {stages} peers host a stage")
-
-    def _settle(self) -> None:
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while time.monotonic() < deadline:
-            runs = [self._status(daemon).run for daemon in self.swarm.daemons]
-            if len({run.digest_round for run in runs}) == 1 and all(run.finished for run in runs):
-                return
-            time.sleep(POLL_SECONDS)
+    def patience(self, run: pb.RunStatus) -> float:
+        """Return how long nothing may move, seconds."""
+        return PATIENCE_SECONDS if run.round.round else FIRST_PLAN_SECONDS
 
     def _host(self, daemon: LocalDaemon) -> HostReport:
         status = self.last[daemon.name]
@@ -263,11 +214,6 @@ class HeteroCourse:
             digest_round=status.run.digest_round,
             bytes_sent=status.run.payload_bytes_sent,
         )
-
-
-def _patience(run: pb.RunStatus) -> float:
-    """Return how long nothing may move, seconds."""
-    return PATIENCE_SECONDS if run.round.round else FIRST_PLAN_SECONDS
 
 
 def _figures(report: HeteroReport) -> Table:

@@ -166,9 +166,13 @@ def export(
 
 
 def demo(
-    peers: Annotated[int, typer.Option("--peers", min=2, max=16, help="Nodes to start.")] = 3,
+    peers: Annotated[
+        int | None,
+        typer.Option("--peers", min=2, max=16, help="Nodes to start.", show_default="3"),
+    ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="Outer rounds.", show_default="10")
+        int | None,
+        typer.Option("--rounds", min=1, help="Outer rounds.", show_default="12, with --hetero 10"),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON too.")
@@ -196,12 +200,13 @@ def demo(
       skerry demo --hetero                       peers that host only a part of the model
     """
     if hetero:
+        if peers is not None:
+            raise ConfigError("SK-CFG-002", "--peers goes without --hetero, which has four peers")
         raise typer.Exit(_hetero(rounds, json_file, keep))
     from skerry.node.demo import DemoOptions, run_demo
 
-    options = DemoOptions(peers=peers, json_file=json_file, keep=keep)
-    if rounds is not None:
-        options = replace(options, rounds=rounds)
+    options = DemoOptions(json_file=json_file, keep=keep)
+    options = replace(options, peers=peers or options.peers, rounds=rounds or options.rounds)
     raise typer.Exit(run_demo(options))
 
 
@@ -209,7 +214,7 @@ def _hetero(rounds: int | None, json_file: Path | None, keep: Path | None) -> in
     from skerry.node.demo_hetero import HeteroOptions, run_hetero
 
     options = HeteroOptions(json_file=json_file, keep=keep)
-    return run_hetero(options if rounds is None else replace(options, rounds=rounds))
+    return run_hetero(replace(options, rounds=rounds or options.rounds))
 
 
 def _read_run_file(path: Path) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from skerry.node import demo
-from skerry.node.demo import INTERRUPTED, Course, DemoOptions, run_demo
+from skerry.node import demo, demo_course
+from skerry.node.demo import DemoCourse, DemoOptions, run_demo
+from skerry.node.demo_course import INTERRUPTED
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.errors import ConfigError, DaemonError, SkerryError
 
@@ -129,7 +130,7 @@ def swarm(monkeypatch: pytest.MonkeyPatch) -> ScriptedSwarm:
     """Replace the real daemons, and the waiting between two questions."""
     swarm = ScriptedSwarm(World(rounds=8))
     monkeypatch.setattr(demo, "LocalSwarm", lambda folder: swarm)
-    monkeypatch.setattr(demo, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(demo_course, "POLL_SECONDS", 0.0)
     return swarm
 
 
@@ -169,7 +170,7 @@ def test_the_course_kills_half_way_and_lets_one_join(swarm: ScriptedSwarm, tmp_p
 def test_screen_shows_failures_below_what_is_told(
     swarm: ScriptedSwarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    course = Course(DemoOptions(rounds=8), swarm, quiet())  # type: ignore[arg-type]
+    course = DemoCourse(swarm, quiet(), options=DemoOptions(rounds=8))  # type: ignore[arg-type]
     course.begin()
     course._look()
     console = Console(width=100, height=30, record=True, file=io.StringIO())
@@ -188,7 +189,7 @@ def test_process_left_behind_fails_the_demo(swarm: ScriptedSwarm, tmp_path: Path
 
 
 def test_daemon_that_dies_by_itself_ends_the_demo(swarm: ScriptedSwarm, tmp_path: Path) -> None:
-    course = Course(DemoOptions(rounds=8), swarm, quiet())  # type: ignore[arg-type]
+    course = DemoCourse(swarm, quiet(), options=DemoOptions(rounds=8))  # type: ignore[arg-type]
     course.begin()
     swarm.daemons[0].ended = True
     with pytest.raises(DaemonError, match="peer-1 ended"):
@@ -198,11 +199,11 @@ def test_daemon_that_dies_by_itself_ends_the_demo(swarm: ScriptedSwarm, tmp_path
 def test_standstill_names_whom_it_waits_for(
     swarm: ScriptedSwarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(demo_course, "PATIENCE_SECONDS", 0.0)
     answer = status("peer-1", 2, 30, 8)
     answer.run.round.phase = "collecting"
     answer.run.round.waiting_for.append("peer-2")
-    course = Course(DemoOptions(rounds=8), swarm, quiet())  # type: ignore[arg-type]
+    course = DemoCourse(swarm, quiet(), options=DemoOptions(rounds=8))  # type: ignore[arg-type]
     course.begin()
     monkeypatch.setattr(swarm.daemons[0].client, "status", lambda deadline=0.0: answer)
     with pytest.raises(SkerryError, match="round 2, collecting for 0 s, waiting for peer-2"):
@@ -216,7 +217,7 @@ def test_interrupt_stops_everything(
     tmp_path: Path,
     number: signal.Signals,
 ) -> None:
-    monkeypatch.setattr(demo.tempfile, "mkdtemp", folder_maker(tmp_path / "homes"))
+    monkeypatch.setattr(demo_course.tempfile, "mkdtemp", folder_maker(tmp_path / "homes"))
 
     def interrupted(token: str) -> pb.RunReply:
         os.kill(os.getpid(), number)
@@ -241,7 +242,7 @@ def test_temporary_homes_go_with_success_and_stay_with_failure(
     swarm: ScriptedSwarm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo.tempfile, "mkdtemp", folder_maker(tmp_path / "homes"))
+    monkeypatch.setattr(demo_course.tempfile, "mkdtemp", folder_maker(tmp_path / "homes"))
     assert run_demo(DemoOptions(rounds=8), quiet()) == 0
     assert not (tmp_path / "homes").exists()
     swarm.daemons.clear()

@@ -69,3 +69,11 @@ def test_too_few_rounds_are_refused_before_anything_starts(tmp_path):
     with pytest.raises(ConfigError):
         run_hetero(HeteroOptions(rounds=1, keep=tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_could_not_be_written_is_refused_before_anything_starts(tmp_path):
+    (tmp_path / "kept" / "replica").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="holds an earlier demo"):
+        run_hetero(HeteroOptions(keep=tmp_path / "kept"))
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        run_hetero(HeteroOptions(json_file=tmp_path / "no" / "out.json"))
