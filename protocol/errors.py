@@ -6,6 +6,7 @@ SkerryError
 ├── NetworkError         a peer, address or port cannot be used               exit 4
 │   └── PeerUnavailable  one peer did not answer in time
 ├── ProtocolError        a peer broke the rules                               exit 5
+│   └── InputFault       what a neighbour in a ring sent cannot be used
 ├── StateError           parameters, checkpoints or disk                      exit 6
 ├── ComputeError         the compute process failed                          exit 7
 ├── DaemonError          the local daemon is missing, busy or of another run  exit 8
@@ -71,6 +72,10 @@ class ProtocolError(SkerryError):
         """Build a refusal named ``reason``; the caller adds which peer it was."""
         self.reason = reason
         super().__init__(code, detail)
+
+
+class InputFault(ProtocolError):
+    """What a neighbour in a ring sent cannot be used, so that one is at fault."""
 
 
 class StateError(SkerryError):

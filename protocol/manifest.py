@@ -215,6 +215,9 @@ class RingSection(Section):
     deadline_factor: Annotated[float, Field(ge=1, le=100)] = 4.0
     """Both deadlines = factor x moving average, within these bounds."""
 
+    outliers: bool = True
+    """Whether activations and gradients that are unlike those before them are dropped."""
+
     @model_validator(mode="after")
     def _ordered(self) -> "RingSection":
         if self.hop_min > self.hop_max or self.attempt_min > self.attempt_max:

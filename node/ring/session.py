@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.mesh import Addresses, MeshSettings, RingMesh
-from skerry.protocol.errors import ProtocolError, SkerryError
+from skerry.protocol.errors import InputFault, ProtocolError, SkerryError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.rings import actions as act
 from skerry.protocol.rings import events as ev
@@ -198,7 +198,8 @@ class RingSession:
         try:
             output = await self._engine.compute(work)
         except ProtocolError as error:
-            await self._events.put(ev.ComputeFailed(work, error.reason))
+            of_input = isinstance(error, InputFault)
+            await self._events.put(ev.ComputeFailed(work, error.reason, of_input))
         except SkerryError as error:
             await self._events.put(ev.ComputeFailed(work, error.code))
         else:

@@ -20,7 +20,7 @@ from skerry.pipeline.stages.cuts import ORIGIN
 from skerry.pipeline.stages.frames import decode_result, encode
 from skerry.pipeline.stages.sizes import payload_bytes, text_bytes
 from skerry.protocol.compute import Open, Reply, Request, StageDone, StageTask
-from skerry.protocol.errors import ComputeError, ProtocolError
+from skerry.protocol.errors import ComputeError, InputFault, ProtocolError
 from skerry.protocol.ids import CommitHash
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.rings.frames import Place, StageVisits
@@ -208,12 +208,12 @@ class StageEngine:
         return sequences
 
     def _cut(self, task: Task) -> tuple[bytes, bytes]:
-        """Return text token ids and activations. Raises: ProtocolError("shape")."""
+        """Return text token ids and activations. Raises: InputFault("shape")."""
         sequences = self._sequences(task)
         ids, rows = text_bytes(self._manifest, sequences), payload_bytes(self._manifest, sequences)
         if len(task.payload) != ids + rows:
             detail = f"{len(task.payload)} bytes of {sequences} sequences, need {ids + rows}"
-            raise ProtocolError("shape", detail)
+            raise InputFault("shape", detail)
         return task.payload[:ids], task.payload[ids:]
 
     def _number(self, at: At) -> int:
@@ -221,7 +221,7 @@ class StageEngine:
         return at[0] * self._manifest.inner.steps + at[1] - 1
 
     async def _do(self, task: tasks.Task, kind: type[R]) -> R:
-        """Do a task. Raises: ProtocolError if it is refused, ComputeError."""
+        """Do a task. Raises: ProtocolError (or InputFault) if it is refused, ComputeError."""
         frame = encode(task)
         reply = await self._ask(lambda n: StageTask(request=n, frame=frame))
         if not isinstance(reply, StageDone):
@@ -231,7 +231,8 @@ class StageEngine:
         except ValueError as error:
             raise ComputeError("SK-CMP-002", f"not a result: {error}") from None
         if isinstance(result, tasks.Refused):
-            raise ProtocolError(result.reason, result.detail)
+            fault = InputFault if result.of_input else ProtocolError
+            raise fault(result.reason, result.detail)
         if not isinstance(result, kind):
             raise ComputeError("SK-CMP-002", f"{task.kind} was answered by {result.kind}")
         return result

@@ -25,6 +25,7 @@ from skerry.pipeline.evaluation import ValidationWindows
 from skerry.pipeline.stages import passes, tasks
 from skerry.pipeline.stages.cuts import EMBED, HEAD, ORIGIN, Stages, blocks_of
 from skerry.pipeline.stages.optimizer import StageOptimizer
+from skerry.pipeline.stages.outliers import Outliers, Way
 from skerry.pipeline.stages.stage_model import StageModel
 from skerry.pipeline.stages.tally import Tally
 from skerry.pipeline.stages.tasks import Place, Result, Task
@@ -91,6 +92,7 @@ class StageHost:
             stage: StageOptimizer(stage, stages[stage], self.model, manifest.inner)
             for stage in sorted(stages)
         }
+        self._outliers = Outliers(manifest.model.d_model) if manifest.ring.outliers else None
         self._step: int | None = None
 
     @property
@@ -111,6 +113,8 @@ class StageHost:
     def reset(self) -> None:
         """Forget visits, gradients and moments, for parameters that come from elsewhere."""
         self.leave_step()
+        if self._outliers is not None:
+            self._outliers.clear()
         for optimizer in self._optimizers.values():
             optimizer.reset()
 
@@ -180,6 +184,8 @@ class StageHost:
         """Do the forward pass of a visit and keep its input."""
         self._visits.check(visit.place)
         x_BTD, ids_BT = self._input(visit)
+        if not visit.begins:
+            self._check_usual("activations", visit.blocks[0], x_BTD)
         output_BTD = passes.forward(self.model, x_BTD, visit.blocks)
         activations = self._wire.pack_activations(output_BTD, ids_BT)
         ids = self._wire.pack_ids(ids_BT) if self._wire.needs_ids else b""
@@ -227,6 +233,7 @@ class StageHost:
             raise ProtocolError("stage", "only the origin of a microbatch knows its loss")
         windows_BS = self._wire.unpack_windows(visit.text, visit.sequences)
         x_BTD = self._wire.unpack_activations(task.activations, windows_BS[:, :-1])
+        self._check_usual("activations", HEAD, x_BTD)
         return visit, x_BTD, windows_BS[:, 1:]
 
     def _input_gradient(self, task: tasks.InputGradient) -> tasks.Differentiated:
@@ -234,6 +241,7 @@ class StageHost:
         visit = self._visits.get(task.place)
         output_BTD = self._wire.unpack_gradients(task.gradients, visit.sequences)
         passed = (EMBED, *visit.blocks) if visit.begins else visit.blocks
+        self._check_usual("gradients", passed[-1], output_BTD)
         wanted = self._tally.lacking(passed, visit.place.microbatch)
         x_BTD, ids_BT = self._input(visit)
         gradients = passes.input_gradient(self.model, x_BTD, output_BTD, visit.blocks, wanted)
@@ -317,6 +325,11 @@ class StageHost:
             raise ProtocolError("early", f"step {step} has not begun here")
         if step < self._step:
             raise ProtocolError("stale", f"step {step} is over, {self._step} has begun")
+
+    def _check_usual(self, way: Way, shard: str, rows_BTD: Tensor) -> None:
+        """Compare what a neighbour sent with what came before. Raises: InputFault("outlier")."""
+        if self._outliers is not None:
+            self._outliers.check(way, shard, rows_BTD.flatten(0, 1))
 
     def _noise(self, place: Place, payload: int) -> int:
         """Return the key of one payload's rounding noise; no other payload of this peer has it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from skerry.pipeline.stages.frames import decode_task, encode
 from skerry.pipeline.stages.host import StageHost
 from skerry.pipeline.stages.tasks import Refused, Result, Task
-from skerry.protocol.errors import ProtocolError
+from skerry.protocol.errors import InputFault, ProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ def answer(host: StageHost, body: bytes, observe: Callable[[Result], None] = uno
             reason=error.reason,
             code=error.code,
             detail=error.detail,
+            of_input=isinstance(error, InputFault),
             bytes_in_flight=host.bytes_in_flight,
         )
         return encode(refused)

@@ -21,7 +21,8 @@ The host (host.py) takes tasks strictly one after the other. A task is refused b
     slots      no slot is free for another visit
     stage      a stage is not hosted here, or the origin is asked as if it were none, or none as it
     range      a number is outside of what the manifest allows
-    ...        what is wrong with a payload: the reasons of compression/activations
+    outlier    a payload is unlike those before it (outliers.py)
+    ...        what else is wrong with a payload: the reasons of compression/activations
 
 Exactly once: what a visit adds to gradients is owed when its input gradient is computed, and counts
 when it is paid, by ``WeightGradient`` or at the latest by ``Step``. A shard counts each microbatch
@@ -298,6 +299,8 @@ class Refused:
     """Short name under which it is counted."""
     code: str
     detail: str
+    of_input: bool
+    """Whether a payload of a neighbour is what is wrong, and not the task."""
     bytes_in_flight: int
 
 

@@ -17,7 +17,7 @@ from skerry.compression.activations.codec import ActivationCodec, ActivationSpec
 from skerry.compression.activations.text_ids import decode_ids, encode_ids
 from skerry.compression.errors import CompressionError
 from skerry.pipeline.stream import FIXED_STD
-from skerry.protocol.errors import ProtocolError
+from skerry.protocol.errors import InputFault, ProtocolError
 from skerry.protocol.manifest import Manifest
 
 
@@ -50,16 +50,16 @@ class Wire:
     def unpack_ids(self, payload: bytes, sequences: int) -> Tensor:
         """Return the ids [B, T] int64 of a payload from anywhere, zeros where none are needed.
 
-        Raises: ProtocolError.
+        Raises: InputFault.
         """
         if self.needs_ids:
             return self._ids(payload, sequences, self._context)
         if payload:
-            raise ProtocolError("wrong-length", f"{len(payload)} bytes of ids, none are needed")
+            raise InputFault("wrong-length", f"{len(payload)} bytes of ids, none are needed")
         return torch.zeros(sequences, self._context, dtype=torch.int64, device=self._device)
 
     def unpack_windows(self, payload: bytes, sequences: int) -> Tensor:
-        """Return the windows [B, S] int64 of a payload from anywhere. Raises: ProtocolError."""
+        """Return the windows [B, S] int64 of a payload from anywhere. Raises: InputFault."""
         return self._ids(payload, sequences, self._context + 1)
 
     def pack_activations(self, x_BTD: Tensor, ids_BT: Tensor) -> bytes:
@@ -73,9 +73,9 @@ class Wire:
     def unpack_activations(self, payload: bytes, ids_BT: Tensor) -> Tensor:
         """Return the activations [B, T, D] f32 of a payload from anywhere.
 
-        Raises: ProtocolError.
+        Raises: InputFault.
         """
-        with _named():
+        with _blamed():
             x_ND = self._codec.decode_activations(payload, ids_BT.flatten())
         return x_ND.view(*ids_BT.shape, -1)
 
@@ -88,21 +88,30 @@ class Wire:
             return self._codec.encode_gradients(gradient_BTD.flatten(0, 1), key)
 
     def unpack_gradients(self, payload: bytes, sequences: int) -> Tensor:
-        """Return the gradients [B, T, D] f32 of a payload from anywhere. Raises: ProtocolError."""
-        with _named():
+        """Return the gradients [B, T, D] f32 of a payload from anywhere. Raises: InputFault."""
+        with _blamed():
             gradient_ND = self._codec.decode_gradients(payload, sequences * self._context)
         return gradient_ND.view(sequences, self._context, -1)
 
     def _ids(self, payload: bytes, sequences: int, length: int) -> Tensor:
-        with _named():
+        with _blamed():
             ids_N = decode_ids(payload, sequences * length, self._vocab_size)
         return ids_N.view(sequences, length).to(self._device)
 
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Turn what is wrong with a payload into what a peer did wrong."""
+    """Turn what is wrong with a tensor of this peer's own into a refusal."""
     try:
         yield
     except CompressionError as error:
         raise ProtocolError(error.reason, str(error)) from None
+
+
+@contextmanager
+def _blamed() -> Iterator[None]:
+    """Turn what is wrong with a payload into what the peer that sent it did wrong."""
+    try:
+        yield
+    except CompressionError as error:
+        raise InputFault(error.reason, str(error)) from None

@@ -46,6 +46,8 @@ class Microbatch:
     """Nats per text token."""
     trained: Route | None = None
     """The way by which it was trained, or only measured, in the end."""
+    outliers: int = 0
+    """Attempts in which a member was sent something that was unlike what it knows."""
     left_out: bool = False
     """Whether the step is to end without it."""
 

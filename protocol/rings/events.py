@@ -69,6 +69,8 @@ class ComputeFailed:
 
     work: Work
     reason: str
+    of_input: bool = False
+    """Whether what the neighbour sent is unusable; whoever sent it is named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.actions import Action
+from skerry.protocol.rings.events import ComputeFailed
 from skerry.protocol.rings.pacing import micros
 from skerry.protocol.rings.plan import ORIGIN, Route, check_route, counted_stages
 from skerry.protocol.rings.routes import detour, member_at, next_hop, previous_hop
@@ -135,10 +136,15 @@ def asked(s: RingState, source: int, frame: fr.Frame) -> bool:
     return _asking(s, source, frame) is not None
 
 
-def on_compute_failed(s: RingState, visit: Visit, task: Task, reason: str) -> list[Action]:
-    """Nothing came of a computation: this attempt cannot go on."""
-    actions = complain(s, visit, s.me, reason)
-    if task.kind is Kind.WEIGHT_GRADIENT:
+def on_compute_failed(s: RingState, visit: Visit, event: ComputeFailed, now: float) -> list[Action]:
+    """Nothing came of a computation: this attempt cannot go on. Who sent rubbish is named."""
+    assert isinstance(event.work, Task)
+    culprit, actions = s.me, list[Action]()
+    if event.of_input:
+        culprit = _before(visit) if event.work.kind is Kind.FORWARD else _next(visit)
+        actions = blame(s, culprit, event.reason, now)
+    actions += complain(s, visit, culprit, event.reason)
+    if event.work.kind is Kind.WEIGHT_GRADIENT:
         visit.status = Status.COUNTED
         actions += drop_visit(s, visit) if visit.released else []
     return actions
@@ -199,6 +205,15 @@ def complain(s: RingState, visit: Visit, culprit: int, reason: str) -> list[Acti
         return []
     visit.complained = True
     return tell(s, ORIGIN, visit.at, visit.place, fr.Failed(culprit, reason))
+
+
+def blame(s: RingState, member: int, reason: str, now: float) -> list[Action]:
+    """Count what a member sent against it, and pass it by for a while, if there is another way."""
+    if member == s.me:
+        return []
+    if member != ORIGIN:
+        s.banned[member] = now + s.rules.ban_s
+    return refuse(s, member, reason)
 
 
 def find_visit(s: RingState, frame: fr.Frame) -> Visit | str:

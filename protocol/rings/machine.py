@@ -264,9 +264,9 @@ def _on_compute_failed(p: RingPeer, event: ev.ComputeFailed, now: float) -> list
     hosting.uncount(s, work)
     visit = _visit_of(s, work)
     if visit is not None:
-        return hosting.on_compute_failed(s, visit, work, event.reason)
+        return hosting.on_compute_failed(s, visit, event, now)
     if p.d is not None and work.kind in (Kind.LOSS, Kind.MEASURE):
-        return origin.on_loss_failed(s, p.d, work, event.reason, now)
+        return origin.on_loss_failed(s, p.d, work, event, now)
     return []
 
 

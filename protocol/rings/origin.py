@@ -11,13 +11,18 @@ from skerry.protocol.errors import ProtocolError
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.actions import Action, Note
 from skerry.protocol.rings.driving import Attempt, Drive, Microbatch
-from skerry.protocol.rings.events import BeginStep
-from skerry.protocol.rings.hosting import begin_forward
+from skerry.protocol.rings.events import BeginStep, ComputeFailed
+from skerry.protocol.rings.hosting import begin_forward, blame
 from skerry.protocol.rings.pacing import micros
 from skerry.protocol.rings.plan import HEAD, ORIGIN, Route, check_route
 from skerry.protocol.rings.routes import member_at, previous_hop, repaired
 from skerry.protocol.rings.state import RingState, refuse, tell
 from skerry.protocol.rings.tasks import Kind, Task
+
+OUTLIER = "outlier"
+"""Why a payload is refused that is unlike those before it (pipeline/stages/outliers.py)."""
+MOST_OUTLIERS = 2
+"""Attempts at one microbatch: it may be the text that is unusual, and not a peer."""
 
 
 def on_begin(s: RingState, d: Drive, event: BeginStep, now: float) -> list[Action]:
@@ -137,15 +142,18 @@ def add_wait(d: Drive, task: Task, seconds: float) -> None:
         attempt.pace = fr.Pace(queued, attempt.pace.bottleneck_us)
 
 
-def on_loss_failed(s: RingState, d: Drive, task: Task, reason: str, now: float) -> list[Action]:
+def on_loss_failed(
+    s: RingState, d: Drive, task: Task, event: ComputeFailed, now: float
+) -> list[Action]:
     """What came back cannot be used: begin the microbatch anew."""
     microbatch, attempt = current(d, task)
     if microbatch is None or attempt is None:
         return []
     culprit = member_at(attempt.route, previous_hop(attempt.route, len(attempt.route)))
-    ban(s, culprit, now)
-    note = Note(f"microbatch {microbatch.number} is begun anew: {reason} at the origin")
-    return [note, *retry(s, d, microbatch, now)]
+    actions: list[Action] = []
+    if event.of_input:
+        actions = blame(s, culprit, event.reason, now)
+    return actions + _begin_anew(s, d, microbatch, event.reason, culprit, task.place.hop, now)
 
 
 def complete(s: RingState, d: Drive, frame: fr.Frame, pace: fr.Pace, now: float) -> list[Action]:
@@ -192,9 +200,42 @@ def on_failed(
     if body.culprit >= len(s.ring.members) or not involved:
         return refuse(s, source, "not-on-route")
     ban(s, body.culprit, now)
-    name = s.ring.members[body.culprit].peer
-    note = Note(f"microbatch {microbatch.number} is begun anew: {body.reason} at {name}")
-    return [note, *retry(s, d, microbatch, now)]
+    return _begin_anew(s, d, microbatch, body.reason, body.culprit, frame.place.hop, now)
+
+
+def _begin_anew(
+    s: RingState,
+    d: Drive,
+    microbatch: Microbatch,
+    reason: str,
+    culprit: int,
+    hop: int,
+    now: float,
+) -> list[Action]:
+    """Try a microbatch once more, unless it is an outlier a second time."""
+    name = s.ring.members[culprit].peer
+    microbatch.outliers += reason == OUTLIER
+    if microbatch.outliers < MOST_OUTLIERS:
+        note = Note(f"microbatch {microbatch.number} is begun anew: {reason} at {name}")
+        return [note, *retry(s, d, microbatch, now)]
+    note = Note(f"microbatch {microbatch.number} is left out: {reason} at {name} again")
+    return [note, *_leave_out(s, d, microbatch, hop)]
+
+
+def _leave_out(s: RingState, d: Drive, microbatch: Microbatch, hop: int) -> list[Action]:
+    """End the step without a microbatch that failed at ``hop``.
+
+    If it has a loss, the hops after that one have had its gradient already. They keep it: taken
+    back from them, all else that they have learned in this step would be lost with it.
+    """
+    attempt = microbatch.attempt
+    assert attempt is not None
+    if microbatch.loss is None:
+        microbatch.left_out = True
+        return _end_attempt(s, d, microbatch, attempt)
+    microbatch.trained, microbatch.attempt = attempt.route, None
+    taken = {(one.member, i) for i, one in enumerate(attempt.route) if i > hop}
+    return _release(s, _at(d), attempt, taken)
 
 
 def on_member_down(s: RingState, d: Drive, member: int, now: float) -> list[Action]:

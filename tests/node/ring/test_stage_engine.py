@@ -9,7 +9,7 @@ from skerry.pipeline.stages import tasks
 from skerry.pipeline.stages.frames import decode_task, encode
 from skerry.pipeline.stages.sizes import payload_bytes, text_bytes
 from skerry.protocol.compute import Open, Opened, Reply, Settled, StageDone, StageTask
-from skerry.protocol.errors import ComputeError, ProtocolError
+from skerry.protocol.errors import ComputeError, InputFault, ProtocolError
 from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import (
     InnerSection,
@@ -54,7 +54,11 @@ class Host:
     def result(self, task: tasks.Task) -> tasks.Result:
         if self.refuses and not isinstance(task, tasks.Begin):
             return tasks.Refused(
-                reason=self.refuses, code="SK-PRO-004", detail="no", bytes_in_flight=0
+                reason=self.refuses,
+                code="SK-PRO-004",
+                detail="no",
+                of_input=self.refuses == "outlier",
+                bytes_in_flight=0,
             )
         match task:
             case tasks.Begin(step=step):
@@ -239,6 +243,14 @@ async def test_a_refusal_keeps_its_name(engine, host):
     with pytest.raises(ProtocolError) as error:
         await engine.compute(task(Kind.WEIGHT_GRADIENT, 3))
     assert error.value.reason == "slots"
+    assert not isinstance(error.value, InputFault)
+
+
+async def test_a_refusal_of_what_a_neighbour_sent_says_so(engine, host):
+    host.refuses = "outlier"
+    with pytest.raises(InputFault) as error:
+        await engine.compute(task(Kind.WEIGHT_GRADIENT, 3))
+    assert error.value.reason == "outlier"
 
 
 async def test_an_answer_that_does_not_fit_is_an_error_of_the_compute_process(

@@ -169,7 +169,13 @@ class Node:
             return ev.Computed(work, b"", seconds)
         assert isinstance(work, Task)
         if self.world.rng.random() < self.world.compute_failures:
-            return ev.ComputeFailed(work, "cannot-decode")
+            return self.world.rng.choice(
+                [
+                    ev.ComputeFailed(work, "SK-CMP-001"),
+                    ev.ComputeFailed(work, "bad-value", of_input=True),
+                    ev.ComputeFailed(work, "outlier", of_input=True),
+                ]
+            )
         return ev.Computed(work, self._output(work), seconds, loss=2.0)
 
     def _output(self, task: Task) -> bytes:

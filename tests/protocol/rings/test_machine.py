@@ -282,6 +282,94 @@ def test_when_the_peer_before_is_gone_the_gradient_has_no_way_and_the_origin_is_
     assert bench.said(bench.do(ev.PeerDown(PeerId("p1")))) == [(0, fr.Failed(1, "peer-down"))]
 
 
+def failed(bench: Bench, reason: str = "outlier") -> list[act.Action]:
+    """Let the present computation fail at what a neighbour has sent."""
+    work = bench.peer.s.running
+    assert work is not None
+    return bench.do(ev.ComputeFailed(work, reason, of_input=True))
+
+
+def test_who_sent_an_activation_that_cannot_be_used_is_named():
+    bench = Bench(2).reserved(2)
+    bench.get(1, activation(), 2)
+    actions = failed(bench)
+    assert act.Refused(PeerId("p1"), "outlier") in actions
+    assert bench.said(actions) == [(0, fr.Failed(1, "outlier"))]
+
+
+def test_who_sent_a_gradient_that_cannot_be_used_is_named_and_passed_by():
+    bench = Bench(1)
+    passed_on(bench)
+    bench.get(2, fr.Gradient(PACE), 1)
+    actions = failed(bench)
+    assert act.Refused(PeerId("p2"), "outlier") in actions
+    assert bench.said(actions) == [(0, fr.Failed(2, "outlier"))]
+    assert bench.peer.s.banned[2] > bench.now
+
+
+def test_a_computation_that_failed_for_another_reason_is_blamed_on_nobody_else():
+    bench = Bench(2).reserved(2)
+    bench.get(1, activation(), 2)
+    actions = bench.do(ev.ComputeFailed(bench.peer.s.running, "SK-CMP-001"))
+    assert not bench.refusals(actions)
+    assert bench.said(actions) == [(0, fr.Failed(2, "SK-CMP-001"))]
+
+
+def injected() -> Bench:
+    """Return the origin with a step of one microbatch on its way."""
+    bench = Bench(0)
+    begun = bench.do(ev.BeginStep(1, 0, (TOKENS,)))
+    grant_all(bench, begun)
+    return bench
+
+
+def grant_all(bench: Bench, actions: list[act.Action]) -> None:
+    """Grant what was reserved elsewhere, and compute the embedding."""
+    for send in [a for a in actions if isinstance(a, act.Send)]:
+        if isinstance(send.frame.body, fr.Reserve):
+            place = send.frame.place
+            bench.get(int(send.peer[1:]), fr.Grant(), place.hop, attempt=place.attempt)
+    bench.compute()
+
+
+def test_a_microbatch_that_is_an_outlier_twice_is_left_out_of_the_step():
+    bench = injected()
+    again = bench.get(2, fr.Failed(1, "outlier"), 2)
+    assert not [
+        a for a in again if isinstance(a, act.Send) and isinstance(a.frame.body, fr.StepEnd)
+    ]
+    grant_all(bench, again)
+    ended = bench.get(2, fr.Failed(1, "outlier"), 2, attempt=2)
+    ends = [a.frame.body for a in ended if isinstance(a, act.Send)]
+    assert fr.StepEnd(()) in ends
+    assert "left out: outlier at p1 again" in next(a.text for a in ended if isinstance(a, act.Note))
+
+
+def test_a_gradient_that_is_an_outlier_twice_stays_with_those_who_had_taken_it():
+    bench = injected()
+    for attempt in (1, 2):
+        bench.get(3, activation(ROUTE if attempt == 1 else ROUND_ABOUT), 4, attempt=attempt)
+        work = bench.peer.s.running
+        bench.do(ev.Computed(work, b"g", 0.1, loss=2.0))
+        culprit = 2 if attempt == 1 else 4
+        actions = bench.get(1, fr.Failed(culprit, "outlier"), 1, attempt=attempt)
+        if attempt == 1:
+            grant_all(bench, actions)
+    released = {
+        send.peer: send.frame.body.done
+        for send in actions
+        if isinstance(send, act.Send) and isinstance(send.frame.body, fr.Release)
+    }
+    assert released == {"p1": False, "p4": True, "p3": True}
+    [end] = [
+        send.frame.body
+        for send in actions
+        if isinstance(send, act.Send) and isinstance(send.frame.body, fr.StepEnd)
+        if send.peer == "p3"
+    ]
+    assert end.visits[0].microbatches == (0,)
+
+
 def counted_once(bench: Bench) -> None:
     """Let the peer at position 2 do all that it does for microbatch 0."""
     bench.reserved(2).get(1, activation(), 2)
