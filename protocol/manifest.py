@@ -217,6 +217,8 @@ class RingSection(Section):
 
     outliers: bool = True
     """Whether activations and gradients that are unlike those before them are dropped."""
+    doubles: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the rounds in which one microbatch is computed by a second host as well."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "RingSection":

@@ -6,6 +6,7 @@ Streams, decisions and computations come together here; docs/rings.md shows how 
 import logging
 from collections import Counter
 from collections.abc import Callable
+from random import SystemRandom
 
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.mesh import Addresses
@@ -27,6 +28,8 @@ _NO_ROUND = 0
 """Rounds that train count from 1."""
 _MEASURES = 0
 """The step of a round that measures the validation loss."""
+_FIRST = _MEASURES + 1
+"""The first that trains: all hosts of a stage still have the same parameters."""
 
 News = act.MemberStepped | act.StepDone | act.StepOver | act.Refused | act.Note | StagesStepped
 
@@ -60,6 +63,7 @@ class RingPart:
         engine = Engine(self._engine.compute, self._forget)
         self._session = RingSession(transport, seat, engine, self._pass_on)
         self._round = 0
+        self._dice = SystemRandom()
 
     async def start(self, addresses: Addresses) -> None:
         """Open the streams; ``addresses`` says where a member may be dialled."""
@@ -98,9 +102,10 @@ class RingPart:
         newest = self._session.newest
         done = newest[1] if newest[0] == self._round else _MEASURES
         at = (self._round, max(index, done) + 1)
-        self._engine.expect(at, batch)
         sizes = self._sizes(self._manifest.inner.batch_size)
-        return await self._session.step(BeginStep(*at, sizes))
+        doubled = self._doubled(len(sizes)) if at[1] == _FIRST else None
+        self._engine.expect(at, batch, doubled)
+        return await self._session.step(BeginStep(*at, sizes, doubled=doubled))
 
     async def evaluate(self) -> float:
         """At the origin: measure the validation loss, nats per text token, before step 0.
@@ -133,6 +138,13 @@ class RingPart:
     def refused(self) -> Counter[tuple[PeerId, str]]:
         """How often something of a peer was not accepted, by reason."""
         return self._session.refused
+
+    def _doubled(self, microbatches: int) -> int | None:
+        """Draw whether a microbatch is computed twice, and which; nobody else can foresee it."""
+        drawn = self._dice.random() < self._manifest.ring.doubles
+        if not drawn or microbatches >= MAX_MICROBATCHES:
+            return None
+        return self._dice.randrange(microbatches)
 
     def _sizes(self, sequences: int) -> tuple[int, ...]:
         """Return the text tokens of each microbatch of so many sequences."""

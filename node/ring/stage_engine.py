@@ -59,6 +59,7 @@ class StageEngine:
         self._manifest, self._stages, self._ask, self._stepped = manifest, stages, ask, stepped
         self._context = manifest.model.context
         self._batches: dict[At, int] = {}
+        self._doubled: int | None = None
         self._windows = 0
         self._round = -1
         """The round that has begun here, or the last one if it has ended."""
@@ -79,9 +80,12 @@ class StageEngine:
         self._began.clear()
         self._batches.clear()
 
-    def expect(self, at: At, batch: int) -> None:
-        """Say which batch the microbatches of an inner step are of."""
-        self._batches = {at: batch}
+    def expect(self, at: At, batch: int, doubled: int | None = None) -> None:
+        """Say which batch the microbatches of an inner step are of.
+
+        One that is numbered after the last has the text of microbatch ``doubled``.
+        """
+        self._batches, self._doubled = {at: batch}, doubled
 
     async def validation_windows(self, at: At) -> int:
         """Return how many windows there are to measure. Raises: ComputeError, ProtocolError."""
@@ -157,7 +161,7 @@ class StageEngine:
                 place=place,
                 stages=task.stages,
                 batch=self._batch(task.at),
-                first=task.place.microbatch * self._manifest.ring.microbatch,
+                first=self._first(task),
                 sequences=sequences,
             )
             passed = await self._do(inject, tasks.Forwarded)
@@ -173,6 +177,13 @@ class StageEngine:
             )
             passed = await self._do(forward, tasks.Forwarded)
         return Output(passed.ids + passed.activations)
+
+    def _first(self, task: Task) -> int:
+        """Return the place of a microbatch's first sequence among those of its step."""
+        size = self._manifest.ring.microbatch
+        first = task.place.microbatch * size
+        is_double = task.at in self._batches and first >= self._manifest.inner.batch_size
+        return self._doubled * size if is_double and self._doubled is not None else first
 
     def _batch(self, at: At) -> int | None:
         """Return the batch of an inner step; None if validation text is to be measured."""

@@ -50,6 +50,8 @@ class Microbatch:
     """Attempts in which a member was sent something that was unlike what it knows."""
     left_out: bool = False
     """Whether the step is to end without it."""
+    original: "Microbatch | None" = None
+    """Of a double: the microbatch that it repeats, only to compare the losses."""
 
 
 @dataclass(slots=True)

@@ -17,6 +17,8 @@ class BeginStep:
     """Of each microbatch; their positions are their numbers."""
     forward_only: bool = False
     """Whether only the loss is computed: nothing is counted, and nobody steps."""
+    doubled: int | None = None
+    """A microbatch to be computed a second time, by another host of a stage (doubles.py)."""
 
 
 @dataclass(frozen=True, slots=True)

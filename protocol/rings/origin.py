@@ -8,6 +8,7 @@ there: a host that has counted the microbatch already computes it again, but doe
 from collections import deque
 
 from skerry.protocol.errors import ProtocolError
+from skerry.protocol.rings import doubles
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.actions import Action, Note
 from skerry.protocol.rings.driving import Attempt, Drive, Microbatch
@@ -38,6 +39,9 @@ def on_begin(s: RingState, d: Drive, event: BeginStep, now: float) -> list[Actio
         Microbatch(number, tokens, not_before=now)
         for number, tokens in enumerate(event.text_tokens)
     )
+    if event.doubled is not None:
+        double = doubles.double_of(d.microbatches, event.doubled, now)
+        d.microbatches = (*d.microbatches, double)
     d.todo.extend(d.microbatches)
     actions: list[Action] = []
     for member in range(len(s.ring.members)):
@@ -54,6 +58,9 @@ def inject(s: RingState, d: Drive, now: float) -> list[Action]:
         if len(d.active) >= d.flight.window:
             break
         if microbatch.not_before > now:
+            continue
+        if microbatch.original is not None:
+            actions += _double(s, d, microbatch, now)
             continue
         route = _route_for(s, d, microbatch, now)
         if route is None:
@@ -106,8 +113,9 @@ def on_returned(
     attempt.returned, attempt.route, attempt.pace = True, frame.body.route, frame.body.pace
     place = fr.Place(microbatch.number, attempt.place.attempt, len(attempt.route))
     counted = (HEAD, microbatch.number) in s.books[frame.fence.at].counted
-    counts = () if counted or d.forward_only else (HEAD,)
-    tokens, kind = microbatch.text_tokens, Kind.MEASURE if d.forward_only else Kind.LOSS
+    measures = d.forward_only or microbatch.original is not None
+    counts = () if counted or measures else (HEAD,)
+    tokens, kind = microbatch.text_tokens, Kind.MEASURE if measures else Kind.LOSS
     s.queue.put(Task(kind, frame.fence.at, place, (), counts, tokens, payload), now)
     return tell(s, source, frame.fence.at, place, fr.Passed())
 
@@ -131,7 +139,8 @@ def on_measured(s: RingState, d: Drive, task: Task, loss: float) -> list[Action]
     if microbatch is None or attempt is None:
         return []
     microbatch.loss, microbatch.trained, microbatch.attempt = loss, attempt.route, None
-    return _release(s, task.at, attempt, set())
+    compared = doubles.compare(s, microbatch) if microbatch.original is not None else []
+    return compared + _release(s, task.at, attempt, set())
 
 
 def add_wait(d: Drive, task: Task, seconds: float) -> None:
@@ -275,6 +284,9 @@ def retry(
     if attempt is None:
         return []
     actions = _end_attempt(s, d, microbatch, attempt)
+    if microbatch.original is not None:
+        microbatch.left_out = True  # no training depends on it
+        return actions
     d.redone += 1
     tries = microbatch.attempts - (0 if pause else 1)
     wait_s = min(s.rules.retry_s * 2 ** min(tries - 1, 10), s.rules.ban_s) if tries > 0 else 0.0
@@ -326,6 +338,19 @@ def ban(s: RingState, member: int, now: float) -> None:
     """Pass a member by for a while, if there is another way."""
     if member not in (ORIGIN, s.me):
         s.banned[member] = now + s.rules.ban_s
+
+
+def _double(s: RingState, d: Drive, double: Microbatch, now: float) -> list[Action]:
+    """Begin a double when its original is back; leave it out if there is nobody to compare."""
+    assert double.original is not None
+    if not doubles.is_due(double) and not double.original.left_out:
+        return []
+    route = doubles.route_of(s, d, double, now) if doubles.is_due(double) else None
+    d.todo.remove(double)
+    if route is None:
+        double.left_out = True
+        return []
+    return _reserve(s, d, double, route, now)
 
 
 def _reserve(

@@ -113,7 +113,7 @@ def _accounts(s: RingState, d: Drive) -> list[tuple[fr.StageVisits, ...]]:
     lists: list[dict[int, list[int]]] = [{} for _ in s.ring.members]
     for microbatch in d.microbatches:
         route = microbatch.trained
-        if route is None or d.forward_only:
+        if route is None or d.forward_only or microbatch.original is not None:
             continue
         for hop, at in enumerate(route):
             for stage in counted_stages(route, hop):
@@ -147,7 +147,7 @@ def _made_of(book: Book) -> tuple[fr.StageVisits, ...]:
 
 
 def _step_done(d: Drive, at: At, reason: str) -> StepDone:
-    trained = [m for m in d.microbatches if m.trained is not None]
+    trained = [m for m in d.microbatches if m.trained is not None and m.original is None]
     text_tokens = sum(m.text_tokens for m in trained)
     total = sum((m.loss or 0.0) * m.text_tokens for m in trained)
     mean = total / text_tokens if text_tokens else 0.0

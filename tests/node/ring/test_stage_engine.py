@@ -119,6 +119,14 @@ async def test_an_origin_injects_from_the_batch_it_was_told(engine, host):
     assert host.opened == [Open(request=7, round=3, parent=PARENT)]
 
 
+async def test_a_double_has_the_text_of_its_original(engine, host):
+    engine.expect(FIRST, 42, doubled=1)
+    last = -(-engine._manifest.inner.batch_size // 2)
+    for number in (0, last):
+        await engine.compute(Task(Kind.FORWARD, FIRST, Place(number, 1, 0), (2,), (), 20))
+    assert [(one.batch, one.first) for one in host.asked[1:]] == [(42, 0), (42, 2)]
+
+
 async def test_a_member_is_given_ids_and_activations_apart(engine, host):
     payload = b"x" * IDS + b"y" * ROWS
     await engine.compute(task(Kind.FORWARD, 3, payload, SECOND))

@@ -370,6 +370,62 @@ def test_a_gradient_that_is_an_outlier_twice_stays_with_those_who_had_taken_it()
     assert end.visits[0].microbatches == (0,)
 
 
+def computed_twice(losses: tuple[float, float]) -> tuple[Bench, list[act.Action]]:
+    """Let the origin train a microbatch, and measure it once more by another host of stage 2."""
+    bench = Bench(0)
+    grant_all(bench, bench.do(ev.BeginStep(1, 0, (TOKENS,), doubled=0)))
+    bench.get(3, activation(), 4)
+    bench.do(ev.Computed(bench.peer.s.running, b"g", 0.1, loss=losses[0]))
+    actions = bench.get(1, fr.Gradient(PACE), 0)
+    reserved = [a for a in actions if isinstance(a, act.Send) and a.frame.place.microbatch == 1]
+    assert {a.peer for a in reserved} <= {"p1", "p3", "p4"}
+    bench.compute()  # the weight gradient of the first one
+    for send in reserved:
+        frame = fr.Frame(FENCE, send.frame.place, fr.Grant())
+        bench.do(ev.FrameReceived(send.peer, frame))
+    assert bench.peer.s.running.kind is Kind.FORWARD
+    bench.compute()
+    back = fr.Frame(FENCE, fr.Place(1, 1, 4), activation(ROUND_ABOUT))
+    bench.do(ev.FrameReceived(PeerId("p3"), back, b"x"))
+    work = bench.peer.s.running
+    assert (work.kind, work.counts) == (Kind.MEASURE, ())
+    return bench, bench.do(ev.Computed(work, b"", 0.1, loss=losses[1]))
+
+
+def test_two_hosts_of_a_stage_that_come_to_different_losses_are_both_named():
+    _, actions = computed_twice((2.0, 2.1))
+    refused = [a for a in actions if isinstance(a, act.Refused)]
+    assert refused == [
+        act.Refused(PeerId("p2"), "double-differs"),
+        act.Refused(PeerId("p4"), "double-differs"),
+    ]
+    [note] = [a.text for a in actions if isinstance(a, act.Note)]
+    assert "2.0000 by one way and of 2.1000 by another: one of p2, p4" in note
+
+
+def test_a_double_that_agrees_trains_nothing_and_ends_with_the_step():
+    bench, actions = computed_twice((2.0, 2.005))
+    assert not bench.refusals(actions)
+    ends = [
+        a.frame.body
+        for a in actions
+        if isinstance(a, act.Send) and isinstance(a.frame.body, fr.StepEnd)
+    ]
+    assert ends and all(v.microbatches == (0,) for end in ends for v in end.visits)
+
+
+def test_where_every_stage_has_one_host_nothing_is_computed_twice():
+    bench = Bench(0)
+    bench.do(ev.PeerDown(PeerId("p4")))
+    grant_all(bench, bench.do(ev.BeginStep(1, 0, (TOKENS,), doubled=0)))
+    bench.get(3, activation(), 4)
+    bench.do(ev.Computed(bench.peer.s.running, b"g", 0.1, loss=2.0))
+    bench.get(1, fr.Gradient(PACE), 0)
+    actions = bench.compute()
+    assert bench.peer.d.microbatches[1].left_out
+    assert bench.peer.d.ended or [a for a in actions if isinstance(a, act.StepOver)]
+
+
 def counted_once(bench: Bench) -> None:
     """Let the peer at position 2 do all that it does for microbatch 0."""
     bench.reserved(2).get(1, activation(), 2)
