@@ -41,6 +41,9 @@ _LOG = logging.getLogger(__name__)
 MAX_PEERS = 512
 MAX_CALLS_PER_PEER = 32
 IDLE_SECONDS = 60.0
+SILENT_SECONDS = 30.0
+"""For the preface, and once more for the settings that follow it; a gRPC client sends both as soon
+as its stream is open."""
 _SLACK_BYTES = 64 * 1024  # the envelope around a body, the message around a chunk
 MAX_MESSAGE_BYTES = {
     CONTROL_PROTOCOL: max(MAX_BODY_BYTES.values()) + _SLACK_BYTES,
@@ -73,8 +76,6 @@ OnBad = Callable[[PeerId, str], None]
 
 # What every gRPC client says first (RFC 9113, 3.4); whoever says anything else is not one.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-# The client at the other end is told to speak as soon as its stream is open.
-_PREFACE_SECONDS = 30.0
 
 
 class RpcServer:
@@ -87,16 +88,17 @@ class RpcServer:
         idle_seconds: float = IDLE_SECONDS,
         on_bad: OnBad = lambda peer, reason: None,
         quotas: Quotas | None = None,
+        silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         """Serve on ``transport`` once started; a peer unused for ``idle_seconds`` is let go.
 
         ``on_bad`` hears of streams over the ``quotas`` ("streams", "stream-rate", "bytes", "quota")
-        and such that bring no gRPC ("garbage", "silent").
+        and such that bring no gRPC ("garbage", or "silent" after ``silent_seconds``).
         """
         self._transport, self._servicer_for = transport, servicer_for
         self._on_bad = on_bad
         self._quotas = Quotas() if quotas is None else quotas
-        self._idle_seconds = idle_seconds
+        self._idle_seconds, self._silent_seconds = idle_seconds, silent_seconds
         self._folder = SocketsFolder()
         self._names = count()
         self._peers: dict[PeerId, _PeerServer] = {}
@@ -159,7 +161,7 @@ class RpcServer:
         """Take the preface of a stream; a stream that ends before it has said nothing wrong."""
         said = b""
         try:
-            async with asyncio.timeout(_PREFACE_SECONDS):
+            async with asyncio.timeout(self._silent_seconds):
                 while len(said) < len(_PREFACE) and _PREFACE.startswith(said):
                     data = await stream.read(len(_PREFACE) - len(said))
                     if not data:
@@ -185,7 +187,9 @@ class RpcServer:
             return None
         if server is None and len(self._peers) < MAX_PEERS:
             path = self._folder.path / f"s{next(self._names)}"
-            server = self._peers[peer] = _PeerServer(path, self._servicer_for(peer))
+            server = self._peers[peer] = _PeerServer(
+                path, self._servicer_for(peer), self._silent_seconds
+            )
         return server
 
     async def _stop_idle(self) -> None:
@@ -233,8 +237,10 @@ class _MeteredStream:
 class _PeerServer:
     """The gRPC server of one remote peer, started with its first stream."""
 
-    def __init__(self, path: Path, servicer: PeerServicer) -> None:
+    def __init__(self, path: Path, servicer: PeerServicer, silent_seconds: float) -> None:
         self._path, self._servicer = path, servicer
+        handshake = ("grpc.server_handshake_timeout_ms", round(1000 * silent_seconds))
+        self._options = (*_SERVER_OPTIONS, handshake)
         self._starting = asyncio.Lock()
         self._server: grpc.aio.Server | None = None
         self.streams = 0
@@ -253,7 +259,7 @@ class _PeerServer:
         async with self._starting:
             if self._server is None:
                 server = grpc.aio.server(
-                    options=_SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS_PER_PEER
+                    options=self._options, maximum_concurrent_rpcs=MAX_CALLS_PER_PEER
                 )
                 add_PeerServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
                 server.add_insecure_port(f"unix:{self._path}")

@@ -4,5 +4,5 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-for folder in ("node/run", "protocol/rounds", "."):
+for folder in ("node", "node/run", "protocol/rounds", "."):
     sys.path.insert(0, str(TESTS / folder))
