@@ -190,9 +190,9 @@ class Fetcher:
             address=bytes.fromhex(payload.address),
             offset=partial.offset,
         )
-        with translate(holder):
-            protocol = self._locks[payload.address].protocol
-            call: _Call = self._client.stub(holder, protocol).Blob(request)
+        protocol = self._locks[payload.address].protocol
+        with translate(holder), self._client.lane(holder, protocol) as stub:
+            call: _Call = stub.Blob(request)
             try:
                 await self._check_size(await self._next(call, holder), partial, payload)
                 while partial.offset < payload.size:

@@ -40,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 
 MAX_PEERS = 512
 MAX_CALLS_PER_PEER = 32
+MAX_LANES = 4
+"""Streams to one peer and of one class; with all classes fewer than a peer may have open."""
 IDLE_SECONDS = 60.0
 SILENT_SECONDS = 30.0
 """For the preface, and once more for the settings that follow it; a gRPC client sends both as soon
@@ -282,7 +284,7 @@ class RpcClient:
         self._transport = transport
         self._folder = SocketsFolder()
         self._names = count()
-        self._links: dict[tuple[PeerId, str], _Link] = {}
+        self._links: dict[tuple[PeerId, str], list[_Link]] = {}
         self.traffic = Traffic()
         """Bytes of all streams that we opened."""
 
@@ -291,17 +293,35 @@ class RpcClient:
 
         Nothing is sent before the first call; a broken stream is replaced at the next call.
         """
-        link = self._links.get((peer, protocol))
-        if link is None:
-            path = self._folder.path / f"c{next(self._names)}"
-            link = _Link(self._transport, peer, protocol, path, self.traffic)
-            self._links[peer, protocol] = link
-        return link.stub
+        links = self._links.setdefault((peer, protocol), [])
+        return (links[0] if links else self._open(links, peer, protocol)).stub
+
+    @contextlib.contextmanager
+    def lane(self, peer: PeerId, protocol: str) -> Iterator[PeerStub]:
+        """Lend the calls of ``peer`` for a long transfer, as ``stub``, over a stream of its own.
+
+        From the fifth transfer on streams are shared. One stream of libp2p carries a window of
+        bytes per round trip, which leaves a quarter of a link of 100 Mbit/s and 50 ms empty.
+        """
+        links = self._links.setdefault((peer, protocol), [])
+        link = min(links, key=lambda one: one.transfers, default=None)
+        if link is None or (link.transfers and len(links) < MAX_LANES):
+            link = self._open(links, peer, protocol)
+        link.transfers += 1
+        try:
+            yield link.stub
+        finally:
+            link.transfers -= 1
+
+    def _open(self, links: "list[_Link]", peer: PeerId, protocol: str) -> "_Link":
+        path = self._folder.path / f"c{next(self._names)}"
+        links.append(_Link(self._transport, peer, protocol, path, self.traffic))
+        return links[-1]
 
     async def drop(self, peer: PeerId) -> None:
         """End all calls to ``peer`` and forget it."""
-        links = [self._links.pop(key) for key in list(self._links) if key[0] == peer]
-        await asyncio.gather(*(link.close() for link in links))
+        dropped = [self._links.pop(key) for key in list(self._links) if key[0] == peer]
+        await asyncio.gather(*(link.close() for links in dropped for link in links))
 
     async def close(self) -> None:
         """End all calls; never raises."""
@@ -318,6 +338,8 @@ class _Link:
     ) -> None:
         self._transport, self._peer, self._protocol = transport, peer, protocol
         self._path, self._traffic = path, traffic
+        self.transfers = 0
+        """Long transfers that use it now."""
         self._tasks = OwnedTasks()
         # Bound here and not in the task: the channel may connect before the task has run.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

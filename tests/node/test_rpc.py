@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import grpc
@@ -105,6 +105,22 @@ async def test_servicer_knows_the_proven_caller_on_both_protocols(net):
         assert (reply.protocol, reply.manifest.signer) == (2, net.left.peer_id)
     assert net.server.serving == 1
     assert net.stub() is net.stub()
+
+
+async def test_long_transfers_have_streams_of_their_own_up_to_a_number(net):
+    with ExitStack() as stack:
+        lanes = [
+            stack.enter_context(net.client.lane(net.right.peer_id, BULK_PROTOCOL))
+            for _ in range(rpc.MAX_LANES + 1)
+        ]
+        assert len(set(map(id, lanes))) == rpc.MAX_LANES
+        assert lanes[-1] is lanes[0] is net.stub(BULK_PROTOCOL)
+        for stub in lanes:
+            with translate(net.right.peer_id):
+                await stub.Hello(pb.HelloRequest(protocol=1), timeout=60)
+        assert net.server.refused == 0
+    with net.client.lane(net.right.peer_id, BULK_PROTOCOL) as again:
+        assert again in lanes
 
 
 async def test_traffic_is_counted_at_both_sides(net):
