@@ -24,7 +24,7 @@ class BlobStore:
 
     def __init__(self, folder: Path) -> None:
         """Use ``folder``, created if missing."""
-        self._folder = folder
+        self.folder = folder
         with disk_errors():
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -32,7 +32,7 @@ class BlobStore:
         """Return where a complete blob lies or would lie."""
         if not is_hash(address):
             raise ProtocolError("address", f"{address[:80]!r} is not a content address")
-        return self._folder / address
+        return self.folder / address
 
     def size(self, address: Address) -> int | None:
         """Return the size of a complete blob, or None if it is not here."""
@@ -79,7 +79,7 @@ class BlobStore:
 
         A download that was cut is kept: it is resumed if its blob is still wanted.
         """
-        for path in self._folder.glob("*.tmp"):
+        for path in self.folder.glob("*.tmp"):
             path.unlink(missing_ok=True)
 
     def set_aside(self, addresses: Iterable[Address]) -> tuple[Path, ...]:
@@ -89,7 +89,7 @@ class BlobStore:
         """
         wanted = set(addresses)
         hidden = []
-        for path in self._folder.iterdir():
+        for path in self.folder.iterdir():
             if is_hash(path.name) and path.name not in wanted:
                 with suppress(FileNotFoundError):
                     hidden.append(path.replace(path.with_name(path.name + _HIDDEN)))

@@ -82,7 +82,7 @@ class Happenings:
                 return self._opening(_COMPUTE, line, _Found("compute-died", text, "error"))
             case ln.Phased() if line.phase in _AT_WORK:
                 return [*self._mended(_COMPUTE, line.time), *self._mended(_DAEMON, line.time)]
-            case ln.ViewChanged() | ln.Diverged() | ln.Downloaded():
+            case ln.ViewChanged() | ln.Diverged() | ln.Downloaded() | ln.Healed():
                 return self._new(line, _state_found(line))
             case ln.Ordered() | ln.AlphaSet():
                 return self._ordered(line)
@@ -192,7 +192,7 @@ class Happenings:
         return [entry]
 
 
-def _state_found(line: ln.ViewChanged | ln.Diverged | ln.Downloaded) -> _Found:
+def _state_found(line: ln.ViewChanged | ln.Diverged | ln.Downloaded | ln.Healed) -> _Found:
     match line:
         case ln.ViewChanged():
             who = short(line.passed_over) if line.passed_over else "nobody"
@@ -204,3 +204,5 @@ def _state_found(line: ln.ViewChanged | ln.Diverged | ln.Downloaded) -> _Found:
             return _Found("diverged", text, "error", None, line.round)
         case ln.Downloaded():
             return _Found("state-downloaded", f"took a state of {size(line.bytes)} from others")
+        case ln.Healed():
+            return _Found(line.event, line.text, "warning" if line.event == "healing" else "info")

@@ -183,6 +183,14 @@ class Downloaded(_Line):
     bytes: int
 
 
+class Healed(_Line):
+    """Shards that a ring has lost come back to this peer, or train again."""
+
+    event: Literal["healing", "healed"]
+    text: str
+    seconds: float = 0.0
+
+
 class Diverged(_Line):
     """Own parameters were not the agreed ones."""
 
@@ -243,6 +251,7 @@ Line = (
     | Applied
     | Validated
     | Downloaded
+    | Healed
     | Diverged
     | Ordered
     | AlphaSet

@@ -70,6 +70,8 @@ TimelineKind = Literal[
     "outer-lr",
     "compute-died",
     "state-downloaded",
+    "healing",
+    "healed",
     "view-change",
     "diverged",
     "paused",

@@ -13,6 +13,7 @@ from skerry.node.net.fetch import Fetcher
 from skerry.node.run.compute import ComputeProcess
 from skerry.node.run.context import RunContext
 from skerry.node.run.disk import DiskWriter, Kept
+from skerry.node.run.healing import Healer
 from skerry.node.run.payloads import UNAVAILABLE, Payloads
 from skerry.node.run.peers import Peers
 from skerry.node.run.planning import plan_for
@@ -56,6 +57,7 @@ class Effects:
         """Request number of the newest Train."""
         self.disk = DiskWriter(context, group)
         self._payloads = Payloads(context, fetcher, self.disk)
+        self._healer = Healer(context, self._payloads)
         self._talking = Talking(context, peers, self.disk, group)
         self._ring = RingRounds(context, self._put)
         self.compute: ComputeProcess | None = None
@@ -65,6 +67,8 @@ class Effects:
         match action:
             case act.LoadState() | act.Train() | act.FinishTraining() | act.Encode():
                 self._compute_round(action)
+            case act.Renew():
+                self._spawn(self._renew(action))
             case act.Host():
                 self._host(action.hosting)
             case act.MakePlan():
@@ -116,9 +120,8 @@ class Effects:
                 self._spawn(self._download(action))
             case act.LoadState():
                 self._begin(action.local.shards if action.local else None)
-            case act.Train() if self._is_staged():
-                self._ring.train(action)
             case act.Train():
+                self._healer.discharge()
                 self._train(action)
             case act.FinishTraining() if self._is_staged():
                 self._ring.finish()
@@ -181,6 +184,9 @@ class Effects:
         self._ask(lambda n: cp.Begin(request=n, shards=shards), self._on_ready)
 
     def _train(self, action: act.Train) -> None:
+        if self._is_staged():
+            self._ring.train(action)
+            return
         facts = self._context.facts
         facts.compute, facts.step, facts.steps = "training", 0, self._context.manifest.inner.steps
 
@@ -272,6 +278,7 @@ class Effects:
     async def _download(self, action: act.LoadState) -> None:
         """Take a state from whoever has it, shard by shard; several peers share the work."""
         compute = self.compute
+        self._healer.copying(action.wanted)
         try:
             shards = await self._payloads.fetch_state(action.wanted, action.holders)
         except (PeerUnavailable, ProtocolError) as error:
@@ -285,6 +292,21 @@ class Effects:
                 self._begin(shards)
             return
         self._context.post(ev.StateFailed(action.digest))
+
+    async def _renew(self, action: act.Renew) -> None:
+        """Bring back a state of which nobody has all."""
+        compute = self.compute
+        try:
+            shards = await self._healer.renew(action)
+        except StateError as error:
+            self.disk.failed(error)
+        except SkerryError as error:
+            self._context.journal.write("warning", text=f"not healed yet: {error}")
+        else:
+            if compute is self.compute:
+                self._begin(shards)
+            return
+        self._context.post(ev.StateFailed(None))
 
     async def _check(self, action: act.Check) -> None:
         """Fetch an announced contribution and have it decoded."""

@@ -1,12 +1,9 @@
 """Having a plan made for those who are here, in a process that ends when it has one."""
 
-import asyncio
-import contextlib
-import sys
-
+from skerry.node.run.asking import answer_of
 from skerry.node.run.context import RunContext
 from skerry.pipeline.planning.request import Request
-from skerry.protocol.errors import ComputeError, SkerryError
+from skerry.protocol.errors import SkerryError
 from skerry.protocol.rings.codec import decode_plan, encode_plan
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds.candidates import Candidate
@@ -38,27 +35,5 @@ async def make_plan(context: RunContext, candidates: tuple[Candidate, ...]) -> P
         candidates=candidates,
         running=encode_plan(running).hex() if running else "",
     )
-    found = await _ask(request.to_json())
+    found = await answer_of("skerry.pipeline.planning.maker", request.to_json(), _SECONDS)
     return decode_plan(found) if found else None
-
-
-async def _ask(request: bytes) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "skerry.pipeline.planning.maker"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(_SECONDS):
-            found, said = await process.communicate(request)
-    except TimeoutError:
-        raise ComputeError("SK-CMP-001", f"no plan within {_SECONDS:.0f} s") from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    if process.returncode:
-        last = said.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ComputeError("SK-CMP-001", f"the planner has ended: {last[:200]}")
-    return found

@@ -144,6 +144,9 @@ def action_words(action: Action) -> str:
             return f"download state {short(action.digest)} from {_peers(action.holders)}"
         case act.LoadState():
             return "load the initial state"
+        case act.Renew():
+            made = ", ".join(action.lost) or "nothing"
+            return f"bring back the state before {short(action.commit)}, made anew: {made}"
         case act.Host():
             return f"host {_hosted(action.hosting)}"
         case act.MakePlan():

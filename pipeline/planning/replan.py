@@ -1,9 +1,9 @@
 """Another plan from a running one: a peer came, went or became slow.
 
 Stage cuts stay, so that what peers hold stays useful. Rings that lost a peer get the nearest spare
-that fits, or let a neighbour take over its stages, or are given up for the others; peers that are
-new join as full replicas or rings if they can. Then a shorter annealing follows, in which every
-peer that would have to fetch another stage costs a fine.
+that fits, or let the least busy neighbour with room take over, or are given up for the others;
+peers that are new join as full replicas or rings if they can. Then a shorter annealing follows, in
+which every peer that would have to fetch another stage costs a fine.
 """
 
 from collections.abc import Sequence
@@ -114,17 +114,33 @@ def _distance(workshop: Workshop, peer: int, others: Sequence[int]) -> float:
 
 
 def _taken_over(workshop: Workshop, draft: RingDraft, gaps: Sequence[int]) -> RingDraft | None:
-    """Give the stages of lost members to the one before, or for the origin to nobody."""
-    if 0 in gaps or workshop.skips:
+    """Give the stages of lost members to neighbours with room, each to the least busy one."""
+    if workshop.skips:
         return None
-    members: list[int] = []
-    stages: list[tuple[int, ...]] = []
-    for place, own in enumerate(draft.stages):
-        if place in gaps:
-            stages[-1] = (*stages[-1], *own)
-        else:
-            members.append(draft.members[place])
-            stages.append(own)
-    if all(map(workshop.fits, members, stages)):
-        return RingDraft(tuple(members), tuple(stages), draft.paths)
-    return None
+    stages = dict(enumerate(draft.stages))
+    left = [stages.pop(place) for place in gaps]
+    while left:
+        found = ((own, _taker(workshop, draft, stages, own)) for own in left)
+        own, taker = next((pair for pair in found if pair[1] is not None), (left[0], None))
+        if taker is None:
+            return None
+        left.remove(own)
+        stages[taker] = tuple(sorted((*stages[taker], *own)))
+    places = sorted(stages, key=lambda place: (0 not in stages[place], place))  # the origin first
+    members = tuple(draft.members[place] for place in places)
+    hosted = tuple(stages[place] for place in places)
+    return RingDraft(members, hosted, draft.paths)
+
+
+def _taker(
+    workshop: Workshop, draft: RingDraft, stages: dict[int, tuple[int, ...]], own: tuple[int, ...]
+) -> int | None:
+    """Return the place of the least busy member beside lost stages that has room for them."""
+    beside = {stage + side for stage in own for side in (-1, 1)}
+    able = [
+        place
+        for place, there in stages.items()
+        if beside & set(there) and workshop.fits(draft.members[place], (*there, *own))
+    ]
+    busy = {place: workshop.seconds(draft.members[place], stages[place]) for place in able}
+    return min(able, key=lambda place: (busy[place], place), default=None)

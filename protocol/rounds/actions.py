@@ -34,6 +34,20 @@ class LoadState:
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """Load the state before a commit, of which nobody has all; answered as LoadState is."""
+
+    commit: CommitHash
+    renewed: tuple[str, ...]
+    """Hosted shards that no other live peer has."""
+    lost: tuple[str, ...]
+    """Those of them that are not here either, so that they have to be made anew."""
+    wanted: tuple[ShardState, ...]
+    """All other hosted shards, in layout order."""
+    holders: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """Start the compute process anew, for other shards; answered by ComputeReady.
 
@@ -213,6 +227,7 @@ class Note:
 
 Action = (
     LoadState
+    | Renew
     | Host
     | MakePlan
     | Train

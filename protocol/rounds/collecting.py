@@ -7,7 +7,7 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.chain import check_announce, most_text_tokens
 from skerry.protocol.rounds.events import Checked, Encoded, Trained
-from skerry.protocol.rounds.following import encode_trained, enter
+from skerry.protocol.rounds.following import begin_round, encode_trained, enter
 from skerry.protocol.rounds.ordering import remind
 from skerry.protocol.rounds.planning import candidates_of, plan_for
 from skerry.protocol.rounds.publishing import first_commit, publish
@@ -109,7 +109,11 @@ def progress(s: RoundState, now: float) -> list[Action]:
     if now >= hearing_deadline(s):
         s.unheard.clear()
     _note_completeness(s, now)
+    view = s.view
     _pass_over_leaders(s, now)
+    if s.view != view and not s.announces and s.at not in s.history:
+        s.round_since = now  # nobody has trained anything: a ring was not whole, perhaps
+        return begin_round(s, now)
     if not leads(s) or s.published_view == s.view:
         return []
     vetting = _vet(s)

@@ -6,21 +6,20 @@ way to the goal that is at hand, load it if need be, and apply the commits that 
 """
 
 from itertools import islice
-from typing import TypeVar
 
 from skerry.protocol.ids import CommitHash, Digest, PeerId, short
 from skerry.protocol.layout import state_digest
-from skerry.protocol.messages import Commit, ShardState
+from skerry.protocol.messages import Commit
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
-from skerry.protocol.rounds.events import Applied, Gathered, LocalState, StateFailed, StateLoaded
-from skerry.protocol.rounds.holding import agreed_by, agrees, hosting_at, retain
+from skerry.protocol.rounds.events import Applied, Gathered, StateFailed, StateLoaded
+from skerry.protocol.rounds.holding import agreed_by, agrees, hosting_at, keep, remember, retain
 from skerry.protocol.rounds.hosting import NOTHING
 from skerry.protocol.rounds.ordering import remind
+from skerry.protocol.rounds.renewing import renewal, told
 from skerry.protocol.rounds.settling import settle
 from skerry.protocol.rounds.state import (
     KEPT_DIGESTS,
-    KEPT_STATES,
     Phase,
     RoundState,
     contributions_of,
@@ -28,9 +27,6 @@ from skerry.protocol.rounds.state import (
 )
 from skerry.protocol.rounds.trust import is_misjudged, judged, spot_checks, with_standing
 from skerry.protocol.rounds.voting import State
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 _MAX_FAILURES = 4
 """Attempts at a state before it counts as lost: two by replay and two by download."""
@@ -135,7 +131,7 @@ def on_loaded(s: RoundState, event: StateLoaded, now: float) -> list[Action]:
     if s.loading not in (None, event.state.digest):
         return []  # asked for before the compute process was lost
     s.at, s.base = s.base, None
-    _remember(s, s.at, event.state)
+    remember(s, s.at, event.state)
     return _continue(s, now)
 
 
@@ -170,9 +166,9 @@ def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
     if s.phase is not Phase.APPLYING:
         return []
     s.at = event.commit
-    _remember(s, event.commit, event.state)
+    remember(s, event.commit, event.state)
     outcome = outcome_key(s.chain[event.commit].message)
-    _keep(s.outcomes, outcome, event.state.digest, KEPT_DIGESTS)
+    keep(s.outcomes, outcome, event.state.digest, KEPT_DIGESTS)
     if s.queue and s.queue[0] == event.commit:
         s.queue.pop(0)
     return judged(s, event.commit, event.judgements) + _continue(s, now)
@@ -191,6 +187,7 @@ def _host(s: RoundState, goal: CommitHash, now: float) -> list[Action]:
     _forget_parameters(s, now)
     s.digests.clear()  # of other shards
     s.outcomes.clear()
+    s.renewed = frozenset()
     s.hosting, s.rehosting = hosting_at(s, goal), True
     s.hosted = () if s.hosting == NOTHING else s.chain.settings(goal).hosts.shards_of(s.me)
     what = ", ".join(s.hosted) or "nothing" if s.hosting else "the whole model"
@@ -255,6 +252,9 @@ def _start_from(
 def _download(s: RoundState, now: float) -> list[Action]:
     """Too far behind to replay: take the newest state that a commit vouches for."""
     assert s.goal is not None
+    renew = renewal(s, s.goal)
+    if renew is not None:
+        return _renew(s, renew, now)
     s.queue = []
     for name in islice(s.chain.path(s.goal), s.rules.replay + 1):
         commit = s.chain[name].message
@@ -264,6 +264,14 @@ def _download(s: RoundState, now: float) -> list[Action]:
             text = f"downloading the state before round {commit.round}"
             return [act.Note(False, text), *_load_from_peers(s, name, wanted, now)]
     return _await_state(s, now)
+
+
+def _renew(s: RoundState, renew: act.Renew, now: float) -> list[Action]:
+    """Make what nobody else has, for the state before the goal, and go on from there."""
+    s.queue, s.base, s.loading = [renew.commit], s.chain[renew.commit].message.parent, None
+    s.renewed, s.renewed_after = frozenset(renew.renewed), s.base
+    enter(s, Phase.LOADING, now)
+    return [*_leave_round(s), renew]
 
 
 def _await_state(s: RoundState, now: float) -> list[Action]:
@@ -279,7 +287,7 @@ def _heal(s: RoundState, commit: Commit, now: float) -> list[Action]:
     """Own parameters differ from those the others agreed on: take theirs."""
     assert s.held is not None
     note = _reject_own_state(s, commit)
-    theirs = {entry.shard: entry for entry in commit.state}
+    theirs = {entry.shard: entry for entry in told(s, commit)}
     wanted = tuple(theirs.get(own.shard, own) for own in s.held)
     return [note, *_load_from_peers(s, s.queue[0], wanted, now)]
 
@@ -445,20 +453,6 @@ def _evaluate(s: RoundState) -> list[Action]:
     due = done >= 0 and (done % s.rules.validation_every == 0 or s.finished)
     whole = s.hosting is None
     return [act.Evaluate(done)] if due and whole and s.round_at != s.at else []
-
-
-def _remember(s: RoundState, commit: CommitHash, state: LocalState) -> None:
-    s.held = tuple(ShardState(shard.shard, shard.address) for shard in state.shards)
-    _keep(s.digests, commit, state.digest, KEPT_DIGESTS)
-    _keep(s.states, state.digest, state, KEPT_STATES)
-
-
-def _keep(kept: dict[K, V], key: K, value: V, count: int) -> None:
-    """Put in ``value`` as the newest, and let the oldest go."""
-    kept.pop(key, None)
-    kept[key] = value
-    while len(kept) > count:
-        del kept[next(iter(kept))]
 
 
 def _digest_after(s: RoundState, commit: CommitHash, child: Commit | None) -> Digest | None:

@@ -1,13 +1,20 @@
 """What this peer holds and is to hold: shards, parameters, blobs."""
 
+from typing import TypeVar
+
 from skerry.protocol.compute import Hosting
 from skerry.protocol.ids import Address, CommitHash
-from skerry.protocol.messages import Commit
+from skerry.protocol.messages import Commit, ShardState
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
+from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.rounds.hosting import NOTHING
-from skerry.protocol.rounds.state import RoundState
+from skerry.protocol.rounds.renewing import told
+from skerry.protocol.rounds.state import KEPT_DIGESTS, KEPT_STATES, RoundState
 from skerry.protocol.rounds.voting import State
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def hosting_at(s: RoundState, commit: CommitHash) -> Hosting | None:
@@ -19,14 +26,12 @@ def hosting_at(s: RoundState, commit: CommitHash) -> Hosting | None:
 def agrees(s: RoundState, commit: Commit) -> bool:
     """Say whether the parameters here are those upon which a commit builds, as far as it says."""
     held = dict.fromkeys(s.held) if s.held is not None else {}
-    hosted = frozenset(s.hosted)
-    return not held or all(x in held for x in commit.state if x.shard in hosted)
+    return not held or all(entry in held for entry in told(s, commit))
 
 
 def agreed_by(s: RoundState, commit: Commit) -> State | None:
     """Return the hosted shards before a commit; None if it does not name all of them."""
-    hosted = frozenset(s.hosted)
-    named = tuple(entry for entry in commit.state if entry.shard in hosted)
+    named = told(s, commit)
     return named if len(named) == len(s.hosted) else None
 
 
@@ -51,3 +56,18 @@ def retain(s: RoundState) -> list[Action]:
     known = [*(announce.message for announce in pending), *s.unsent.values()]
     kept |= {x.address for announce in known for x in announce.shards}
     return [act.Retain(frozenset(kept))]
+
+
+def remember(s: RoundState, commit: CommitHash, state: LocalState) -> None:
+    """Note the parameters that the compute process holds after a commit."""
+    s.held = tuple(ShardState(shard.shard, shard.address) for shard in state.shards)
+    keep(s.digests, commit, state.digest, KEPT_DIGESTS)
+    keep(s.states, state.digest, state, KEPT_STATES)
+
+
+def keep(kept: dict[K, V], key: K, value: V, count: int) -> None:
+    """Put in ``value`` as the newest, and let the oldest go."""
+    kept.pop(key, None)
+    kept[key] = value
+    while len(kept) > count:
+        del kept[next(iter(kept))]

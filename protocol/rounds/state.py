@@ -146,6 +146,10 @@ class RoundState:
     """The round upon ``round_at`` did: how long it took others cannot be told."""
     held: tuple[ShardState, ...] | None = None
     """The parameters in the compute process; None while it has none."""
+    renewed: frozenset[str] = frozenset()
+    """Hosted shards that nobody else had, so that what is here of them counts (renewing.py)."""
+    renewed_after: CommitHash | None = None
+    """Commit after which they were to stand."""
     goal: CommitHash | None = None
     """Commit that is being moved to; None in step."""
     queue: list[CommitHash] = field(default_factory=list)

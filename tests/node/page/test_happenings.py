@@ -98,6 +98,8 @@ VIEW = {"round": 4, "view": 1, "leader": "b", "passed_over": "a"}
         ("view", VIEW, "view-change", "warning"),
         ("diverged", {"round": 4, "mine": "a", "agreed": "b"}, "diverged", "error"),
         ("state-downloaded", {"bytes": 12}, "state-downloaded", "info"),
+        ("healing", {"text": "block.3 lost"}, "healing", "warning"),
+        ("healed", {"text": "block.3 trains again", "seconds": 2.1}, "healed", "info"),
         ("warning", {"text": "mind the gap"}, "warning", "warning"),
         ("failed", {"text": "the run has failed"}, "warning", "error"),
         ("compute-failed", {"error": "SK-CMP-001"}, "warning", "error"),

@@ -91,6 +91,9 @@ def test_actions_name_whom_and_what() -> None:
         f"download state c0ffee00 from {short(ONE)}"
     )
     assert action_words(act.LoadState(HASH, None, ())) == "download state c0ffee00 from nobody"
+    renew = act.Renew(HASH, ("block.1", "block.2"), ("block.2",), (), ())
+    told = "bring back the state before c0ffee00, made anew: block.2"
+    assert action_words(renew) == told
 
 
 def situation(**changes) -> Situation:

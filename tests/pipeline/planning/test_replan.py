@@ -142,3 +142,20 @@ def test_a_skipping_run_stays_equal(make_swarm) -> None:
     first, *middle = after.visits()
     assert len(set(middle)) == 1
     assert first == sum(ring.microbatches for ring in after.rings)
+
+
+def test_the_least_busy_neighbour_with_room_takes_over_and_nobody_else_moves(make_swarm) -> None:
+    limits = Limits(slots=4, stages=4, full_replicas=False)
+    problem = make_swarm(4, limits=limits, microbatches=8)
+    running = make_plan(problem, Budget(evaluations=200))
+    (ring,) = running.rings
+    at = {stage: member.peer for member in ring.members for stage in member.stages}
+    roomy = problem
+    for stage, speed in ((1, 10.0), (3, 1000.0)):
+        roomy = with_peer(roomy, at[stage], memory=1 << 40, forward=speed, backward=speed)
+    after = replan(running, without(roomy, at[2]), Budget(evaluations=1))
+    taken = {**{at[stage]: (stage,) for stage in (0, 1)}, at[3]: (2, 3)}
+    assert homes(after) == taken
+    without_origin = replan(running, without(roomy, at[0]), Budget(evaluations=1))
+    assert homes(without_origin) == {at[1]: (0, 1), at[2]: (2,), at[3]: (3,)}
+    assert without_origin.rings[0].origin == at[1]

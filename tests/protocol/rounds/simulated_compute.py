@@ -15,6 +15,7 @@ from skerry.protocol.messages import Judgement, ShardPayload
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.events import LocalState
+from skerry.protocol.rounds.renewing import told
 
 TOKENS_PER_BATCH = 10
 STEPS = 3
@@ -323,7 +324,7 @@ class Compute:
     def _apply(self, request: act.Apply) -> ev.Applied:
         commit = self.node.s.chain[request.commit].message
         assert self.theta is not None
-        agreed = {x.shard: x.address for x in commit.state if x.shard in self.hosted}
+        agreed = {x.shard: x.address for x in told(self.node.s, commit)}
         self._need(agreed.items() <= self.theta.items(), "applying upon another state than agreed")
         blobs = self.node.disk.blobs
         shards = [(c, shard) for c in request.contributions for shard in c.shards]

@@ -21,7 +21,7 @@ from simulated_planner import plan_for
 
 from skerry.protocol import codec
 from skerry.protocol.compute import Contribution, Hosting
-from skerry.protocol.ids import Address, CommitHash, PeerId
+from skerry.protocol.ids import Address, CommitHash, PeerId, content_hash
 from skerry.protocol.messages import (
     Change,
     Envelope,
@@ -368,6 +368,8 @@ class Node:
                 self._work_on(partial(self._gather, action, self.world.now + self._patience))
             case act.LoadState():
                 self._work_on(partial(self._load, action))
+            case act.Renew():
+                self._work_on(partial(self._renew, action))
             case act.Host() if self.compute is None:
                 self.host(action.hosting)
             case act.MakePlan():
@@ -470,6 +472,22 @@ class Node:
             self._ask_compute(wanted)
         else:
             self.post(ev.StateFailed(action.digest), self.compute)
+
+    def _renew(self, action: act.Renew) -> None:
+        """Make what nobody has any more; get the rest as any other state."""
+        self.world.log(self.name, f"RENEWS {action.lost} of {action.renewed}")
+        made = {x: content_hash(f"{x} made upon {action.commit}".encode()) for x in action.lost}
+        held = {entry.shard: str(entry.address) for entry in action.wanted} | made
+        for value in made.values():
+            self.disk.blobs[Address(value)] = value
+        state = stored({shard: held[shard] for shard in self.s.hosted})
+        missing = [s.address for s in state.shards if s.address not in self.disk.blobs]
+        holders = [self.world.reachable(self.name, peer) for peer in action.holders]
+        if all(any(h is not None and a in h.disk.blobs for h in holders) for a in missing):
+            self.world.renewed += bool(action.lost)
+            self._ask_compute(state)
+        else:
+            self.post(ev.StateFailed(None), self.compute)
 
     @property
     def whole(self) -> bool:

@@ -76,6 +76,8 @@ class World:
         self.started: list[PeerId] = []
         self.groups: dict[PeerId, int] = {}
         self.notes: list[tuple[PeerId, act.Note]] = []
+        self.renewed = 0
+        """How often shards were made anew."""
         self.shards: dict[tuple[CommitHash, str], dict[PeerId, str]] = {}
         self.payloads: dict[Any, Payload] = {}
         self.diverged: list[tuple[PeerId, CommitHash]] = []

@@ -343,3 +343,26 @@ def test_a_roster_member_that_fell_silent_is_not_waited_for():
     peer.announced(announce(genesis(), THIRD))
     [commit] = published(peer.take(ev.PeerDown(LEADER)))
     assert commit.roster == tuple(sorted((SECOND, THIRD)))
+
+
+def test_a_round_in_which_nobody_has_trained_anything_is_trained_again():
+    peer = Peer(LEADER)
+    start = peer.in_round()
+    peer.take(ev.Trained(name(start)), 1.0)
+    assert not peer.take(peer.encoded(name(start), text_tokens=0, round_tokens=0, shards=()))
+    again = []
+    while not again:
+        again = of(act.Train, peer.take(ev.Tick(), next_deadline(peer.s)))
+    assert [train.parent for train in again] == [name(start)]
+    assert peer.s.phase is Phase.TRAINING
+    assert of(act.PublishAnnounce, peer.train(peer.now))
+
+
+def test_a_peer_that_has_trained_nothing_itself_waits_for_those_who_have():
+    peer = Peer(BOB)
+    start = peer.in_round()
+    peer.take(ev.AnnounceReceived(announce(start, CAROL)), 1.0)
+    peer.take(ev.Trained(name(start)))
+    peer.take(peer.encoded(name(start), text_tokens=0, round_tokens=0, shards=()))
+    for _ in range(20):
+        assert not of(act.Train, peer.take(ev.Tick(), next_deadline(peer.s)))

@@ -28,7 +28,7 @@ from skerry.protocol.layout import state_digest
 from skerry.protocol.messages import Judgement
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
-from skerry.protocol.rounds import following
+from skerry.protocol.rounds import following, holding
 from skerry.protocol.rounds.machine import next_deadline
 from skerry.protocol.rounds.state import Phase
 
@@ -177,6 +177,7 @@ def test_a_sibling_with_the_same_contributions_needs_no_update():
 
 def test_only_the_newest_digests_are_remembered(monkeypatch):
     monkeypatch.setattr(following, "KEPT_DIGESTS", 2)
+    monkeypatch.setattr(holding, "KEPT_DIGESTS", 2)
     peer = trainee()
     commits = long_chain(6)
     for number, commit in enumerate(commits, start=1):

@@ -125,6 +125,36 @@ def test_the_ring_leads_itself_while_the_only_replica_is_away():
     assert len(led) < len(commits(world)), "the ring's members led where it was its turn"
 
 
+def lose(world: World, *names: str) -> None:
+    """These never come back."""
+    for name in names:
+        node = world.nodes[PeerId(name)]
+        node.crash()
+        node.gone = True
+    world.changed_at = world.now
+
+
+def reaches(world: World, name: str, rounds: int) -> None:
+    """Go on until a peer is so many rounds further."""
+    node = world.nodes[PeerId(name)]
+    target = node.s.round + rounds
+    until(world, lambda: node.s.round >= target)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_nobody_has_any_more_is_made_anew_where_the_plan_puts_it(seed):
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16, seed=seed)
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p01", 6)
+    lose(world, "p03")
+    until_done(world)
+    assert world.renewed == 1
+    last = commits(world)[-1]
+    assert {entry.shard for entry in last.state} == set(SHARDS)
+    assert {a.signer for a in last.announces} == {"p01", "p02"}
+
+
 def test_a_diverged_host_of_a_stage_heals_its_shards_alone():
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=10)
     until_ring(world)

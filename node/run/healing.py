@@ -1,0 +1,122 @@
+"""Bringing back what a ring has lost, on the peer to which the plan gives it.
+
+What has live hosts is copied like any other state; here is said so. What nobody has any more is
+made of what is left, by the first rung that applies (recovery/healing.py), in a process of its own.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from skerry.node.run.asking import answer_of
+from skerry.node.run.context import RunContext
+from skerry.node.run.payloads import Payloads
+from skerry.protocol.ids import PeerId
+from skerry.protocol.messages import ShardPayload, ShardState
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds.renewing import own_shards
+from skerry.recovery.healing import MADE_UP, Rung, StageHealing, plan_healing
+from skerry.recovery.healing_words import healed, sentences
+from skerry.recovery.rebuild_request import Made, Request, Stage
+from skerry.recovery.surveying import Remains, remains
+
+_SECONDS = 300.0
+"""The process imports torch, perhaps on a busy machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Patient:
+    """A shard on its way back."""
+
+    rung: Rung
+    since: float
+
+
+class Healer:
+    """Plans how lost shards come back to this peer, has them made, and tells of it."""
+
+    def __init__(self, context: RunContext, payloads: Payloads) -> None:
+        """Heal nothing yet."""
+        self._context, self._payloads = context, payloads
+        self._patients: dict[str, _Patient] = {}
+        """By shard."""
+
+    def copying(self, wanted: tuple[ShardState, ...]) -> None:
+        """Take note that a state is about to be downloaded: of a peer that is gone, perhaps."""
+        rounds = self._context.state.rounds
+        if rounds.goal is None or rounds.chain.settings(rounds.goal).hosts.plan is None:
+            return
+        own = own_shards(rounds)
+        given = tuple(entry.shard for entry in wanted if entry.shard not in own)
+        self._admit(remains(rounds, rounds.goal, given), given)
+
+    async def renew(self, action: act.Renew) -> tuple[ShardPayload, ...]:
+        """Return where all hosted shards of a state lie, made anew where nobody has them.
+
+        Raises: SkerryError if something that they are made of cannot be had.
+        """
+        left = remains(self._context.state.rounds, action.commit, action.lost)
+        healings = self._admit(left, action.lost)
+        rungs = {one.shard: one.rung for healing in healings for one in healing.shards}
+        stale = [ShardState(x, left.stale[x]) for x in action.lost if rungs[x] is Rung.SHADOW]
+        known = await self._payloads.fetch_state((*action.wanted, *stale), action.holders)
+        shards = {shard.shard: shard for shard in known}
+        if any(rungs[shard] in MADE_UP for shard in action.lost):
+            there = await self._sources(left, healings, action.holders)
+            shards |= {shard.shard: shard for shard in await self._made(healings, there)}
+        return tuple(shards[name] for name in self._context.state.rounds.hosted)
+
+    def discharge(self) -> None:
+        """Say that what was lost trains again."""
+        now, patients = asyncio.get_running_loop().time(), self._patients
+        self._patients = {}
+        for rung in dict.fromkeys(one.rung for one in patients.values()):
+            shards = [shard for shard, one in patients.items() if one.rung is rung]
+            seconds = now - min(patients[shard].since for shard in shards)
+            text = healed(shards, self._context.me, seconds, rung)
+            self._context.journal.write(
+                "healed", text=text, shards=shards, rung=str(rung), seconds=round(seconds, 3)
+            )
+
+    def _admit(self, left: Remains, given: tuple[str, ...]) -> tuple[StageHealing, ...]:
+        """Plan for the stages of shards that were given to this peer; say so once."""
+        now, me = asyncio.get_running_loop().time(), self._context.me
+        plans = plan_healing(left.survey)
+        found = tuple(one for one in plans if any(x.shard in given for x in one.shards))
+        for healing in found:
+            told = tuple(x for x in healing.shards if x.shard in given)
+            copied = all(x.rung is Rung.COPY for x in told)
+            if self._patients.keys() >= {x.shard for x in told} or (
+                copied and healing.lost.peer == me  # nobody is gone: the plan moved it here
+            ):
+                continue
+            self._patients |= {x.shard: _Patient(x.rung, now) for x in told}
+            for sentence in sentences(replace(healing, shards=told), left.survey):
+                self._context.journal.write("healing", text=sentence)
+        return found
+
+    async def _sources(
+        self, left: Remains, healings: tuple[StageHealing, ...], holders: tuple[PeerId, ...]
+    ) -> tuple[Stage, ...]:
+        """Get the stages that lost ones are made of."""
+        shards = [one for healing in healings for one in healing.shards]
+        numbers = sorted({number for one in shards for number in one.made_of})
+        wanted = tuple(entry for number in numbers for entry in left.blocks[number])
+        found = {x.shard: x for x in await self._payloads.fetch_state(wanted, holders)}
+        return tuple(
+            Stage(number, tuple(found[entry.shard] for entry in left.blocks[number]), norm=0.0)
+            for number in numbers
+        )
+
+    async def _made(
+        self, healings: tuple[StageHealing, ...], there: tuple[Stage, ...]
+    ) -> tuple[ShardPayload, ...]:
+        """Have shards made. Raises: ComputeError("SK-CMP-001") if that process fails."""
+        context = self._context
+        request = Request(
+            manifest=context.manifest.canonical().decode(),
+            store=str(context.blobs.folder),
+            healings=healings,
+            there=there,
+        )
+        found = await answer_of("skerry.recovery.rebuilder", request.to_json(), _SECONDS)
+        return Made.from_json(found).shards

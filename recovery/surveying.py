@@ -1,0 +1,105 @@
+"""What one peer finds left of its ring when it is given shards that it did not host. Pure.
+
+Everything follows from the chain and from who is heard: committed parameters have addresses, and
+their hosts are known. Parameters are meant as of the state before a commit, the newest that anyone
+can verify.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+
+from skerry.protocol.ids import Address, CommitHash, PeerId
+from skerry.protocol.messages import ShardState
+from skerry.protocol.rounds.renewing import MEMORY, own_shards, recent_hosts
+from skerry.protocol.rounds.state import KEPT_STATES, RoundState
+from skerry.recovery.healing import is_block
+from skerry.recovery.survey import Candidate, Copy, LostStage, Shards, Survey
+
+_ROOM = 1
+"""Bytes that a stage takes, and that there are for each: the plan has seen to that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is left, and where the parameters lie of which lost ones can be made."""
+
+    survey: Survey
+    blocks: dict[int, tuple[ShardState, ...]]
+    """Of the stages whose blocks are there, by number."""
+    stale: dict[str, Address]
+    """Own old copies of shards that were given to this peer, by shard."""
+
+
+def remains(s: RoundState, goal: CommitHash, given: Collection[str]) -> Remains:
+    """Return what is left, as of the state before ``goal``, when this peer is given shards.
+
+    Raises: ValueError if no plan says which stages there are.
+    """
+    plan = s.chain.settings(goal).hosts.plan
+    if plan is None:
+        raise ValueError("without a plan there are no stages")
+    stages = tuple(stage.shards for stage in plan.stages)
+    own = own_shards(s)
+    there = {
+        shard: ShardState(shard, address)
+        for shards in stages
+        for shard in shards
+        if (address := _named(s, goal, shard))
+        and (_live(s, goal, shard) or address in own.get(shard, ()))
+    }
+    blocks = {number: _blocks(shards, there) for number, shards in enumerate(stages)}
+    lost = [n for n, shards in enumerate(stages) if _is_lost(shards, given, blocks[n])]
+    mine = tuple(n for n, shards in enumerate(stages) if n not in lost and shards[0] in s.hosted)
+    stale = {shard: own[shard][-1] for shard in given if shard in own}
+    survey = Survey(
+        stages=stages,
+        lost=tuple(LostStage(n, _last_host(s, goal, stages[n]), _ROOM) for n in lost),
+        candidates=(Candidate(s.me, mine, _ROOM * len(stages), 0.0),),
+        hosts={x: tuple(Copy(p, 0) for p in _live(s, goal, x)) for x in there},
+        shadows={x: (Copy(s.me, _age(s, goal, ShardState(x, stale[x]))),) for x in stale},
+    )
+    return Remains(survey, {n: some for n, some in blocks.items() if some}, stale)
+
+
+def _blocks(shards: Shards, there: dict[str, ShardState]) -> tuple[ShardState, ...]:
+    """Return the blocks of a stage; none if not all of them are there."""
+    blocks = [shard for shard in shards if is_block(shard)]
+    return tuple(there[x] for x in blocks) if all(x in there for x in blocks) else ()
+
+
+def _is_lost(shards: Shards, given: Collection[str], blocks: tuple[ShardState, ...]) -> bool:
+    return bool(set(shards) & set(given)) or (not blocks and any(map(is_block, shards)))
+
+
+def _named(s: RoundState, goal: CommitHash, shard: str) -> Address | None:
+    """Return the newest address of a shard that hosts may still keep."""
+    for name in islice(s.chain.path(goal), KEPT_STATES):
+        for entry in s.chain[name].message.state:
+            if entry.shard == shard:
+                return entry.address
+    return None
+
+
+def _live(s: RoundState, goal: CommitHash, shard: str) -> tuple[PeerId, ...]:
+    return tuple(sorted(s.alive.intersection(recent_hosts(s, goal, shard)) - {s.me}))
+
+
+def _last_host(s: RoundState, goal: CommitHash, shards: Shards) -> PeerId:
+    """Return the member of a ring that hosted a stage last and is gone; this peer if none is."""
+    for name in islice(s.chain.path(goal), MEMORY):
+        hosts = s.chain.settings(name).hosts
+        for ring in hosts.plan.rings if hosts.plan else ():
+            for member in ring.members:
+                hosted = shards[0] in hosts.shards_of(member.peer)
+                if hosted and member.peer not in s.alive and member.peer != s.me:
+                    return member.peer
+    return s.me
+
+
+def _age(s: RoundState, goal: CommitHash, copy: ShardState) -> int:
+    """Return how many inner steps a copy lags behind, as far as the newest commits tell."""
+    for rounds, name in enumerate(islice(s.chain.path(goal), MEMORY)):
+        if copy in s.chain[name].message.state:
+            return rounds * s.rules.chain.steps
+    return MEMORY * s.rules.chain.steps
