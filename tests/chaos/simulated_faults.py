@@ -49,6 +49,7 @@ class Outcome:
         return self.text_tokens / self.seconds
 
 
+@simulation.all_decoded
 def run_plan(plan: FaultPlan) -> Outcome:
     """Run a swarm under a plan to its last round, and check all that must hold.
 
