@@ -63,10 +63,11 @@ def run_plan(plan: FaultPlan) -> Outcome:
     limit = _DRAWN_OUT * ROUND_S * plan.rounds
 
     def over() -> bool:
+        if not executor.is_over:
+            return False
         there = world.live
         return (
-            executor.is_over
-            and len(there) == plan.peers
+            len(there) == plan.peers
             and all(node.done for node in there)
             and len({node.s.at for node in there}) == 1
         )
