@@ -12,6 +12,7 @@ from skerry.node.run.store import RunStore
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, PeerId, RunId, short
+from skerry.protocol.leases import Leases
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import Envelope, Heartbeat, Offer, ShardPayload, SignedMember
 from skerry.protocol.quota import QUOTA, REMOVED, Quotas, Verdict
@@ -50,6 +51,8 @@ class RunContext:
     events: "asyncio.Queue[NodeEvent]" = field(default_factory=asyncio.Queue)
     served: dict[Address, tuple[ShardPayload, bool]] = field(default_factory=dict)
     """Blobs that others may ask for; True for parameter shards."""
+    leases: Leases = field(default_factory=Leases)
+    """What others are downloading."""
     quotas: Quotas = field(default_factory=Quotas)
     unwelcome: "asyncio.Queue[PeerId]" = field(default_factory=asyncio.Queue)
     """Peers whose connections are to be ended."""

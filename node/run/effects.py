@@ -6,6 +6,7 @@ compute process are sent in the order of the actions, since the process answers 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_never
 
@@ -77,7 +78,7 @@ class Effects:
                 self._compute_update(action)
             case act.PublishAnnounce() | act.PublishCommit() | act.PublishFinding():
                 self._talking.say(action)
-            case act.Broadcast() | act.AskChain():
+            case act.Broadcast() | act.AskChain() | act.Present():
                 self._talking.say(action)
             case act.Check():
                 self._spawn(self._check(action))
@@ -336,12 +337,15 @@ class Effects:
 
     def _keep(self, action: Kept) -> None:
         context = self._context
-        self.disk.write(action)
         if isinstance(action, act.StoreStates):
+            context.leases.offer(frozenset(x.address for x in s.shards) for s in action.states)
             for state in action.states:
                 self._payloads.offer(state.shards, is_state=True)
         elif isinstance(action, act.Retain):
+            kept = context.leases.retain(action.addresses, time.monotonic())
+            action = act.Retain(kept)
             context.served = {a: x for a, x in context.served.items() if a in action.addresses}
+        self.disk.write(action)
 
     def _note(self, action: act.Note) -> None:
         self._context.journal.write("warning" if action.warning else "note", text=action.text)

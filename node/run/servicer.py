@@ -102,8 +102,14 @@ class RunServicer(PeerServicer):
     async def Blob(self, request: pb.BlobRequest, grpc: Grpc) -> AsyncIterator[pb.BlobChunk]:
         """Give a blob's bytes from an offset on, in chunks."""
         context = await self._member_context(request.run_id, grpc)
-        blob = context.served.get(Address(request.address.hex()))
-        sent = context.facts.sent_to(self._peer, blob)
+        address = Address(request.address.hex())
+        blob = context.served.get(address)
+        count = context.facts.sent_to(self._peer, blob)
+
+        def sent(num_bytes: int) -> None:
+            count(num_bytes)
+            context.leases.asked(address, time.monotonic())
+
         try:
             async for chunk in blob_chunks(context.blobs, request, sent):
                 yield chunk

@@ -203,6 +203,7 @@ _Talk = (
     | act.Broadcast
     | act.Check
     | act.AskChain
+    | act.Present
     | act.Refuse
 )
 
@@ -221,6 +222,8 @@ def _talk_words(action: _Talk) -> str:
             return f"check contribution {short(action.announce.hash)}"
         case act.AskChain():
             return f"ask {short(action.peer)} for its chain from round {action.from_round}"
+        case act.Present():
+            return "tell the others where it stands"
         case act.Refuse():
             return f"refuse something of {short(action.peer)}: {action.reason}"
         case _:

@@ -15,7 +15,14 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 
 DISK_RETRY_SECONDS = 5.0
-Saying = act.PublishAnnounce | act.PublishCommit | act.PublishFinding | act.Broadcast | act.AskChain
+Saying = (
+    act.PublishAnnounce
+    | act.PublishCommit
+    | act.PublishFinding
+    | act.Broadcast
+    | act.AskChain
+    | act.Present
+)
 
 
 class Talking:
@@ -40,6 +47,8 @@ class Talking:
                 self._spawn(self._peers.broadcast(action.envelope, action.peers))
             case act.AskChain():
                 self._spawn(self._ask_chain(action))
+            case act.Present():
+                self._spawn(self._peers.broadcast(self._peers.heartbeat(), self._peers.greeted))
 
     async def _publish_announce(self, announce: Announce) -> None:
         """Send an own announcement once it is on disk: later if the disk is full."""

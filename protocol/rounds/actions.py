@@ -182,6 +182,11 @@ class AskChain:
 
 
 @dataclass(frozen=True, slots=True)
+class Present:
+    """Tell all others now where this peer stands: the next heartbeat might come a round late."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreCommits:
     """Write commits that became part of the own chain to disk."""
 
@@ -244,6 +249,7 @@ Action = (
     | Settle
     | Evaluate
     | AskChain
+    | Present
     | StoreCommits
     | StoreOrders
     | StoreStates

@@ -417,7 +417,7 @@ def begin_round(s: RoundState, now: float) -> list[Action]:
         return []
     if s.me not in s.roster:
         enter(s, Phase.OBSERVING, now)
-        return []
+        return [act.Present()]
     if s.training:
         enter(s, Phase.TRAINING, now)
         return encode_trained(s, now) if s.trained else []

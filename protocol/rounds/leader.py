@@ -24,16 +24,20 @@ def leader_of(
     return succession(run_id, round_number, roster, partial)[view % len(roster)]
 
 
+@lru_cache(maxsize=64)  # asked for at every event of a round, of that round alone
 def succession(
     run_id: RunId,
     round_number: int,
     peers: tuple[PeerId, ...],
     partial: frozenset[PeerId] = frozenset(),
-) -> list[PeerId]:
+) -> tuple[PeerId, ...]:
     """Return ``peers`` in the order in which they lead a round."""
-    return sorted(peers, key=lambda peer: (peer in partial, _rank(run_id, round_number, peer)))
+
+    def place(peer: PeerId) -> tuple[bool, bytes]:
+        return peer in partial, _rank(run_id, round_number, peer)
+
+    return tuple(sorted(peers, key=place))
 
 
-@lru_cache(maxsize=512)  # asked for at every event of a round, of that round alone
 def _rank(run_id: RunId, round_number: int, peer: PeerId) -> bytes:
     return blake2b(f"{run_id}/{round_number}/{peer}".encode(), digest_size=16).digest()

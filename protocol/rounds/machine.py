@@ -12,6 +12,7 @@ from skerry.protocol.messages import SignedCommit, SignedHeartbeat, SignedMember
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
+from skerry.protocol.rounds.asking import Answer, ask, go_on, is_better
 from skerry.protocol.rounds.collecting import (
     collect_deadline,
     commit_due,
@@ -158,22 +159,24 @@ def _on_compute_ready(s: RoundState, event: ev.ComputeReady, now: float) -> list
 def _on_commits(s: RoundState, event: ev.CommitsReceived, now: float) -> list[Action]:
     actions: list[Action] = []
     new: list[SignedCommit] = []
+    taken, refused = -1, ""
     for commit in event.commits:
-        if CommitHash(commit.hash) in s.chain:
-            continue
-        try:
-            s.chain.add(commit)
-        except ProtocolError as error:
-            if error.reason == "unknown-parent":
-                actions += _ask_chain(s, event.source, CommitHash(commit.hash), now)
-            else:
-                actions.append(act.Refuse(event.source, error.reason))
-            break
-        _learn_members(s, commit)
-        learn_orders(s, commit)
-        new.append(commit)
+        if CommitHash(commit.hash) not in s.chain:
+            try:
+                s.chain.add(commit)
+            except ProtocolError as error:
+                refused = error.reason
+                break
+            _learn_members(s, commit)
+            learn_orders(s, commit)
+            new.append(commit)
+        taken = commit.message.round
     if new:
         actions.append(act.StoreCommits(tuple(new)))
+    if refused not in ("", "unknown-parent"):
+        actions.append(act.Refuse(event.source, refused))
+    elif event.commits and event.source != s.me:
+        actions += go_on(s, Answer(event.source, event.commits[0], taken), now)
     return actions + consider(s, now)
 
 
@@ -196,20 +199,9 @@ def _on_heartbeat(s: RoundState, heartbeat: SignedHeartbeat, now: float) -> list
     if beat.head in s.chain:
         unban(s, beat.head)
         return actions + consider(s, now) + start_run(s)
-    theirs = (beat.weight, beat.head_round, -int(beat.head, 16))
-    if theirs > s.chain.rank(s.goal or s.at):
-        actions += _ask_chain(s, peer, beat.head, now)
+    if is_better(s, s.positions[peer]):
+        actions += ask(s, peer, beat.head_round, now)
     return actions
-
-
-def _ask_chain(s: RoundState, peer: PeerId, head: CommitHash, now: float) -> list[Action]:
-    """Ask for the chain up to ``head``: first its newest part, then all of it."""
-    last_head, last_time = s.asked.get(peer, (None, -s.rules.grace))
-    if now < last_time + s.rules.grace / 2:
-        return []
-    s.asked[peer] = (head, now)
-    recent = max(0, s.chain.round_of(s.goal or s.at) - s.rules.replay)
-    return [act.AskChain(peer, 0 if last_head == head else recent)]
 
 
 def _on_peer_up(s: RoundState, peer: PeerId, now: float) -> list[Action]:

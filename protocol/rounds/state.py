@@ -117,6 +117,19 @@ class Position:
     weight: int
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a peer was last asked of its chain (asking.py)."""
+
+    at: float
+    """When, in seconds."""
+    from_round: int
+    reach: int
+    """Rounds that it went farther back than the one before."""
+    following: int = 0
+    """Questions before it, each put when the one before was answered."""
+
+
 @dataclass(slots=True)
 class RoundState:
     """Mutable state of one node in one run; changed by machine.apply alone."""
@@ -239,8 +252,8 @@ class RoundState:
     unheard: set[PeerId] = field(default_factory=set)
     """Roster members that were never heard; for a grace period they count as alive."""
     positions: dict[PeerId, Position] = field(default_factory=dict)
-    asked: dict[PeerId, tuple[CommitHash, float]] = field(default_factory=dict)
-    """For which head a peer was last asked for its chain, and when."""
+    asked: dict[PeerId, Question] = field(default_factory=dict)
+    """What each peer was last asked of its chain."""
 
     @property
     def loaded(self) -> Digest | None:

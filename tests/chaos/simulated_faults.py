@@ -49,6 +49,7 @@ class Outcome:
         return self.text_tokens / self.seconds
 
 
+@simulation.all_decoded
 def run_plan(plan: FaultPlan) -> Outcome:
     """Run a swarm under a plan to its last round, and check all that must hold.
 
@@ -62,10 +63,11 @@ def run_plan(plan: FaultPlan) -> Outcome:
     limit = _DRAWN_OUT * ROUND_S * plan.rounds
 
     def over() -> bool:
+        if not executor.is_over:
+            return False
         there = world.live
         return (
-            executor.is_over
-            and len(there) == plan.peers
+            len(there) == plan.peers
             and all(node.done for node in there)
             and len({node.s.at for node in there}) == 1
         )

@@ -22,6 +22,7 @@ from simulated_planner import plan_for
 from skerry.protocol import codec
 from skerry.protocol.compute import Contribution, Hosting
 from skerry.protocol.ids import Address, CommitHash, PeerId, content_hash
+from skerry.protocol.leases import Leases
 from skerry.protocol.messages import (
     Change,
     Envelope,
@@ -106,6 +107,7 @@ class Node:
         self.heard: dict[PeerId, float] = {}
         self.tick_at: float | None = None
         self.idle_ticks = 0
+        self.leases = Leases()
         self.hosting = None if self.whole else NOTHING
         rules, now = self.world.rules, self.world.now
         self.s = new_state(self.name, rules, lambda member: None, now, whole=self.whole)
@@ -283,6 +285,12 @@ class Node:
 
     def _heartbeat(self) -> None:
         self._later(HEARTBEAT_S, self._heartbeat)
+        self._tell_position()
+        for peer, last in list(self.heard.items()):
+            if self.world.now - last > SILENCE_S:
+                self._lose(peer)
+
+    def _tell_position(self) -> None:
         s = self.s
         beat = Heartbeat(
             run_id=s.rules.chain.run_id,
@@ -299,9 +307,6 @@ class Node:
         for other in self.world.started:
             if other != self.name and other not in s.settings.removed:
                 self.world.send(self.name, other, signed)
-        for peer, last in list(self.heard.items()):
-            if self.world.now - last > SILENCE_S:
-                self._lose(peer)
 
     def _hear(self, peer: PeerId) -> None:
         if peer not in self.s.members:
@@ -353,11 +358,15 @@ class Node:
                 self.disk.commits.extend(action.commits)
             case act.StoreOrders():
                 self.disk.orders.extend(action.orders)
+            case act.Present():
+                self._tell_position()
             case act.StoreStates():
                 self.disk.states = action.states
+                self.leases.offer(frozenset(x.address for x in s.shards) for s in action.states)
             case act.Retain():
                 blobs = self.disk.blobs
-                self.disk.blobs = {a: blobs[a] for a in blobs if a in action.addresses}
+                kept = self.leases.retain(action.addresses, self.world.now)
+                self.disk.blobs = {a: blobs[a] for a in blobs if a in kept}
             case act.Note():
                 self.world.notes.append((self.name, action))
             case act.Refuse() | act.Evaluate():
@@ -466,9 +475,21 @@ class Node:
         missing = [s.address for s in wanted.shards if s.address not in self.disk.blobs]
         if action.local is not None and missing:
             raise BrokenRule(f"{self.name}: a kept state was removed")
-        holders = [self.world.reachable(self.name, peer) for peer in action.holders]
-        found = [a for a in missing if any(h is not None and a in h.disk.blobs for h in holders)]
-        if found == missing:
+        begun = self._download(missing, action.holders)
+        if not missing or not begun:
+            self._loaded(action, wanted, begun)
+            return
+        end = partial(self._downloaded, action, wanted, missing, self.compute)
+        self._later(self.world.download_s, end)
+
+    def _downloaded(
+        self, action: act.LoadState, wanted: LocalState, missing: list[Address], asker: Any
+    ) -> None:
+        if asker is self.compute:
+            self._loaded(action, wanted, self._download(missing, action.holders))
+
+    def _loaded(self, action: act.LoadState, wanted: LocalState, is_here: bool) -> None:
+        if is_here:
             self._ask_compute(wanted)
         else:
             self.post(ev.StateFailed(action.digest), self.compute)
@@ -488,6 +509,17 @@ class Node:
             self._ask_compute(state)
         else:
             self.post(ev.StateFailed(None), self.compute)
+
+    def _download(self, addresses: list[Address], peers: tuple[PeerId, ...]) -> bool:
+        """Ask holders for shards of a state; say whether each is at one of them."""
+        found = set()
+        for peer in peers:
+            holder = self.world.reachable(self.name, peer)
+            for address in addresses if holder is not None else ():
+                if address in holder.disk.blobs:
+                    holder.leases.asked(address, self.world.now)
+                    found.add(address)
+        return len(found) == len(set(addresses))
 
     @property
     def whole(self) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from typing import Any
+from unittest import mock
 
 from simulated_compute import SHARD, SHARDS, STEPS, TOKENS_PER_BATCH, Item, Payload
 from simulated_node import SILENCE_S, Node
@@ -20,13 +21,17 @@ from simulated_node import SILENCE_S, Node
 from skerry.protocol.ids import CommitHash, PeerId, RunId, content_hash
 from skerry.protocol.messages import Offer, ReadmitPeer, RemovePeer, RoleOffer, SetOuterLr, Signed
 from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import commits
 from skerry.protocol.rounds.chain import ChainRules
+from skerry.protocol.rounds.machine import MOVING
 from skerry.protocol.rounds.settings import admitted, ordered
 from skerry.protocol.rounds.state import Rules
 
 REPLICA_BYTES = 100
 MAX_EVENTS = 400_000
 DRAIN_S = 3.0
+all_decoded = mock.patch.object(commits, "DECODED", sys.maxsize)
+"""For long runs: nothing is signed here, so that no commit could be read again from its bytes."""
 OFFERS = (
     Offer(),
     Offer(RoleOffer.AUTO, REPLICA_BYTES),
@@ -72,6 +77,8 @@ class World:
         self.rng, self.rules = rng, rules
         self.now = 0.0
         self.weather = CALM
+        self.download_s = 0.0
+        """What it takes to get a state from others."""
         self.nodes: dict[PeerId, Node] = {}
         self.started: list[PeerId] = []
         self.groups: dict[PeerId, int] = {}
@@ -164,7 +171,7 @@ class World:
 def describe(what: Any) -> str:
     """Return one line on an event or action; empty for heartbeats and ticks without effect."""
     name = type(what).__name__
-    if name in ("HeartbeatReceived", "Evaluate", "Retain", "StoreStates"):
+    if name in ("HeartbeatReceived", "Evaluate", "Present", "Retain", "StoreStates"):
         return ""
     text = f"{name} "
     for field in getattr(what, "__dataclass_fields__", {}):
@@ -317,7 +324,8 @@ class Faults:
     def _may_lose(self, node: Node) -> bool:
         """Without its owner a run cannot begin; two peers must be left to say anything."""
         others = [n for n in self.world.live if n is not node]
-        able = any(n.whole and n.s.head is not None for n in others)
+        # One that knows the chain may still be getting what only this node has.
+        able = any(n.whole and n.s.head is not None and n.s.phase not in MOVING for n in others)
         return node.up and self.fatal_left > 0 and able
 
     def kill(self) -> None:

@@ -79,7 +79,7 @@ class TestOwnPause:
         actions = peer.take(ev.Applied(name(commit), STATES[1], ()))
         assert not of(act.Train, actions)
         assert (peer.s.at, peer.s.phase) == (name(commit), Phase.PAUSED)
-        assert peer.take(ev.Resumed()) == []
+        assert peer.take(ev.Resumed()) == [act.Present()]
         assert peer.s.phase is Phase.OBSERVING
 
     def test_others_hear_of_it_also_while_it_follows(self):
