@@ -11,11 +11,12 @@ What comes in is compared with the last microbatches that took the same way into
 
 Ranges and nearest predecessors, and not means and deviations, since training moves both: in the
 first 80 inner steps of a model of 1.2 million parameters activations grow 50-fold and gradients
-shrink 100-fold, with honest bursts of 50 times the usual from single text tokens. Of 14,496 payloads
-in its first 120 steps (int8; with a subspace; with a third of the stages skipped) 15 were refused
-wrongly. Of the same, each spoiled once: 90 to 97 % of those a hundred times as large were refused
-(what passed came after honest bursts of gradients), 60 to 97 % of activations with their sign turned,
-8 to 69 % of activations replaced by noise of the same size.
+shrink 100-fold, with honest bursts of 50 times the usual from single text tokens.
+
+Of 14,496 payloads in its first 120 steps (int8; with a subspace; with a third of the stages
+skipped) 15 were refused wrongly. Of the same, each spoiled once, 90 to 97 % were refused when a
+hundred times as large (what passed came after honest bursts of gradients), 60 to 97 % of the
+activations when their sign was turned, 8 to 69 % when replaced by noise of the same size.
 
 Not seen: small lies; drifts that take their time; gradients of the opposite sign, since their mean
 has no direction of its own; whoever persists for ``PERSISTS`` microbatches in a row, which is also
