@@ -6,6 +6,7 @@ translates addresses and lets nothing in that was not asked for:
 - "cone": the outer port is the inner one, whomever it talks to (endpoint-independent mapping,
   port-restricted filter, RFC 4787): what most home routers do.
 - "sym": another, random outer port for every connection (symmetric).
+- "upnp": as "cone", and a machine may have a port mapped by UPnP or NAT-PMP (a real miniupnpd).
 
 The internet is a bridge with addresses that look public, which exist in these namespaces alone.
 Besides, or instead, there may be a local network of some machines without any router.
@@ -15,7 +16,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +26,32 @@ import janitor
 
 _PREFIX = "skerrynat"
 _TOOLS = ("ip", "iptables")
+PORT_TOOLS = ("miniupnpd", "nft")
+_PORT_CHAINS = """
+table inet filter {
+  chain miniupnpd { }
+  chain prerouting_miniupnpd { }
+  chain postrouting_miniupnpd { }
+  chain forward { type filter hook forward priority -10; jump miniupnpd; }
+  chain prerouting { type nat hook prerouting priority -100; jump prerouting_miniupnpd; }
+  chain postrouting { type nat hook postrouting priority 90; jump postrouting_miniupnpd; }
+}
+"""
+_PORT_SETTINGS = """
+ext_ifname=wan
+listening_ip=lan
+enable_natpmp=yes
+enable_upnp=yes
+upnp_table_name=filter
+upnp_nat_table_name=filter
+upnp_forward_chain=miniupnpd
+upnp_nat_chain=prerouting_miniupnpd
+upnp_nat_postrouting_chain=postrouting_miniupnpd
+secure_mode=yes
+uuid=00000000-0000-0000-0000-000000000001
+allow 1024-65535 192.168.0.0/16 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
+"""
 
 
 class NatLab:
@@ -41,6 +70,8 @@ class NatLab:
         self._homes, self._together = homes, together
         self._mine = f"{_PREFIX}{os.getpid()}x{janitor.born(os.getpid())}-"
         self._ports = 0
+        self._mappers: list[subprocess.Popen[bytes]] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="skerry-natlab-")
         self._janitor: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -72,6 +103,10 @@ class NatLab:
         if process is not None:
             process.communicate()
             assert process.returncode == 0, "the janitor has said why it failed"
+        for mapper in self._mappers:
+            mapper.wait()  # it was ended with its namespace
+        self._mappers.clear()
+        self._folder.cleanup()
 
     def inside(self, name: str) -> list[str]:
         """Return what to put before a command for it to run on a machine."""
@@ -101,6 +136,8 @@ class NatLab:
             self._plug("wan", f"{name}-router", "wan", f"51.10.{number}.1/16")
             self._connect(name, number)
             self._translate(f"{name}-router", kind)
+            if kind == "upnp":
+                self._map_ports(f"{name}-router")
 
     def _add(self, name: str) -> None:
         _run("ip", "netns", "add", self._mine + name)
@@ -140,6 +177,20 @@ class NatLab:
         for chain in ("FORWARD", "INPUT"):
             self._on(router, "iptables", "-A", chain, "-i", "wan", *answers)
             self._on(router, "iptables", "-A", chain, "-i", "wan", "-j", "DROP")
+
+    def _map_ports(self, router: str) -> None:
+        """Have the router map a port for whoever asks from inside."""
+        inside, folder = self.inside(router), Path(self._folder.name)
+        _run(*inside, "nft", _PORT_CHAINS)
+        dnat = ("-m", "conntrack", "--ctstate", "DNAT", "-j", "ACCEPT")
+        self._on(router, "iptables", "-I", "FORWARD", "-i", "wan", *dnat)
+        settings = folder / f"{router}.conf"
+        settings.write_text(_PORT_SETTINGS)
+        with (folder / f"{router}.log").open("wb") as log:
+            command = ("miniupnpd", "-d", "-f", str(settings), "-P", str(folder / f"{router}.pid"))
+            self._mappers.append(
+                subprocess.Popen([*inside, *command], stdout=log, stderr=subprocess.STDOUT)
+            )
 
     def _on(self, name: str, *command: str) -> None:
         _run(*self.inside(name), *command)
