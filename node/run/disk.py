@@ -13,7 +13,7 @@ from skerry.node.run.context import RunContext
 from skerry.node.run.measured import to_json
 from skerry.protocol.blobs import remove_files
 from skerry.protocol.errors import StateError
-from skerry.protocol.messages import SignedAnnounce
+from skerry.protocol.messages import SignedAnnounce, SignedCommit
 from skerry.protocol.rounds import actions as act
 
 Kept = act.StoreCommits | act.StoreOrders | act.StoreStates | act.Retain
@@ -27,13 +27,15 @@ class DiskWriter:
         """Write into the stores of ``context``; failures are noted by tasks of ``group``."""
         self._context, self._group = context, group
         self._thread = ThreadPoolExecutor(1, "disk")
+        self._owed: tuple[SignedCommit, ...] = ()
+        """Commits that a full disk has refused: without them what follows could not be read."""
 
     def write(self, action: Kept) -> None:
         """Begin to write or tidy; what a full disk prevents is had again from the others."""
         store = self._context.store
         match action:
             case act.StoreCommits():
-                done = self._begin(lambda: store.chain.append(action.commits))
+                done = self._begin(lambda: self._append(action.commits))
             case act.StoreOrders():
                 done = self._begin(lambda: store.orders.append(action.orders))
             case act.StoreStates():
@@ -65,6 +67,11 @@ class DiskWriter:
         with suppress(StateError):  # a full disk was told of before
             await self._begin(lambda: self._context.store.save_facts(data))
         await asyncio.to_thread(self._thread.shutdown)
+
+    def _append(self, commits: tuple[SignedCommit, ...]) -> None:
+        self._owed += commits
+        self._context.store.chain.append(self._owed)
+        self._owed = ()
 
     def _begin(self, work: Callable[[], None]) -> "asyncio.Future[None]":
         # Shielded: what was decided is written even if nobody waits for it any more.

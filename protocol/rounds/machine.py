@@ -135,7 +135,10 @@ def _dispatch(s: RoundState, event: Event, now: float) -> list[Action]:
 
 def _on_restored(s: RoundState, event: ev.Restored) -> list[Action]:
     for commit in event.commits:
-        s.chain.add(commit)
+        try:
+            s.chain.add(commit)
+        except ProtocolError:
+            continue  # one before it was never written; the others have it
         _learn_members(s, commit)
         learn_orders(s, commit)
     keep_orders(s, event.orders)

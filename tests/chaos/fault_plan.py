@@ -1,8 +1,13 @@
 """Seeded plans of faults: what goes wrong with whom, in which round and phase. Plain data.
 
-A plan is a line of JSON, so that what broke something can be kept and run again, against the
-simulated swarm (simulated_faults.py: thousands of faults) or anything else that can bring about its
-kinds.
+A plan is a line of JSON, so that what broke something can be kept and run again: against the
+simulated swarm (simulated_faults.py: thousands of faults) and against real processes
+(real_faults.py: tens of them).
+
+Not every kind can be brought about everywhere. The simulated swarm has no time of day, so nothing
+there has a wrong CLOCK. Among real processes a full DISK needs the right to mount a small one; and
+as what is sent there goes through streams that deliver everything or break, LOSS breaks streams,
+and CORRUPT alters bytes on their way to others, who do not listen to the sender for a while.
 """
 
 import json
@@ -34,6 +39,12 @@ class Kind(StrEnum):
     """A share ``amount`` of the messages is lost."""
     CORRUPT = "corrupt"
     """A share ``amount`` of the contributions is unsound."""
+    SLOW = "slow"
+    """What the victims send arrives ``amount`` seconds later: an uplink that is too narrow."""
+    DISK = "disk"
+    """Nothing more fits on its disk."""
+    CLOCK = "clock"
+    """Its clock is ``amount`` seconds fast."""
 
 
 class Phase(StrEnum):
@@ -48,6 +59,8 @@ class Phase(StrEnum):
     """It takes in a state that it missed."""
     CHECKPOINT = "checkpoint"
     """It is writing down what a round has decided."""
+    SHUTDOWN = "shutdown"
+    """It is ending in good order, and is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +95,15 @@ class FaultPlan:
 BURSTS = {1: 45, 2: 27, 3: 12, 4: 8, 5: 5, 6: 3}
 """How many peers are taken at once, in percent of the times that any is: 2.1 in the mean and up to
 six, as in Bamboo's trace of spot instances (p3: 167 removals at 79 instants)."""
-_AMOUNTS = {Kind.DELAY: (0.2, 3.0), Kind.LOSS: (0.02, 0.3), Kind.CORRUPT: (0.3, 1.0)}
+_AMOUNTS = {
+    Kind.DELAY: (0.2, 3.0),
+    Kind.LOSS: (0.02, 0.3),
+    Kind.CORRUPT: (0.3, 1.0),
+    Kind.SLOW: (0.5, 4.0),
+    Kind.CLOCK: (-600.0, 600.0),
+}
+SIMULATED = tuple(kind for kind in Kind if kind is not Kind.CLOCK)
+"""What can go wrong in the simulated swarm."""
 
 
 def draw_plan(

@@ -1,4 +1,7 @@
-"""Fault plans against the simulated swarm: real state machines, virtual time."""
+"""Fault plans against the simulated swarm: real state machines, virtual time.
+
+A CLOCK that is wrong changes nothing here: there is no time of day.
+"""
 
 import random
 from collections.abc import Callable
@@ -30,6 +33,7 @@ _PHASES = {
     Phase.APPLY: {At.APPLYING},
     Phase.TRANSFER: {At.LOADING},
     Phase.CHECKPOINT: {At.APPLYING},
+    Phase.SHUTDOWN: {At.STARTING, At.LOADING},
 }
 
 
@@ -137,8 +141,11 @@ class _Executor:
 
     def _is_time(self, fault: Fault, reached: int) -> bool:
         node = self._node(fault.victims[0])
-        if fault.phase in (Phase.JOIN, Phase.TRANSFER) and id(fault) not in self._brought:
+        fresh = fault.phase in (Phase.JOIN, Phase.TRANSFER, Phase.SHUTDOWN)
+        if fresh and id(fault) not in self._brought:
             self._brought.add(id(fault))
+            if fault.phase is Phase.SHUTDOWN and not node.paused:
+                node.say_farewell()
             self._restart(node)  # it joins again, or takes in what it missed
         return not node.up or node.s.phase in _PHASES[fault.phase] or reached > fault.round
 
@@ -178,12 +185,20 @@ class _Executor:
             case Kind.CORRUPT:
                 _each(nodes, lambda node: setattr(node, "corrupt_share", fault.amount))
                 return partial(_each, nodes, lambda node: setattr(node, "corrupt_share", 0.0))
+            case Kind.SLOW:
+                world.lag.update({node.name: fault.amount for node in nodes})
+                return world.lag.clear
+            case Kind.DISK:
+                _each(nodes, lambda node: node.fill_disk(True))
+                return partial(_each, nodes, lambda node: node.fill_disk(False))
+            case Kind.CLOCK:
+                return None
         return None
 
     def _spared(self, nodes: list[Node], kind: Kind) -> list[Node]:
         """Return those that may be hit: they are up, and some are left."""
         there = [node for node in nodes if node.up and not node.paused]
-        if kind in (Kind.DELAY, Kind.LOSS, Kind.CORRUPT, Kind.COMPUTE):
+        if kind in (Kind.DELAY, Kind.LOSS, Kind.CORRUPT, Kind.COMPUTE, Kind.SLOW):
             return there
         working = [n for n in self._world.live if not n.paused and n.s.head is not None]
         return there[: max(0, len(working) - _LIVING)]

@@ -3,7 +3,17 @@
 from collections import Counter
 
 import pytest
-from fault_plan import BURSTS, FaultPlan, Kind, Phase, draw_churn, draw_plan, from_json, to_json
+from fault_plan import (
+    BURSTS,
+    SIMULATED,
+    FaultPlan,
+    Kind,
+    Phase,
+    draw_churn,
+    draw_plan,
+    from_json,
+    to_json,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +49,8 @@ def test_all_kinds_and_phases_are_drawn_and_others_are_not():
     plan = draw_plan(1, 5, 100, 400)
     assert {fault.kind for fault in plan.faults} == set(Kind)
     assert {fault.phase for fault in plan.faults} == set(Phase)
+    simulated = draw_plan(1, 5, 100, 200, kinds=SIMULATED)
+    assert {fault.kind for fault in simulated.faults} == set(Kind) - {Kind.CLOCK}
     some = draw_plan(1, 5, 100, 40, kinds=[Kind.STOP], phases=[Phase.INNER])
     assert {(fault.kind, fault.phase) for fault in some.faults} == {(Kind.STOP, Phase.INNER)}
 

@@ -7,6 +7,7 @@ since its answers are what a test chooses.
 import asyncio
 import errno
 import os
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -15,12 +16,12 @@ import pytest
 import run_world
 
 from skerry.node.net.fetch import Fetcher
-from skerry.node.run import talking
+from skerry.node.run import chain_file, talking
 from skerry.node.run.effects import Effects
 from skerry.node.run.state import Unreachable
 from skerry.protocol import compute as cp
 from skerry.protocol.codec import open_envelope, sign_message
-from skerry.protocol.errors import ComputeError
+from skerry.protocol.errors import ComputeError, StateError
 from skerry.protocol.ids import Address, CommitHash, PeerId
 from skerry.protocol.layout import layout_of
 from skerry.protocol.messages import (
@@ -37,6 +38,11 @@ from skerry.protocol.rounds import events as ev
 PARENT = CommitHash("1" * 64)
 DIGEST = "2" * 64
 SHARDS = (ShardPayload("embed", Address("3" * 64), 17),)
+
+
+def state_at(addresses: list[Address]) -> ev.LocalState:
+    """Return a state whose shards lie there."""
+    return ev.LocalState(DIGEST, tuple(ShardPayload("embed", one, 1) for one in addresses))
 
 
 class Compute:
@@ -296,6 +302,32 @@ class TestDisk:
         edge.do(act.StoreStates((ev.LocalState(DIGEST, SHARDS),)))
         await edge.written()
         assert len(edge.context.store.load_states()) == 1
+
+    async def test_commits_that_a_full_disk_refused_are_written_before_later_ones(
+        self, edge, monkeypatch
+    ) -> None:
+        def no_space(*_: object) -> int:
+            raise StateError("SK-DSK-001", "no space left")
+
+        first, second, third, *_ = event_strategies.signed(Commit)
+        monkeypatch.setattr(chain_file, "append", no_space)
+        edge.do(act.StoreCommits((first,)), act.StoreCommits((second,)))
+        await edge.member.follow_until("disk")
+        await edge.written()
+        monkeypatch.undo()
+        edge.do(act.StoreCommits((third,)))
+        await edge.written()
+        assert edge.context.store.chain.load() == (first, second, third)
+
+    async def test_a_state_that_somebody_is_getting_stays(self, edge) -> None:
+        blobs = edge.context.blobs
+        old = [blobs.put(bytes([number])) for number in range(2)]
+        edge.do(act.StoreStates((state_at(old),)), act.Retain(frozenset(old)))
+        edge.context.leases.asked(old[0], time.monotonic())
+        new = [blobs.put(b"new")]
+        edge.do(act.StoreStates((state_at(new),)), act.Retain(frozenset(new)))
+        assert [blobs.size(address) for address in (*old, *new)] == [1, 1, 3]
+        assert set(edge.context.served) == {*old, *new}
 
     async def test_what_was_decided_is_written_even_if_the_run_ends(self, world) -> None:
         member = await world.member()

@@ -171,6 +171,9 @@ class Compute:
         if not self.alive or token != self.token:
             return
         request = self.current
+        if self.node.disk.full and isinstance(request, act.Encode | act.Apply | LocalState):
+            self.node.crash_compute()  # what it must write does not fit; it is started again
+            return
         event = self._perform(request)
         if event is not None:
             self.node.post(event, self)

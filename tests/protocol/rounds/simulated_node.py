@@ -48,6 +48,7 @@ from skerry.protocol.rounds.state import Phase, RoundState, new_state
 HEARTBEAT_S = 1.0
 SILENCE_S = 4.0
 RETRY_S = 0.4
+DISK_RETRY_S = 2.0
 MAX_IDLE_TICKS = 50
 
 
@@ -61,6 +62,10 @@ class Disk:
     orders: list[SignedOrder] = field(default_factory=list)
     blobs: dict[Address, Any] = field(default_factory=dict)
     feedback: Feedback = field(default_factory=Feedback)
+    full: bool = False
+    """Nothing can be written."""
+    owed: list[SignedCommit] = field(default_factory=list)
+    """Commits to be written before any others, as long as the process lives."""
     rests: bool = False
     """The user has paused this node."""
     durable: set[Item] = field(default_factory=set)
@@ -102,6 +107,7 @@ class Node:
     def start(self) -> None:
         """Start the process with what is on disk."""
         self.life += 1
+        self.disk.owed = []
         self.up, self.paused, self.crash_after = True, False, None
         self.inbox: list[Any] = []
         self.heard: dict[PeerId, float] = {}
@@ -222,12 +228,21 @@ class Node:
 
     def say_goodbye(self) -> None:
         """Leave for good."""
+        self.say_farewell()
+        self.crash()
+        self.gone = True
+
+    def say_farewell(self) -> None:
+        """Tell the others that this process ends in good order."""
         self.world.log(self.name, "LEAVES")
         for other in self.world.nodes.values():
             if other is not self and other.up and self.world.connected(self.name, other.name):
                 other._later(0.05, partial(other._lose, self.name))
-        self.crash()
-        self.gone = True
+
+    def fill_disk(self, full: bool) -> None:
+        """Let nothing more be written, or all again."""
+        self.world.log(self.name, "DISK FULL" if full else "DISK HAS ROOM")
+        self.disk.full = full
 
     def chain_from(self, first_round: int) -> tuple[SignedCommit, ...]:
         """Return what this node serves to a peer that asks for its chain."""
@@ -340,6 +355,9 @@ class Node:
 
     def _perform(self, action: act.Action) -> None:
         match action:
+            case act.PublishAnnounce() if self.disk.full:
+                again = partial(self._publish_later, action)
+                self._later(DISK_RETRY_S, again)
             case act.PublishAnnounce():
                 signed = sign(action.announce, self.name)
                 self.disk.own[action.announce.parent] = signed
@@ -355,7 +373,12 @@ class Node:
             case act.AskChain():
                 self._later(self.world.delay(), partial(self._ask, action))
             case act.StoreCommits():
-                self.disk.commits.extend(action.commits)
+                self.disk.owed += action.commits
+                if not self.disk.full:
+                    self.disk.commits += self.disk.owed
+                    self.disk.owed = []
+            case act.StoreOrders() | act.StoreStates() if self.disk.full:
+                pass
             case act.StoreOrders():
                 self.disk.orders.extend(action.orders)
             case act.Present():
@@ -395,6 +418,11 @@ class Node:
     @property
     def _patience(self) -> float:
         return self.world.rules.grace
+
+    def _publish_later(self, action: act.PublishAnnounce) -> None:
+        """Send an own announcement when it fits on the disk, if it matters still."""
+        if self.s.at == action.announce.parent and self.s.own is None:
+            self._perform(action)
 
     def _publish(self, signed: Signed[Any], event: ev.Event) -> None:
         self.post(event, None)

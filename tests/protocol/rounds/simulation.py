@@ -82,6 +82,8 @@ class World:
         self.nodes: dict[PeerId, Node] = {}
         self.started: list[PeerId] = []
         self.groups: dict[PeerId, int] = {}
+        self.lag: dict[PeerId, float] = {}
+        """By whom messages take how many seconds longer."""
         self.notes: list[tuple[PeerId, act.Note]] = []
         self.renewed = 0
         """How often shards were made anew."""
@@ -132,7 +134,8 @@ class World:
         copies = 1 + (self.rng.random() < self.weather.duplication)
         for _ in range(copies):
             if self.connected(source, target) and self.rng.random() >= self.weather.loss:
-                self.after(self.delay(), lambda: self._arrive(source, target, signed))
+                seconds = self.delay() + self.lag.get(source, 0.0)
+                self.after(seconds, lambda: self._arrive(source, target, signed))
 
     def _arrive(self, source: PeerId, target: PeerId, signed: Signed[Any]) -> None:
         node = self.nodes[target]

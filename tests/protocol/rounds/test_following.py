@@ -126,6 +126,16 @@ def test_nothing_is_removed_while_a_contribution_is_known_to_the_compute_process
     assert not of(act.Retain, actions)
 
 
+def test_a_commit_that_was_never_written_does_not_keep_a_node_from_starting():
+    commits = long_chain(3)
+    peer = Peer(BOB)
+    peer.take(ev.Restored((START, commits[0], commits[2]), (), ()))
+    assert name(commits[0]) in peer.s.chain
+    assert name(commits[2]) not in peer.s.chain
+    peer.commits(*commits)
+    assert name(commits[2]) in peer.s.chain
+
+
 def test_what_is_kept_are_recent_states_and_payloads():
     peer = trainee()
     commits = long_chain(6)

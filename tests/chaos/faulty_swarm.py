@@ -1,0 +1,51 @@
+"""Real daemons that can be cut off from each other, slowed down and given a wrong clock."""
+
+import json
+import os
+import sys
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from faulty_daemon import Weather
+from swarm import Peer
+
+from skerry.node.demo_swarm import LocalSwarm
+from skerry.node.home import Home
+
+_LAUNCHER = Path(__file__).parent / "faulty_daemon.py"
+_FILE = "weather.json"
+
+
+class FaultySwarm(LocalSwarm):
+    """Starts each daemon by way of faulty_daemon.py."""
+
+    def command(self, name: str, home: Home) -> list[str]:
+        if not (home.path / _FILE).exists():
+            _write(home, Weather())
+        _, _, _, _, *rest = super().command(name, home)
+        return [sys.executable, "-P", str(_LAUNCHER), str(home.path / _FILE), *rest]
+
+
+def weather(peer: Peer) -> Weather:
+    """Return what is wrong with a daemon."""
+    return Weather(**json.loads((peer.home.path / _FILE).read_text()))
+
+
+def change(peers: Iterable[Peer], **changes: object) -> None:
+    """Disturb daemons in another way than before; they notice within a moment."""
+    for peer in peers:
+        _write(peer.home, replace(weather(peer), **changes))  # type: ignore[arg-type]
+
+
+def part(side: Collection[Peer], other: Collection[Peer]) -> None:
+    """Let nothing through between two sides."""
+    change(side, unreachable=[peer.peer_id for peer in other])
+    change(other, unreachable=[peer.peer_id for peer in side])
+
+
+def _write(home: Home, found: Weather) -> None:
+    temporary = home.path / f"{_FILE}.tmp"
+    fields = {name: getattr(found, name) for name in Weather.__dataclass_fields__}
+    temporary.write_text(json.dumps(fields))
+    os.replace(temporary, home.path / _FILE)
