@@ -42,6 +42,8 @@ class Microbatch:
     route: Route | None = None
     """Of the last attempt: a retry keeps to the hosts that may have counted it already."""
     not_before: float = 0.0
+    held_up_by: int | None = None
+    """Who had no slot for the last attempt."""
     loss: float | None = None
     """Nats per text token."""
     trained: Route | None = None

@@ -93,6 +93,7 @@ def on_refused(s: RingState, d: Drive, source: int, frame: fr.Frame, now: float)
     attempt = microbatch.attempt if microbatch else None
     if microbatch is None or attempt is None or (source, frame.place.hop) not in attempt.ungranted:
         return refuse(s, source, "stale-attempt")
+    microbatch.held_up_by = source
     return retry(s, d, microbatch, now, pause=True)
 
 
@@ -357,6 +358,7 @@ def _reserve(
     s: RingState, d: Drive, microbatch: Microbatch, route: Route, now: float
 ) -> list[Action]:
     microbatch.attempts += 1
+    microbatch.held_up_by = None
     slots = {(hop.member, i) for i, hop in enumerate(route) if hop.stages or i == 0}
     place = fr.Place(microbatch.number, microbatch.attempts)
     due = now + d.patience.seconds
