@@ -151,6 +151,16 @@ class RingSession:
         return self._peer.s.newest
 
     @property
+    def closed(self) -> At:
+        """The newest step that is over here, and all before it."""
+        return self._peer.s.floor
+
+    @property
+    def in_step(self) -> bool:
+        """Whether a step has begun here that is not over."""
+        return bool(self._peer.s.books)
+
+    @property
     def waiting_for(self) -> tuple[PeerId | str, ...]:
         """Whom or what this peer waits for."""
         return waiting_for(self._peer)

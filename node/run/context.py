@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from skerry.node.net.rpc import RpcClient
@@ -16,6 +17,7 @@ from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import Envelope, Heartbeat, Offer, ShardPayload, SignedMember
 from skerry.protocol.quota import QUOTA, REMOVED, Quotas, Verdict
 from skerry.protocol.rounds.settings import NOT_LISTED
+from skerry.protocol.rounds.waiting import waiting_for
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import check_member
 from skerry.protocol.transport import Transport
@@ -51,6 +53,8 @@ class RunContext:
     served: dict[Address, tuple[ShardPayload, bool]] = field(default_factory=dict)
     """Blobs that others may ask for; True for parameter shards."""
     quotas: Quotas = field(default_factory=Quotas)
+    awaited_in_ring: Callable[[], tuple[PeerId | str, ...]] = tuple
+    """Whom or what the ring that this node trains in waits for, if it has waited for long."""
     unwelcome: "asyncio.Queue[PeerId]" = field(default_factory=asyncio.Queue)
     """Peers whose connections are to be ended."""
 
@@ -58,6 +62,11 @@ class RunContext:
     def me(self) -> PeerId:
         """This node's id."""
         return self.signer.peer_id
+
+    @property
+    def waiting_for(self) -> tuple[PeerId | str, ...]:
+        """Whom or what this node waits for, in its rounds or within the ring that trains one."""
+        return waiting_for(self.state.rounds) or self.awaited_in_ring()
 
     @property
     def run_id(self) -> RunId:

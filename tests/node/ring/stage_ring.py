@@ -5,24 +5,17 @@ own, so that rings run on virtual time.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from ring_swarm import new_peer
+from stage_compute import StageCompute, one_thread
 
 from skerry.node.ring.part import News, RingPart
-from skerry.node.ring.settings import hosting_of
 from skerry.node.ring.stage_engine import StagesStepped
 from skerry.pipeline.planning.ring_plan import check_plan
-from skerry.pipeline.stage_exchange import StageExchange
-from skerry.pipeline.worker import attempt
-from skerry.protocol import compute as cp
-from skerry.protocol.blobs import BlobStore
-from skerry.protocol.errors import ComputeError, from_code
 from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import (
     DataSection,
@@ -74,68 +67,13 @@ def plan_of(manifest: Manifest, peers: list[PeerId], hosted: list[tuple[int, ...
 
 
 @dataclass
-class Compute:
-    """What a compute process of stages does, without the process."""
-
-    manifest: Manifest
-    plan: Plan
-    peer: PeerId
-    folder: Path
-    takes_s: float = 0.0
-    """Virtual seconds of each computation."""
-    gone: bool = False
-    """Whether there is no process now."""
-    requests: int = 0
-    most_in_flight: int = 0
-
-    def start(self) -> None:
-        """As a new process does, with the parameters of the seed."""
-        folder = self.folder / self.peer
-        folder.mkdir(exist_ok=True)
-        hosting = hosting_of(self.plan, self.peer)
-        assert hosting is not None
-        store = BlobStore(folder / "blobs")
-        self.stages = StageExchange(self.manifest, store, folder, self.peer, hosting)
-        self.stages.begin(cp.Begin(request=0, shards=None))
-        self.gone = False
-
-    async def ask(self, build: Callable[[int], cp.Request]) -> cp.Reply:
-        """Do one request, as ComputeProcess.submit does."""
-        if self.takes_s:
-            await asyncio.sleep(self.takes_s)
-        if self.gone:
-            raise ComputeError("SK-CMP-001", "it is being restarted")
-        self.requests += 1
-        request = build(self.requests)
-        reply = attempt(self.requests, lambda: self._do(request))
-        if isinstance(reply, cp.Failed):
-            raise from_code(reply.code, reply.detail)
-        return reply
-
-    def _do(self, request: cp.Request) -> cp.Reply:
-        match request:
-            case cp.Open():
-                return self.stages.open(request)
-            case cp.StageTask():
-                return self.stages.do(request)
-            case cp.Encode():
-                return self.stages.encode(request)
-        raise AssertionError(f"a ring asks for no {request.kind}")
-
-    async def encode(self) -> cp.Encoded:
-        reply = await self.ask(lambda n: cp.Encode(request=n, parent=PARENT, send=True))
-        assert isinstance(reply, cp.Encoded)
-        return reply
-
-
-@dataclass
 class StageRing:
     """The members of one ring; the first is the origin."""
 
     manifest: Manifest
     plan: Plan
     transports: list[Transport]
-    computes: list[Compute] = field(default_factory=list)
+    computes: list[StageCompute] = field(default_factory=list)
     parts: list[RingPart] = field(default_factory=list)
     news: list[list[News]] = field(default_factory=list)
     told: asyncio.Event = field(default_factory=asyncio.Event)
@@ -147,7 +85,7 @@ class StageRing:
     async def start(self, folder: Path) -> None:
         """Start all members."""
         for transport in self.transports:
-            compute = Compute(self.manifest, self.plan, transport.peer_id, folder)
+            compute = StageCompute(self.manifest, self.plan, transport.peer_id, folder)
             compute.start()
             self.computes.append(compute)
             self.news.append([])
@@ -201,15 +139,6 @@ async def ring_over(
     ring = StageRing(manifest, plan, transports)
     await ring.start(folder)
     return ring
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread, as a compute process is told to."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 Scenario = Callable[[VirtualNetwork, StageRing], Coroutine[Any, Any, None]]

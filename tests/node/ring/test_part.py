@@ -54,7 +54,7 @@ def test_a_round_is_that_of_a_full_replica_and_every_member_has_its_contribution
         for member in range(3):
             await ring.stepped(member, (1, 3))
             ring.parts[member].end_round()
-            encoded = await ring.computes[member].encode()
+            encoded = await ring.computes[member].encode(PARENT)
             assert encoded.round_tokens == 3 * TOKENS
             assert encoded.loss == pytest.approx(sum(losses) / 3, rel=1e-4) or member
             assert [s.shard for s in encoded.shards] == list(ring.plan.stages[member].shards)
@@ -202,7 +202,7 @@ def test_a_step_given_up_by_force_trains_nothing(tmp_path):
             assert ring.origin.waiting_for == ("a host of stage 1",)
             await ring.origin.cut(force=True)
         assert (step.result().trained, step.result().text_tokens) == ((), 0)
-        assert (await ring.computes[2].encode()).shards == ()
+        assert (await ring.computes[2].encode(PARENT)).shards == ()
 
     ring_test(tmp_path, scenario, bypass=0)
 
