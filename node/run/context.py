@@ -116,11 +116,8 @@ class RunContext:
         self.facts.seen[peer] = Seen(heartbeat, time.monotonic())
 
     def refuse(self, peer: PeerId, reason: str, detail: str = "") -> None:
-        """Count and log what was not accepted from a peer."""
-        known = reason in self.facts.refused or len(self.facts.refused) < MAX_REASONS
-        self.facts.refused[reason if known else OTHER_REASON] += 1
-        if peer in self.state.rounds.members:
-            self.facts.traffic[peer].refused += 1
+        """Count and log what was not accepted from a peer, and hold it against it."""
+        self.count_refusal(peer, reason)
         if reason not in (QUOTA, REMOVED):  # said again and again: counted, not written down
             self.journal.write("refused", peer=peer, reason=reason, detail=detail)
         match self.quotas.charge(peer, reason, time.monotonic()):
@@ -133,6 +130,13 @@ class RunContext:
                 self.unwelcome.put_nowait(peer)
             case Verdict.HEARD:
                 pass
+
+    def count_refusal(self, peer: PeerId, reason: str) -> None:
+        """Count what was not accepted from a peer."""
+        known = reason in self.facts.refused or len(self.facts.refused) < MAX_REASONS
+        self.facts.refused[reason if known else OTHER_REASON] += 1
+        if peer in self.state.rounds.members:
+            self.facts.traffic[peer].refused += 1
 
     async def keep_out(self) -> None:
         """End the connections of peers that go on although they are shut out, until cancelled."""

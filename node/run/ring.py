@@ -16,7 +16,7 @@ from skerry.node.ring.part import News, RingPart
 from skerry.node.run.context import RunContext
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, SkerryError
-from skerry.protocol.ids import PeerId, short
+from skerry.protocol.ids import PeerId
 from skerry.protocol.rings import actions as ring_act
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds import actions as act
@@ -172,10 +172,13 @@ class RingRounds:
                     self._context.facts.step, self._context.facts.steps = step, steps
                     if step >= steps or self._finishing is not None:
                         self._over.set()
+            case ring_act.Refused(peer=peer, reason=reason, fault=True):
+                self._context.refuse(peer, reason, "it has ended a stream of the ring")
             case ring_act.Refused(peer=peer, reason=reason):
                 # Counted, not held against it: a late frame of an honest member is refused, too.
-                self._context.facts.refused[reason] += 1
-                _LOG.info("refused of %s in the ring: %s", short(peer), reason)
+                self._context.count_refusal(peer, reason)
+            case ring_act.Note(text):
+                self._context.journal.write("note", text=f"ring: {text}")
             case _:
                 pass
 

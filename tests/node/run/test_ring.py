@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hostile_member import HostileMember
 from run_world import OWNER, invite_to, made_up_state, signer_of
 from stage_compute import StageCompute, one_thread
 from tiny_run import tiny_run_file
@@ -44,7 +45,7 @@ RUN_FILE = """
 [ring]
 microbatch = 1
 activations = "fp32"
-bypass = 0
+bypass = {bypass}
 attempt_min = "2s"
 attempt_max = "8s"
 hop_min = "1s"
@@ -52,11 +53,13 @@ hop_max = "2s"
 """
 
 
-def manifest_in(folder: Path) -> Manifest:
+def manifest_in(folder: Path, bypass: int) -> Manifest:
     text = folder / "text.txt"
     text.write_text("".join(f"{word} of the tide at the skerry\n" for word in range(600)))
     changes = {"layers": 2, "steps": STEPS, "batch_size": BATCH, "rounds": 9}
-    return parse_run_file(tiny_run_file(text, **changes) + RUN_FILE, OWNER.peer_id)
+    return parse_run_file(
+        tiny_run_file(text, **changes) + RUN_FILE.format(bypass=bypass), OWNER.peer_id
+    )
 
 
 def plan_of(peers: list[PeerId], hosted: list[tuple[int, ...]]) -> Plan:
@@ -113,9 +116,9 @@ class RingMember:
 class RingWorld:
     """Three members of a run in a ring; the first one is its origin."""
 
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, stack: AsyncExitStack, bypass: int) -> None:
         self.network = VirtualNetwork(seed=1, link=Link(delay_s=0.02, bytes_per_s=5_000_000))
-        self.manifest = manifest_in(folder)
+        self.manifest = manifest_in(folder, bypass)
         signers = (OWNER, signer_of(2), signer_of(3))
         self.members = [self._member(folder / str(i), s, stack) for i, s in enumerate(signers)]
         self.signers = signers
@@ -184,12 +187,14 @@ class RingWorld:
             member.train(number)
 
 
-def ring_test(folder: Path, scenario: Callable[[RingWorld], Awaitable[None]]) -> RingWorld:
+def ring_test(
+    folder: Path, scenario: Callable[[RingWorld], Awaitable[None]], bypass: int = 0
+) -> RingWorld:
     """Run ``scenario`` on virtual time; the members follow no plan yet."""
 
     async def main() -> RingWorld:
         async with AsyncExitStack() as stack:
-            world = RingWorld(folder, stack)
+            world = RingWorld(folder, stack, bypass)
             await scenario(world)
         return world
 
@@ -342,6 +347,33 @@ def test_a_compute_process_that_refuses_the_round_ends_it_and_the_user_is_told(t
         assert "SK-CMP-001" in str(line["text"])
 
     ring_test(tmp_path, scenario)
+
+
+def test_what_a_hostile_member_does_is_counted_under_its_name_and_the_round_goes_on(tmp_path):
+    """It ends its streams by what no member may send, and keeps what it is given."""
+
+    async def scenario(world: RingWorld) -> None:
+        world.follow((0,), (1,), (2,))
+        body = world.members[1].context
+        honest = [world.members[0], world.members[2]]
+        others = {m.context.me: m.context.transport.addresses for m in honest}
+        hostile = HostileMember(body.transport, world.manifest, others)
+        await hostile.start()
+        origin = world.origin.context
+        for member in honest:
+            member.train(1)
+        await until(lambda: origin.me in hostile.streams)
+        await hostile.send(origin.me, b"\xff" * 100)
+        await world.origin.trained()
+        assert (await world.origin.encode())[0] == STEPS * TOKENS
+        counted = origin.facts.refused
+        assert (counted["lane"], counted["late"]) == (1, 1)
+        assert origin.facts.traffic[body.me].refused == 2
+        [line] = world.origin.lines("refused")  # what may happen to an honest one is only counted
+        assert (line["peer"], line["reason"]) == (body.me, "lane")
+        await hostile.close()
+
+    ring_test(tmp_path, scenario, bypass=1)
 
 
 def test_a_round_that_is_encoded_tells_nobody_that_it_was_trained(tmp_path):
