@@ -9,7 +9,6 @@ from skerry.node.run.context import RunContext
 from skerry.node.run.orders import may_order, outer_lr
 from skerry.protocol.rounds.ordering import pending
 from skerry.protocol.rounds.state import Phase
-from skerry.protocol.rounds.waiting import waiting_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def run_header(
         digest_round=done,
         head=rounds.at,
         join_command=None,
-        waiting_for=tuple(str(name) for name in waiting_for(rounds)),
+        waiting_for=tuple(str(name) for name in context.waiting_for),
         warning=facts.warning or warning or None,
         outer_lr=outer_lr(context),
         outer_lr_ordered=rounds.settings.outer_lr is not None,

@@ -10,10 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from skerry.protocol.errors import PeerUnavailable
+from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.rings.frames import Frame, Lane
-from skerry.protocol.rings.lanes import Arrived, Chunk, Inbox, LaneLimits, Outbox
+from skerry.protocol.rings.lanes import STALLED, Arrived, Chunk, Inbox, LaneLimits, Outbox
 from skerry.protocol.transport import ByteStream
 
 _READ_BYTES = 2**16
@@ -34,14 +34,17 @@ class NeighbourLink:
 
         Frames go to ``deliver``, which may take its time; ``sent`` is told of activations and
         gradients whose last byte was written, and how many seconds after the first. ``stall_s``
-        is how long the stream may take no byte.
+        is how long the neighbour may take no byte of what waits for it.
         """
         self._stream, self._deliver, self._sent, self._stall_s = stream, deliver, sent, stall_s
+        self._limits = limits
         self._outbox, self._inbox = Outbox(limits), Inbox(limits)
         self._arrived: dict[Lane, deque[Arrived]] = {lane: deque() for lane in Lane}
         self._to_write, self._to_deliver = asyncio.Event(), asyncio.Event()
         self._taken = asyncio.Event()
         self._begun: dict[Lane, float] = {}
+        self._blocked_since: float | None = None
+        """Since when data waits for credit, none of it sent."""
 
     @property
     def peer(self) -> PeerId:
@@ -61,7 +64,8 @@ class NeighbourLink:
     async def run(self) -> None:
         """Work until the stream ends, then close it.
 
-        Raises: ProtocolError for what the neighbour must not send, PeerUnavailable.
+        Raises: ProtocolError for what the neighbour must not send, and ("stalled") if it takes
+        nothing; PeerUnavailable.
         """
         work = (self._read(), self._courier(), self._write())
         tasks = [asyncio.create_task(part, name=f"ring link {short(self.peer)}") for part in work]
@@ -71,6 +75,8 @@ class NeighbourLink:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            self._outbox, self._inbox = Outbox(self._limits), Inbox(self._limits)
+            self._arrived.clear()  # at once: who awaits this may keep it for long
             await self._stream.close()
         for task in done:
             task.result()
@@ -106,20 +112,39 @@ class NeighbourLink:
             chunk = self._outbox.next_chunk(asyncio.get_running_loop().time())
             if chunk is None:
                 self._to_write.clear()
-                await self._to_write.wait()
+                await self._wait_to_write()
                 continue
             await self._write_chunk(chunk)
 
+    async def _wait_to_write(self) -> None:
+        """Wait for a frame or for credit. Raises: ProtocolError("stalled") if that never comes."""
+        if not self._outbox.holds_data:
+            self._blocked_since = None
+            await self._to_write.wait()
+            return
+        if self._blocked_since is None:
+            self._blocked_since = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(self._blocked_since + self._stall_s):
+                await self._to_write.wait()
+        except TimeoutError:
+            raise self._stalled() from None
+
+    def _stalled(self) -> ProtocolError:
+        detail = f"{short(self.peer)} has taken nothing for {self._stall_s:.0f} s"
+        return ProtocolError(STALLED, detail)
+
     async def _write_chunk(self, chunk: Chunk) -> None:
         clock = asyncio.get_running_loop().time
+        if chunk.lane is not None and chunk.lane is not Lane.CONTROL:
+            self._blocked_since = None
         if chunk.lane is not None:
             self._begun.setdefault(chunk.lane, clock())
         try:
             async with asyncio.timeout(self._stall_s):
                 await self._stream.write(chunk.data)
         except TimeoutError:
-            detail = f"{short(self.peer)} has taken nothing for {self._stall_s:.0f} s"
-            raise PeerUnavailable("SK-NET-003", detail) from None
+            raise self._stalled() from None
         frame = chunk.completes
         if frame is None:
             return

@@ -17,7 +17,7 @@ from skerry.protocol.errors import PeerUnavailable, ProtocolError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.rings.events import Event, FrameReceived, FrameSent, PeerDown, PeerUp
 from skerry.protocol.rings.frames import RING_PROTOCOL, Frame
-from skerry.protocol.rings.lanes import Arrived, LaneLimits
+from skerry.protocol.rings.lanes import STALLED, Arrived, LaneLimits
 from skerry.protocol.transport import ByteStream, Transport
 
 _LOG = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ class MeshSettings:
 
 
 Put = Callable[[Event], Coroutine[Any, Any, None]]
-Refused = Callable[[PeerId, str], None]
+Refused = Callable[[PeerId, str, bool], None]
+"""Told of a peer, why something of it was refused, and whether no honest one does that."""
 Addresses = Callable[[PeerId], tuple[str, ...]]
 
 
@@ -52,7 +53,7 @@ class RingMesh:
         self._links: dict[PeerId, NeighbourLink] = {}
         self._running: dict[PeerId, asyncio.Task[None]] = {}
         self._tasks = OwnedTasks()
-        self._refused: Refused = lambda peer, reason: None
+        self._refused: Refused = lambda peer, reason, fault: None
         self._closed = False
 
     async def start(self, addresses: Addresses, refused: Refused) -> None:
@@ -83,7 +84,7 @@ class RingMesh:
         try:
             link.send(frame, payload)
         except ProtocolError as error:
-            self._refused(peer, error.reason)
+            self._refused(peer, error.reason, False)
             self.drop(peer)
 
     def drop(self, peer: PeerId) -> None:
@@ -109,7 +110,7 @@ class RingMesh:
     async def _accept(self, stream: ByteStream) -> None:
         dials = self._transport.peer_id < stream.peer
         if self._closed or stream.peer not in self._others or dials:
-            self._refused(stream.peer, "not-expected")
+            self._refused(stream.peer, "not-expected", False)
             return
         await self._serve(stream)
 
@@ -144,7 +145,7 @@ class RingMesh:
             await self._put(PeerUp(peer))
             await link.run()
         except ProtocolError as error:
-            self._refused(peer, error.reason)
+            self._refused(peer, error.reason, error.reason != STALLED)
         except PeerUnavailable as error:
             _LOG.debug("ring stream of %s ended: %s", short(peer), error)
         finally:

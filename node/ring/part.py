@@ -99,9 +99,7 @@ class RingPart:
         In a round that is begun anew, steps go on counting where they were.
         Raises: ProtocolError("ring-closed") if the ring is closed meanwhile.
         """
-        newest = self._session.newest
-        done = newest[1] if newest[0] == self._round else _MEASURES
-        at = (self._round, max(index, done) + 1)
+        at = (self._round, max(index, self.begun) + 1)
         sizes = self._sizes(self._manifest.inner.batch_size)
         doubled = self._doubled(len(sizes)) if at[1] == _FIRST else None
         self._engine.expect(at, batch, doubled)
@@ -130,6 +128,21 @@ class RingPart:
         self._session.lost(peer)
 
     @property
+    def begun(self) -> int:
+        """How many inner steps of the round have begun here, in all its beginnings."""
+        return self._of_round(self._session.newest)
+
+    @property
+    def over(self) -> int:
+        """How many inner steps of the round are over here, in all its beginnings."""
+        return self._of_round(self._session.closed)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether a step has begun here that is not over."""
+        return self._session.in_step
+
+    @property
     def waiting_for(self) -> tuple[PeerId | str, ...]:
         """Whom or what this peer waits for."""
         return self._session.waiting_for
@@ -145,6 +158,9 @@ class RingPart:
         if not drawn or microbatches >= MAX_MICROBATCHES:
             return None
         return self._dice.randrange(microbatches)
+
+    def _of_round(self, at: At) -> int:
+        return at[1] if at[0] == self._round else _MEASURES
 
     def _sizes(self, sequences: int) -> tuple[int, ...]:
         """Return the text tokens of each microbatch of so many sequences."""

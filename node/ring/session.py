@@ -74,6 +74,7 @@ class RingSession:
         observe: Callable[[act.Action], None],
     ) -> None:
         """Take a seat; ``observe`` is told of what is of interest to others (not Send, Compute)."""
+        self._me = transport.peer_id
         self._peer = new_ring_peer(transport.peer_id, seat.plan, seat.ring, seat.rules)
         self._engine, self._observe = engine, observe
         self._events: asyncio.Queue[ev.Event] = asyncio.Queue(_MOST_EVENTS)
@@ -151,6 +152,16 @@ class RingSession:
         return self._peer.s.newest
 
     @property
+    def closed(self) -> At:
+        """The newest step that is over here, and all before it."""
+        return self._peer.s.floor
+
+    @property
+    def in_step(self) -> bool:
+        """Whether a step has begun here that is not over."""
+        return bool(self._peer.s.books)
+
+    @property
     def waiting_for(self) -> tuple[PeerId | str, ...]:
         """Whom or what this peer waits for."""
         return waiting_for(self._peer)
@@ -182,8 +193,8 @@ class RingSession:
                 self._tasks.start(self._compute(work), "ring computation")
             case act.Forget(at, place):
                 self._engine.forget(at, place)
-            case act.Refused(peer, reason):
-                self._refuse(peer, reason)
+            case act.Refused(peer, reason, fault):
+                self._refuse(peer, reason, fault)
             case act.StepDone():
                 self._observe(action)
                 self._idle.set()
@@ -206,7 +217,9 @@ class RingSession:
             done = ev.Computed(work, output.payload, clock() - began, output.loss)
             await self._events.put(done)
 
-    def _refuse(self, peer: PeerId, reason: str) -> None:
+    def _refuse(self, peer: PeerId, reason: str, fault: bool) -> None:
+        if peer == self._me:
+            return  # an origin that is too late for itself
         self.refused[peer, reason] += 1
         _LOG.info("refused of %s: %s", short(peer), reason)
-        self._observe(act.Refused(peer, reason))
+        self._observe(act.Refused(peer, reason, fault))

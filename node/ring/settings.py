@@ -10,6 +10,9 @@ from skerry.protocol.rings.lanes import LaneLimits, SizeRange
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rings.state import Rules
 
+_LEAST_BACKLOG = 32
+"""Frames; a peer has more slots than the manifest says if a microbatch visits it more often."""
+
 
 def rules_of(manifest: Manifest, plan: Plan) -> Rules:
     """Return the rules by which the rings of a run decide."""
@@ -32,7 +35,9 @@ def mesh_settings(manifest: Manifest) -> MeshSettings:
     forward = SizeRange(
         backward.least + text_bytes(manifest, least), backward.most + text_bytes(manifest, most)
     )
-    return MeshSettings(LaneLimits(forward, backward))
+    # Those of all slots twice over: what is given up and begun anew may still wait to be sent.
+    data = max(_LEAST_BACKLOG, 2 * manifest.ring.slots)
+    return MeshSettings(LaneLimits(forward, backward, backlog_data=data))
 
 
 def hosting_of(plan: Plan, peer: PeerId) -> Hosting | None:

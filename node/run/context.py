@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from skerry.node.net.rpc import RpcClient
@@ -17,6 +18,7 @@ from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import Envelope, Heartbeat, Offer, ShardPayload, SignedMember
 from skerry.protocol.quota import QUOTA, REMOVED, Quotas, Verdict
 from skerry.protocol.rounds.settings import NOT_LISTED
+from skerry.protocol.rounds.waiting import waiting_for
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import check_member
 from skerry.protocol.transport import Transport
@@ -54,6 +56,8 @@ class RunContext:
     leases: Leases = field(default_factory=Leases)
     """What others are downloading."""
     quotas: Quotas = field(default_factory=Quotas)
+    awaited_in_ring: Callable[[], tuple[PeerId | str, ...]] = tuple
+    """Whom or what the ring that this node trains in waits for, if it has waited for long."""
     unwelcome: "asyncio.Queue[PeerId]" = field(default_factory=asyncio.Queue)
     """Peers whose connections are to be ended."""
 
@@ -61,6 +65,11 @@ class RunContext:
     def me(self) -> PeerId:
         """This node's id."""
         return self.signer.peer_id
+
+    @property
+    def waiting_for(self) -> tuple[PeerId | str, ...]:
+        """Whom or what this node waits for, in its rounds or within the ring that trains one."""
+        return waiting_for(self.state.rounds) or self.awaited_in_ring()
 
     @property
     def run_id(self) -> RunId:
@@ -110,11 +119,8 @@ class RunContext:
         self.facts.seen[peer] = Seen(heartbeat, time.monotonic())
 
     def refuse(self, peer: PeerId, reason: str, detail: str = "") -> None:
-        """Count and log what was not accepted from a peer."""
-        known = reason in self.facts.refused or len(self.facts.refused) < MAX_REASONS
-        self.facts.refused[reason if known else OTHER_REASON] += 1
-        if peer in self.state.rounds.members:
-            self.facts.traffic[peer].refused += 1
+        """Count and log what was not accepted from a peer, and hold it against it."""
+        self.count_refusal(peer, reason)
         if reason not in (QUOTA, REMOVED):  # said again and again: counted, not written down
             self.journal.write("refused", peer=peer, reason=reason, detail=detail)
         match self.quotas.charge(peer, reason, time.monotonic()):
@@ -127,6 +133,13 @@ class RunContext:
                 self.unwelcome.put_nowait(peer)
             case Verdict.HEARD:
                 pass
+
+    def count_refusal(self, peer: PeerId, reason: str) -> None:
+        """Count what was not accepted from a peer."""
+        known = reason in self.facts.refused or len(self.facts.refused) < MAX_REASONS
+        self.facts.refused[reason if known else OTHER_REASON] += 1
+        if peer in self.state.rounds.members:
+            self.facts.traffic[peer].refused += 1
 
     async def keep_out(self) -> None:
         """End the connections of peers that go on although they are shut out, until cancelled."""

@@ -1,12 +1,13 @@
 """This node's part in its ring during the rounds: what takes the place of Train on a full replica.
 
-A round's training is over at the origin when it has taken its inner steps or was told to finish;
-at any other member when the last step is over here, or when it was told to finish. What the round
-then amounts to is encoded like a full replica's progress. Errors end the round's training early;
-what was trained before counts.
+A round's training is over at the origin when it has taken its inner steps, at any other member when
+the last step is over here; where it is told to finish, after the step under way. A step that does
+not end then is given up. What the round then amounts to is encoded like a full replica's progress.
+Errors end the round's training early; what was trained before counts.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -15,7 +16,7 @@ from skerry.node.ring.part import News, RingPart
 from skerry.node.run.context import RunContext
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, SkerryError
-from skerry.protocol.ids import PeerId, short
+from skerry.protocol.ids import PeerId
 from skerry.protocol.rings import actions as ring_act
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds import actions as act
@@ -37,20 +38,23 @@ class RingRounds:
         self._over = asyncio.Event()
         """The round's training is to end."""
         self._training: asyncio.Task[None] | None = None
+        self._finishing: asyncio.Task[None] | None = None
         self._round = 0
+        self._moved_at = 0.0
+        """When the round began here, or its newest step ended."""
+        context.awaited_in_ring = self._awaited
 
     def train(self, action: act.Train) -> None:
         """Begin a round's training; ends with a Trained event."""
         self._stop()
         self._over.clear()
-        self._round = action.round
+        self._round, self._moved_at = action.round, asyncio.get_running_loop().time()
         self._training = self._tasks.start(self._train(action), "ring round")
 
     def finish(self) -> None:
         """End the training after what is under way."""
-        self._over.set()
-        if self._part is not None and self._is_origin():
-            self._tasks.start(self._part.cut(), "cut of a ring step")
+        if self._finishing is None:
+            self._finishing = self._tasks.start(self._finish(), "end of a ring round")
 
     def end_round(self) -> None:
         """Refuse what is still asked for in the round: it is about to be encoded."""
@@ -60,9 +64,10 @@ class RingRounds:
 
     def _stop(self) -> None:
         """Let nothing wait any more for a round that is over, whatever became of its last step."""
-        if self._training is not None:
-            self._training.cancel()
-            self._training = None
+        for task in (self._training, self._finishing):
+            if task is not None:
+                task.cancel()
+        self._training = self._finishing = None
 
     async def leave(self) -> None:
         """End the streams of a ring of which this node is no member any more."""
@@ -75,13 +80,32 @@ class RingRounds:
         await self._tasks.cancel()
         await self.leave()
 
+    async def _finish(self) -> None:
+        """Let the step under way end; what has not ended in good time is given up."""
+        part, patience_s = self._part, self._context.manifest.ring.attempt_min
+        if part is None or self._is_origin():
+            self._over.set()
+        if part is None:
+            return
+        if self._is_origin():
+            await part.cut()
+            await asyncio.sleep(patience_s)
+            await part.cut(force=True)
+            return
+        if part.in_step:  # its end sets this, too
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._over.wait()
+        self._over.set()
+
     async def _train(self, action: act.Train) -> None:
+        self._context.facts.compute = "training"
         try:
             part = await self._follow()
             await part.begin_round(action.round, action.parent)
             if self._is_origin():
                 await self._steps(part, action)
-            else:
+            elif part.over < self._context.manifest.inner.steps:
                 await self._over.wait()
             part.end_round()
         except SkerryError as error:
@@ -100,17 +124,20 @@ class RingRounds:
             raise ComputeError("SK-CMP-002", "the plan gives this peer no ring")
         context = self._context
         part = RingPart(context.transport, context.manifest, plan, self._ask, self._observe)
+        async with contextlib.AsyncExitStack() as unless_started:
+            unless_started.push_async_callback(part.close)  # if the round is begun anew meanwhile
+            await part.start(self._addresses)
+            unless_started.pop_all()
         self._part, self._plan = part, plan
-        await part.start(self._addresses)
         return part
 
     async def _steps(self, part: RingPart, action: act.Train) -> None:
         """At the origin: take the inner steps, each upon a batch of its own."""
         facts, inner = self._context.facts, self._context.manifest.inner
-        facts.compute, facts.step, facts.steps = "training", 0, inner.steps
+        facts.step, facts.steps = part.begun, inner.steps
         clock = asyncio.get_running_loop().time
         began, tokens, losses = clock(), 0, list[float]()
-        for index in range(inner.steps):
+        for index in range(part.begun, inner.steps):  # those of a lost compute process are over
             if self._over.is_set():
                 break
             batch = action.cursor + index * action.num_slots + action.slot
@@ -141,15 +168,27 @@ class RingRounds:
             case ring_act.StepOver(at=(number, step)):
                 steps = self._context.manifest.inner.steps
                 if number == self._round:
+                    self._moved_at = asyncio.get_running_loop().time()
                     self._context.facts.step, self._context.facts.steps = step, steps
-                    if step >= steps:
+                    if step >= steps or self._finishing is not None:
                         self._over.set()
+            case ring_act.Refused(peer=peer, reason=reason, fault=True):
+                self._context.refuse(peer, reason, "it has ended a stream of the ring")
             case ring_act.Refused(peer=peer, reason=reason):
                 # Counted, not held against it: a late frame of an honest member is refused, too.
-                self._context.facts.refused[reason] += 1
-                _LOG.info("refused of %s in the ring: %s", short(peer), reason)
+                self._context.count_refusal(peer, reason)
+            case ring_act.Note(text):
+                self._context.journal.write("note", text=f"ring: {text}")
             case _:
                 pass
+
+    def _awaited(self) -> tuple[PeerId | str, ...]:
+        """Return whom the ring waits for, once a step takes so long that it is worth a word."""
+        patience_s = self._context.manifest.ring.attempt_min
+        late = asyncio.get_running_loop().time() > self._moved_at + patience_s
+        if self._part is None or self._training is None or self._training.done() or not late:
+            return ()
+        return self._part.waiting_for
 
     def _addresses(self, peer: PeerId) -> tuple[str, ...]:
         member = self._context.state.rounds.members.get(peer)

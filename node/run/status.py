@@ -11,7 +11,6 @@ from skerry.protocol.ids import PeerId
 from skerry.protocol.rounds.ordering import pending
 from skerry.protocol.rounds.state import RoundState
 from skerry.protocol.rounds.trust import trust_in
-from skerry.protocol.rounds.waiting import waiting_for
 
 
 def run_status(context: RunContext, now: float) -> pb.RunStatus:
@@ -56,7 +55,7 @@ def _round_status(context: RunContext, now: float) -> pb.RoundStatus:
         phase=str(rounds.told_phase),
         step=facts.step,
         steps=facts.steps,
-        waiting_for=[str(name) for name in waiting_for(rounds)],
+        waiting_for=[str(name) for name in context.waiting_for],
         leader=rounds.leader or "",
         phase_seconds=max(0.0, now - rounds.phase_since),
     )

@@ -71,6 +71,8 @@ class Refused:
 
     peer: PeerId
     reason: str
+    fault: bool = False
+    """Whether it has ended the stream, since no honest member ever sends such a thing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from skerry.protocol.rings.pacing import Flight
 from skerry.protocol.rings.plan import ORIGIN, Ring, Route
 from skerry.protocol.rings.routes import PathRouter
 from skerry.protocol.rings.state import Rules
+from skerry.protocol.rings.suspicion import Suspicion
 from skerry.protocol.rings.tasks import At
 from skerry.protocol.rounds.deadline import RoundDeadline
 
@@ -42,6 +43,8 @@ class Microbatch:
     route: Route | None = None
     """Of the last attempt: a retry keeps to the hosts that may have counted it already."""
     not_before: float = 0.0
+    held_up_by: int | None = None
+    """Who had no slot for the last attempt."""
     loss: float | None = None
     """Nats per text token."""
     trained: Route | None = None
@@ -61,6 +64,7 @@ class Drive:
     router: PathRouter
     flight: Flight
     patience: RoundDeadline
+    suspicion: Suspicion
     at: At | None = None
     """The inner step being driven."""
     forward_only: bool = False
@@ -99,5 +103,6 @@ def new_drive(ring: Ring, rules: Rules) -> Drive:
         router=PathRouter([path.quota for path in ring.paths]),
         flight=Flight(ring.in_flight, ring.members[ORIGIN].slots),
         patience=RoundDeadline(rules.attempt_min_s, rules.attempt_max_s, rules.factor),
+        suspicion=Suspicion(rules.ban_s),
         unseen=set(range(len(ring.members))) - {ORIGIN},
     )

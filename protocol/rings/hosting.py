@@ -232,7 +232,9 @@ def _pass_by(s: RingState, visit: Visit, now: float) -> list[Action]:
     visit.due = None
     actions = _find_detour(s, visit, late, now)
     if late != _next(visit) or visit.detour is not None:
+        known = late in s.avoided(now)
         s.banned[late] = now + s.rules.ban_s
+        actions += [] if known else refuse(s, late, "late")
     return actions
 
 

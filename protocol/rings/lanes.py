@@ -27,6 +27,8 @@ _HEADER = struct.Struct(">BI")
 CHUNK_HEADER_BYTES = _HEADER.size
 _LENGTH = struct.Struct(">I")
 _CREDIT = 16
+STALLED = "stalled"
+"""Why a stream is given up whose other side takes too little."""
 _UNTAKEN = 2
 """Complete frames of a data lane that may wait before its credit is withheld."""
 
@@ -54,7 +56,9 @@ class LaneLimits:
     window_bytes: int = 1024 * 1024
     """Of each data lane: the most that is sent and not yet credited."""
     backlog_frames: int = 8192
-    """Frames that may wait to be sent before the neighbour counts as stalled."""
+    """Control frames that may wait to be sent before the neighbour counts as stalled."""
+    backlog_data: int = 256
+    """Activations that may wait to be sent, and gradients, before it does."""
 
     def check(self, frame: Frame, size: int) -> None:
         """Refuse a payload that its kind of frame does not have. Raises: ProtocolError."""
@@ -119,10 +123,17 @@ class Outbox:
         """How many frames wait."""
         return sum(len(lane) for lane in self._lanes.values())
 
+    @property
+    def holds_data(self) -> bool:
+        """Whether activations or gradients wait."""
+        return any(self._lanes[lane] for lane in self._credit)
+
     def put(self, frame: Frame, payload: bytes = b"") -> None:
         """Add a frame. Raises: ProtocolError("stalled") if too many wait already."""
-        if len(self) >= self._limits.backlog_frames:
-            raise ProtocolError("stalled", f"{len(self)} frames wait to be sent")
+        waiting, limits = len(self._lanes[frame.lane]), self._limits
+        most = limits.backlog_data if frame.lane in self._credit else limits.backlog_frames
+        if waiting >= most:
+            raise ProtocolError(STALLED, f"{waiting} frames of {frame.lane.name} wait to be sent")
         self._limits.check(frame, len(payload))
         head = encode_frame(frame, len(payload))
         parts = (memoryview(_LENGTH.pack(len(head)) + head), memoryview(payload))

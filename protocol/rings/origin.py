@@ -93,6 +93,7 @@ def on_refused(s: RingState, d: Drive, source: int, frame: fr.Frame, now: float)
     attempt = microbatch.attempt if microbatch else None
     if microbatch is None or attempt is None or (source, frame.place.hop) not in attempt.ungranted:
         return refuse(s, source, "stale-attempt")
+    microbatch.held_up_by = source
     return retry(s, d, microbatch, now, pause=True)
 
 
@@ -173,6 +174,7 @@ def complete(s: RingState, d: Drive, frame: fr.Frame, pace: fr.Pace, now: float)
     assert attempt.injected_at is not None
     microbatch.trained, microbatch.attempt = attempt.route, None
     d.patience.observe(now - attempt.injected_at)
+    d.suspicion.came_back({hop.member for hop in attempt.route if hop.stages} - {ORIGIN})
     d.flight.observe(now - attempt.injected_at, pace)
     taken = {(hop.member, i) for i, hop in enumerate(attempt.route) if hop.stages or i == 0}
     return _release(s, frame.fence.at, attempt, taken)
@@ -263,16 +265,21 @@ def on_member_down(s: RingState, d: Drive, member: int, now: float) -> list[Acti
 
 
 def on_overdue(s: RingState, d: Drive, now: float) -> list[Action]:
-    """Begin anew what has not come back in time."""
+    """Begin anew what has not come back in time, without whom it may have been lost by."""
+    overdue = [m for m in d.active if m.attempt is not None and now >= m.attempt.due]
+    if not overdue:
+        return []
     actions: list[Action] = []
-    for microbatch in d.active:
+    for microbatch in overdue:
         attempt = microbatch.attempt
         assert attempt is not None
-        if now >= attempt.due:
-            for member, _ in attempt.ungranted:  # it does not even answer
-                ban(s, member, now)
-            d.patience.observe(2 * d.patience.seconds / d.patience.factor)
-            actions += retry(s, d, microbatch, now)
+        for member in {member for member, _ in attempt.ungranted} - {ORIGIN}:
+            actions += [] if member in s.avoided(now) else refuse(s, member, "late")
+            ban(s, member, now)  # it does not even answer
+        if not attempt.ungranted:
+            actions += _suspect(s, d, microbatch.number, attempt, now)
+        actions += retry(s, d, microbatch, now)
+    d.patience.observe(2 * d.patience.seconds / d.patience.factor)
     return actions
 
 
@@ -357,6 +364,7 @@ def _reserve(
     s: RingState, d: Drive, microbatch: Microbatch, route: Route, now: float
 ) -> list[Action]:
     microbatch.attempts += 1
+    microbatch.held_up_by = None
     slots = {(hop.member, i) for i, hop in enumerate(route) if hop.stages or i == 0}
     place = fr.Place(microbatch.number, microbatch.attempts)
     due = now + d.patience.seconds
@@ -381,7 +389,10 @@ def _release(
 
 def _route_for(s: RingState, d: Drive, microbatch: Microbatch, now: float) -> Route | None:
     """Return the way of the next attempt: the last one, repaired, or a planned path."""
-    for avoid in (s.avoided(now), s.down):
+    suspects = list(d.suspicion.suspects(now))
+    ways_round = [s.avoided(now) | some for some in suspects[:1]]
+    ways_round += [s.down | some for some in suspects]
+    for avoid in ways_round:
         if microbatch.route is not None:
             route = _repaired(s, microbatch.route, avoid)
             if route is not None:
@@ -391,6 +402,16 @@ def _route_for(s: RingState, d: Drive, microbatch: Microbatch, now: float) -> Ro
         if usable:
             return ways[d.router.draw(usable)]
     return None
+
+
+def _suspect(s: RingState, d: Drive, number: int, attempt: Attempt, now: float) -> list[Action]:
+    """Nobody has complained, and yet a microbatch is lost: do without a member of its way."""
+    touched = {member for member, _ in attempt.touched} - {ORIGIN} - s.avoided(now)
+    suspect = d.suspicion.lost(touched, now)
+    if suspect is None:
+        return []
+    name = s.ring.members[suspect].peer
+    return [Note(f"microbatch {number} is lost, perhaps at {name}, which is passed by for a while")]
 
 
 def _repaired(s: RingState, route: Route, avoid: set[int]) -> Route | None:

@@ -23,7 +23,9 @@ def waiting_for(p: RingPeer) -> tuple[PeerId | str, ...]:
 def _as_origin(s: RingState, d: Drive) -> tuple[PeerId | str, ...]:
     attempts = [m.attempt for m in d.active if m.attempt is not None]
     if not attempts:
-        return _lost_stages(s) if d.todo else ()
+        held_up_by = sorted({m.held_up_by for m in d.todo if m.held_up_by is not None})
+        busy = tuple(s.ring.members[member].peer for member in held_up_by)
+        return (_lost_stages(s) or busy) if d.todo else ()
     members = {member for member, _ in attempts[0].ungranted}
     if not members:
         members = {hop.member for hop in attempts[0].route if hop.stages}

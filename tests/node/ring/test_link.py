@@ -8,7 +8,7 @@ import pytest
 from ring_swarm import RUN, new_peer
 
 from skerry.node.ring.link import NeighbourLink
-from skerry.protocol.errors import PeerUnavailable, ProtocolError
+from skerry.protocol.errors import ProtocolError
 from skerry.protocol.memory import Limits, Link, VirtualNetwork
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.frames import RING_PROTOCOL
@@ -18,7 +18,9 @@ from skerry.protocol.virtual_time import run_virtual
 
 SIZE = 100_000
 WINDOW = 2**20
-LIMITS = LaneLimits(SizeRange(SIZE, SIZE), SizeRange(SIZE, SIZE), WINDOW, backlog_frames=100)
+WHOLE = SizeRange(SIZE, SIZE)
+LIMITS = LaneLimits(WHOLE, WHOLE, WINDOW, backlog_frames=200, backlog_data=100)
+STALL_S = 60.0
 FENCE = fr.Fence(RUN, 1, 0, 1, 0)
 
 
@@ -39,6 +41,14 @@ class End:
     sent: list[tuple[fr.Frame, float]] = field(default_factory=list)
     take: asyncio.Event = field(default_factory=asyncio.Event)
     """While clear, nothing is taken."""
+    ended: ProtocolError | None = None
+    """Why the link has ended, if by an error."""
+
+    async def run(self) -> None:
+        try:
+            await self.link.run()
+        except ProtocolError as error:
+            self.ended = error
 
     def bodies(self) -> list[str]:
         return [type(arrived.frame.body).__name__ for _, arrived in self.arrived]
@@ -53,7 +63,7 @@ def end_of(stream: ByteStream) -> End:
     async def sent(done: fr.Frame, seconds: float) -> None:
         end.sent.append((done, seconds))
 
-    end = End(NeighbourLink(stream, LIMITS, deliver, sent, stall_s=5.0))
+    end = End(NeighbourLink(stream, LIMITS, deliver, sent, STALL_S))
     end.take.set()
     return end
 
@@ -74,7 +84,7 @@ def link_test(scenario: Callable[[End, End], Awaitable[None]], link: Link) -> No
         await near.connect(far.peer_id, far.addresses)
         ends = [end_of(await near.open_stream(far.peer_id, RING_PROTOCOL))]
         ends.append(end_of(await streams.get()))
-        running = [asyncio.create_task(end.link.run()) for end in ends]
+        running = [asyncio.create_task(end.run()) for end in ends]
         try:
             await scenario(*ends)
         finally:
@@ -128,7 +138,7 @@ def test_a_slow_reader_stops_the_data_but_not_the_control_frames():
         far.take.clear()
         for number in range(50):
             near.link.send(frame(ACTIVATION, number), bytes(SIZE))
-        await asyncio.sleep(60.0)
+        await asyncio.sleep(30.0)
         waiting = near.link.backlog
         assert 46 <= waiting < 50  # a window and two frames have left, and no more
         far.link.send(frame(fr.Passed()))
@@ -157,13 +167,46 @@ def test_the_time_of_an_upload_is_told():
     link_test(scenario, Link(bytes_per_s=100_000))
 
 
-def test_too_many_waiting_frames_are_named():
+@pytest.mark.parametrize(
+    ("body", "payload", "most"),
+    [(ACTIVATION, SIZE, 100), (GRADIENT, SIZE, 100), (fr.Passed(), 0, 200)],
+)
+def test_too_many_waiting_frames_are_named(body, payload, most):
     async def scenario(near: End, far: End) -> None:
         far.take.clear()
+        for number in range(most):
+            near.link.send(frame(body, number), bytes(payload))
         with pytest.raises(ProtocolError) as caught:
-            for number in range(200):
-                near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+            near.link.send(frame(body, most), bytes(payload))
         assert caught.value.reason == "stalled"
+
+    link_test(scenario, Link())
+
+
+def test_a_neighbour_that_gives_no_credit_is_given_up_whatever_else_it_says():
+    async def scenario(near: End, far: End) -> None:
+        far.take.clear()
+        for number in range(30):  # three windows
+            near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+        await asyncio.sleep(10.0)
+        assert 0 < near.link.backlog < 30
+        for _ in range(9):
+            far.link.send(frame(fr.Passed()))
+            await asyncio.sleep(STALL_S / 10)
+        assert len(near.bodies()) == 9
+        await asyncio.sleep(STALL_S / 10)
+        assert near.ended is not None and near.ended.reason == "stalled"
+
+    link_test(scenario, Link())
+
+
+def test_a_neighbour_that_is_idle_for_long_is_not_given_up():
+    async def scenario(near: End, far: End) -> None:
+        for number in range(3):
+            near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+            await asyncio.sleep(2 * STALL_S)
+        assert near.ended is None
+        assert len(far.arrived) == 3
 
     link_test(scenario, Link())
 
@@ -192,7 +235,7 @@ def test_a_stream_that_takes_no_byte_is_given_up():
         stream = Stuck()
         end = end_of(stream)
         end.link.send(frame(fr.Passed()))
-        with pytest.raises(PeerUnavailable, match="has taken nothing for 5 s"):
+        with pytest.raises(ProtocolError, match="has taken nothing for 60 s"):
             await end.link.run()
         assert stream.closed
 
