@@ -155,7 +155,7 @@ class Directory:
         if old is not None:
             old.is_alive = False  # its p2pd is gone: there are no handlers to take back
         creating = DHTNode.create(
-            p2p=self._transport.p2p,
+            p2p=self._transport.daemon.p2p,
             # From our id, so that after a restart others still know where we stand.
             node_id=DHTID.generate(source=f"skerry/1/node/{self._transport.peer_id}"),
             record_validator=self._validator,

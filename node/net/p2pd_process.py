@@ -63,6 +63,11 @@ class P2pdOptions:
     """What others can do: AutoNAT finds out, or it is known."""
 
     @property
+    def is_relay(self) -> bool:
+        """Whether this node is to relay for others."""
+        return self.reachability == "public"
+
+    @property
     def traverses_nat(self) -> bool:
         """Whether p2pd is to get around NATs."""
         return not ip_address(self.host).is_loopback if self.nat is None else self.nat

@@ -54,11 +54,15 @@ async def look(
 
 async def _second_look(transport: "P2pdTransport", peer: PeerId, mirror: int) -> Endpoint | None:
     """Return where a peer's mirror sees us, if there is one that answers."""
-    direct = [endpoint_of(a) for name, a in await transport.connections() if name == peer]
+    direct = [
+        endpoint_of(a) for name, a in await transport.daemon.client.connections() if name == peer
+    ]
     where = next((endpoint.ip for endpoint in direct if endpoint is not None), None)
     if where is None or not 0 < mirror < 2**16:
         return None
-    return await seen_in(Endpoint(where, mirror), transport.host, transport.port)
+    return await seen_in(
+        Endpoint(where, mirror), transport.daemon.options.host, transport.daemon.port
+    )
 
 
 async def ask_to_punch(

@@ -39,12 +39,12 @@ async def start_transport(options: P2pdOptions, key: Ed25519PrivateKey) -> P2pdT
 
 async def carries_payloads(transport: P2pdTransport) -> bool:
     """Ask our own p2pd for a place, as another peer would. Raises: NetworkError."""
-    host = local_host(transport.host)
+    host = local_host(transport.daemon.options.host)
     with tempfile.TemporaryDirectory() as folder:
         options = P2pdOptions(run_dir=Path(folder), host=host, nat=False)
         guest = await P2pdTransport.create(options, Ed25519PrivateKey.generate())
         try:
-            found = (endpoint_of(address) for address in transport.own_addresses)
+            found = (endpoint_of(address) for address in transport.daemon.addresses)
             doors = tuple(str(e) for e in found if e is not None and str(e.ip) == host)
             await guest.connect(transport.peer_id, doors)
             return not (await take_place(guest, transport.peer_id, doors)).is_small

@@ -101,17 +101,17 @@ class Reachability:
     @property
     def port(self) -> int:
         """The TCP port that this node listens on."""
-        return self._transport.port
+        return self._transport.daemon.port
 
     @property
     def beyond(self) -> bool:
         """Whether other peers may be beyond NATs; false on loopback."""
-        return self._transport.traverses_nat
+        return self._transport.daemon.options.traverses_nat
 
     @property
     def names_as_relay(self) -> tuple[str, ...]:
         """What others write into their settings to be reached through us, if we are a relay."""
-        if not self._transport.is_relay:
+        if not self._transport.daemon.options.is_relay:
             return ()
         addresses = [a for a in self._transport.addresses if not is_relayed(a)]
         public = [a for a in addresses if (e := endpoint_of(a)) and e.scope is Scope.PUBLIC]
@@ -123,10 +123,10 @@ class Reachability:
 
     async def start(self) -> None:
         """Answer others and go around from now on; does nothing on loopback."""
-        if not self._transport.traverses_nat:
+        if not self._transport.daemon.options.traverses_nat:
             self._settled.set()
         if self._lan is not None:
-            self._transport.use_hints(self._lan.addresses)
+            self._transport.ways.hints = self._lan.addresses
         await self._service.start()
         self._tasks.start(self._keep(), "reachability")
 
@@ -143,7 +143,7 @@ class Reachability:
         Bounded in time: a relay that does not answer must not stop anyone.
         """
         self._told |= dict.fromkeys(addresses)
-        if not self._transport.traverses_nat:
+        if not self._transport.daemon.options.traverses_nat:
             return
         self._settled.clear()
         self._wake.set()
@@ -177,7 +177,7 @@ class Reachability:
 
     async def _go_around(self) -> None:
         self._members = self._listener.members()
-        connections = await self._transport.connections()
+        connections = await self._transport.daemon.client.connections()
         self.links = links_of(connections)
         # Of members, not of all: a peer connects to us before it is one, to be let into the run.
         before = self._member_links
@@ -185,13 +185,13 @@ class Reachability:
         for peer, link in self._member_links.items():
             if link != before.get(peer):
                 self._listener.on_link(peer, link)
-        if self._transport.traverses_nat:
+        if self._transport.daemon.options.traverses_nat:
             await self._settle_in(connections)
             await self._find_out(connections)
 
     async def _settle_in(self, connections: Iterable[tuple[PeerId, str]]) -> None:
         """Notice that this machine is in another network, or has another address in it."""
-        own = [e for a in self._transport.own_addresses if (e := endpoint_of(a))]
+        own = [e for a in self._transport.daemon.addresses if (e := endpoint_of(a))]
         before, self._own = self._own, outward(own) or self._own  # none: between two networks
         if is_elsewhere(before, self._own):
             # It would take p2pd most of a minute to find out that its connections are dead.
@@ -207,7 +207,7 @@ class Reachability:
             await self._keep_places(connections)
         else:
             self._places = {}
-        self._transport.announce(self._ways())
+        self._transport.ways.announced = self._ways()
         met = self._listener.met()  # others would refuse: whoever is still joining knows no member
         relayed = {
             peer: (*self._near(peer), *addresses)
@@ -241,10 +241,12 @@ class Reachability:
             self._tasks.start(self._ask_to_look(peer), f"question to {peer}")
 
     async def _ask_to_look(self, peer: PeerId) -> None:
-        own = (endpoint_of(address) for address in self._transport.own_addresses)
+        own = (endpoint_of(address) for address in self._transport.daemon.addresses)
         mapped = {e.port for e in own if e and e.scope is Scope.PUBLIC}
         try:
-            found = await look(self._transport, peer, sorted({self._transport.port, *mapped}))
+            found = await look(
+                self._transport, peer, sorted({self._transport.daemon.port, *mapped})
+            )
         except (PeerUnavailable, ProtocolError) as error:
             _LOG.info("%s did not tell where it sees us: %s", short(peer), error)
             return
@@ -260,9 +262,9 @@ class Reachability:
         self._conclude()
 
     def _conclude(self) -> None:
-        own = {e.ip for a in self._transport.own_addresses if (e := endpoint_of(a))}
+        own = {e.ip for a in self._transport.daemon.addresses if (e := endpoint_of(a))}
         before = self.standing
-        self.standing = judge(own, self._transport.port, self._observations)
+        self.standing = judge(own, self._transport.daemon.port, self._observations)
         if self.standing != before:
             _LOG.info("reachability: %s", self.standing)
             self._wake.set()

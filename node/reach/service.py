@@ -106,7 +106,7 @@ class ReachService:
         return self._punch(peer, request.punch)
 
     async def _look(self, peer: PeerId, ports: Iterable[int]) -> pb.LookReply:
-        seen = seen_at(await self._transport.connections(), peer)
+        seen = seen_at(await self._transport.daemon.client.connections(), peer)
         wanted = [port for port in dict.fromkeys(ports) if 0 < port < 2**16][:MAX_PORTS]
         dialled = [Endpoint(seen[-1].ip, port) for port in wanted] if seen else []
         answered = await asyncio.gather(*(answers(e, _DIAL_BACK_SECONDS) for e in dialled))
@@ -114,7 +114,9 @@ class ReachService:
         return pb.LookReply(
             seen=[str(endpoint) for endpoint in seen],
             answered=[e.port for e, ok in zip(dialled, answered, strict=True) if ok],
-            mirror=await open_mirror(self._transport.host, self._mirrors) if free else 0,
+            mirror=await open_mirror(self._transport.daemon.options.host, self._mirrors)
+            if free
+            else 0,
         )
 
     def _punch(self, peer: PeerId, request: pb.PunchRequest) -> pb.ReachReply:
@@ -130,7 +132,7 @@ class ReachService:
         return pb.ReachReply(punch=pb.PunchReply(outer=str(outer), nonce=nonce))
 
     async def _dig(self, target: Endpoint, say: bytes, hear: bytes) -> None:
-        host, port = self._transport.host, self._transport.port
+        host, port = self._transport.daemon.options.host, self._transport.daemon.port
         hole = await punch(host, port, target, say, hear)
         if hole is not None:
             await into(hole, local_host(host), port)

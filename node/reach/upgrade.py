@@ -64,7 +64,7 @@ class Upgrades:
 
     async def _dial(self, peer: PeerId, addresses: tuple[str, ...]) -> bool:
         """Connect anew if an address of the peer answers after all."""
-        own = {e.ip for a in self._transport.own_addresses if (e := endpoint_of(a))}
+        own = {e.ip for a in self._transport.daemon.addresses if (e := endpoint_of(a))}
         targets = to_probe(addresses, own)
         answered = await asyncio.gather(*(answers(e, _PROBE_SECONDS) for e in targets))
         open_ = tuple(str(e) for e, ok in zip(targets, answered, strict=True) if ok)
@@ -76,7 +76,9 @@ class Upgrades:
             return False
         say = secrets.token_bytes(NONCE_BYTES)
         target, hear = await ask_to_punch(self._transport, peer, standing.outer, say)
-        hole = await punch(self._transport.host, self._transport.port, target, say, hear)
+        hole = await punch(
+            self._transport.daemon.options.host, self._transport.daemon.port, target, say, hear
+        )
         if hole is None:
             return False
         _LOG.info("a hole is open to %s at %s", short(peer), target)
@@ -86,7 +88,9 @@ class Upgrades:
         """End what leads over the relay and connect directly; say whether that is so now."""
         await self._transport.disconnect(peer)
         await self._transport.connect(peer, addresses)
-        ways = [is_relayed(a) for p, a in await self._transport.connections() if p == peer]
+        ways = [
+            is_relayed(a) for p, a in await self._transport.daemon.client.connections() if p == peer
+        ]
         if not all(ways) and any(ways):  # the peer was faster over the relay: let its streams move
             self._transport.cut(peer)
         return not all(ways)

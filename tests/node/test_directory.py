@@ -72,7 +72,7 @@ async def intruder(three: list[Peer], tmp_path: Path):
     """A plain DHTNode without any validator, connected to the first peer."""
     transport = await start(tmp_path / "x")
     await transport.connect(three[0].signer.peer_id, three[0].transport.addresses)
-    node = await DHTNode.create(p2p=transport.p2p)
+    node = await DHTNode.create(p2p=transport.daemon.p2p)
     yield node
     await node.shutdown()
     await transport.close()
@@ -231,8 +231,8 @@ async def test_survives_the_death_of_its_p2pd(three: list[Peer]) -> None:
         restarted.set()
 
     victim.transport.add_restart_hook(hook)  # runs after the directory's own
-    assert victim.transport.pid is not None
-    os.kill(victim.transport.pid, signal.SIGKILL)
+    assert victim.transport.daemon.pid is not None
+    os.kill(victim.transport.daemon.pid, signal.SIGKILL)
     await restarted.wait()
     assert len(await victim.directory.members()) == 3
     for peer in three:

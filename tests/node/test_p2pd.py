@@ -44,7 +44,7 @@ class MortalPeer:
         transport.add_restart_hook(hook)
 
     async def kill(self) -> None:
-        os.kill(self._transport.pid, signal.SIGKILL)
+        os.kill(self._transport.daemon.pid, signal.SIGKILL)
 
     async def revive(self) -> None:
         await self._back.wait()
@@ -66,7 +66,7 @@ async def test_identity_is_ours_and_private_and_nothing_is_left(tmp_path):
     transport = await start(tmp_path, key)
     assert transport.peer_id == peer_id_of(key.public_key().public_bytes_raw())
     assert (tmp_path / "p2pd.key").stat().st_mode & 0o777 == 0o600
-    process = psutil.Process(transport.pid)
+    process = psutil.Process(transport.daemon.pid)
     folder = Path(next(a for a in process.cmdline() if a.startswith("-listen=/unix"))[13:]).parent
     assert folder.stat().st_mode & 0o777 == 0o700
     await transport.close()
@@ -86,7 +86,7 @@ async def test_killed_p2pd_is_replaced_with_same_identity_port_and_handlers(pair
     right.add_outage_hook(lambda: told.append("down"))
     right.add_restart_hook(hook)
     await right.handle(ECHO, echo)
-    addresses, pid, p2p = right.addresses, right.pid, right.p2p
+    addresses, pid, p2p = right.addresses, right.daemon.pid, right.daemon.p2p
     near = await left.open_stream(right.peer_id, ECHO)
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(ended(near))
@@ -96,9 +96,9 @@ async def test_killed_p2pd_is_replaced_with_same_identity_port_and_handlers(pair
     assert told == ["down", "back"]
     await near.close()
     assert right.addresses == addresses
-    assert right.pid != pid
+    assert right.daemon.pid != pid
     assert (left.restarts, right.restarts) == (0, 1)
-    assert right.p2p is not p2p
+    assert right.daemon.p2p is not p2p
     await right.connect(left.peer_id, left.addresses)
     again = await left.open_stream(right.peer_id, ECHO)
     assert await exchange(again, b"back") == b"back"
@@ -130,7 +130,7 @@ async def test_own_p2pd_killed_ends_own_reads_and_refuses_until_it_is_back(pair:
     left.add_restart_hook(hook)
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(ended(stream))
-        os.kill(left.pid, signal.SIGKILL)
+        os.kill(left.daemon.pid, signal.SIGKILL)
         await reading
         with pytest.raises(PeerUnavailable):
             await left.open_stream(right.peer_id, ECHO)
@@ -151,31 +151,31 @@ async def test_failing_restart_hook_does_not_stop_supervision(tmp_path):
     calls = asyncio.Queue()
 
     async def hook() -> None:
-        calls.put_nowait(transport.pid)
+        calls.put_nowait(transport.daemon.pid)
         raise PeerUnavailable("SK-NET-003", "on purpose")
 
     transport.add_restart_hook(hook)
     for _ in range(2):
-        os.kill(transport.pid, signal.SIGKILL)
-        assert await calls.get() == transport.pid
+        os.kill(transport.daemon.pid, signal.SIGKILL)
+        assert await calls.get() == transport.daemon.pid
     assert calls.empty()
     await transport.close()
 
 
 async def test_hung_p2pd_is_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr("skerry.node.net.p2pd._REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr("skerry.node.net.p2pd_supervisor._REFRESH_SECONDS", 0.1)
     transport = await start(tmp_path)
-    monkeypatch.setattr("skerry.node.net.p2pd._HUNG_SECONDS", 2.0)
+    monkeypatch.setattr("skerry.node.net.p2pd_supervisor._HUNG_SECONDS", 2.0)
     back = asyncio.Event()
 
     async def hook() -> None:
         back.set()
 
     transport.add_restart_hook(hook)
-    hung = transport.pid
+    hung = transport.daemon.pid
     os.kill(hung, signal.SIGSTOP)
     await back.wait()
-    assert transport.pid != hung
+    assert transport.daemon.pid != hung
     await transport.close()
 
 
@@ -272,7 +272,7 @@ from skerry.node.net.p2pd import P2pdOptions, P2pdTransport
 async def main():
     options = P2pdOptions(run_dir=Path(sys.argv[1]))
     transport = await P2pdTransport.create(options, Ed25519PrivateKey.generate())
-    print(transport.pid, transport.addresses[0].rsplit("/", 1)[1], flush=True)
+    print(transport.daemon.pid, transport.addresses[0].rsplit("/", 1)[1], flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -309,12 +309,14 @@ async def test_leftover_p2pd_of_this_folder_is_ended_and_others_are_not(tmp_path
     (tmp_path / "third").mkdir()
     (tmp_path / "third" / "p2pd.pid").write_text(pid_file)  # not its own: left alone
     third = await start(tmp_path / "third")
-    pids = [each.pid for each in (transport, other, third)]
+    pids = [each.daemon.pid for each in (transport, other, third)]
     assert pids[0] == int(pid_file)
     (tmp_path / "mine" / "p2pd.pid").write_text(pid_file)
     end_leftover(P2pdOptions(run_dir=tmp_path / "mine"))
     await back.wait()
-    kept = [each.pid == pid for each, pid in zip((transport, other, third), pids, strict=True)]
+    kept = [
+        each.daemon.pid == pid for each, pid in zip((transport, other, third), pids, strict=True)
+    ]
     assert kept == [False, True, True]
     for each in (transport, other, third):
         await each.close()

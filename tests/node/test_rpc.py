@@ -230,7 +230,7 @@ async def test_calls_work_again_after_the_servers_p2pd_was_killed(net):
 
         group.create_task(call())
         await net.servicer.entered.wait()
-        os.kill(net.right.pid, signal.SIGKILL)
+        os.kill(net.right.daemon.pid, signal.SIGKILL)
     await back.wait()
     assert (await net.hello(wait_for_ready=True)).protocol == 2
 

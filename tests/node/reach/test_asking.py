@@ -53,10 +53,10 @@ async def start(folder, is_relay: bool) -> P2pdTransport:
 
 async def test_questions_and_a_place(trio) -> None:
     relay, a, b = trio
-    again, seen = await look(a, relay.peer_id, [a.port, 1])
-    assert (seen.observer, seen.answered) == (relay.peer_id, {a.port})
+    again, seen = await look(a, relay.peer_id, [a.daemon.port, 1])
+    assert (seen.observer, seen.answered) == (relay.peer_id, {a.daemon.port})
     assert str(seen.seen.ip) == "127.0.0.1"
-    assert again.exact and str(again.seen) == f"/ip4/127.0.0.1/tcp/{a.port}"
+    assert again.exact and str(again.seen) == f"/ip4/127.0.0.1/tcp/{a.daemon.port}"
 
     # A relay's own start decides by chance what it lets pass; start_transport saw to it.
     assert await carries_payloads(relay)
