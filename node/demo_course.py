@@ -166,7 +166,9 @@ class Course:
         if run.digest_round <= self.round:
             return
         self.round = run.digest_round
-        losses = f"loss {run.loss:.3f}, validation {run.val_loss:.3f}"
+        losses = f"loss {run.loss:.3f}"
+        if run.val_loss:  # only who hosts the whole model can measure it
+            losses += f", validation {run.val_loss:.3f}"
         self.console.print(f"round {self.round}/{run.round.rounds}: {losses}, {self.outcome(run)}")
 
 

@@ -7,7 +7,6 @@ hosts; the validation loss falls as in the plain demo.
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -21,13 +20,14 @@ from skerry.node.demo_course import (
     check_paths,
     staged,
 )
+from skerry.node.demo_hosts import HostReport, disagreements, host_report, roll
 from skerry.node.demo_report import LOSS_MARGIN_NATS, run_file
-from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
+from skerry.node.demo_swarm import LocalSwarm
 from skerry.pipeline.stages.sizes import payload_bytes, text_bytes
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.blobs import write_atomic
 from skerry.protocol.errors import ConfigError, SkerryError
-from skerry.protocol.ids import PeerId, short
+from skerry.protocol.ids import PeerId
 from skerry.protocol.manifest import Manifest, parse_run_file
 
 FULL = "replica"
@@ -51,21 +51,6 @@ class HeteroOptions:
     json_file: Path | None = None
     keep: Path | None = None
     """Folder for the daemons' homes; None: a temporary one, removed unless the demo fails."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostReport:
-    """What one peer hosted at the end, and what it sent."""
-
-    name: str
-    peer_id: str
-    role: str
-    """replica or stage."""
-    shards: Mapping[str, str]
-    """Digest of each shard that it holds."""
-    digest_round: int
-    bytes_sent: int
-    """Pseudo-gradients handed to other peers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +86,9 @@ def failures(report: HeteroReport) -> list[str]:
         found.append(f"roles are {', '.join(role or 'none' for role in roles)}")
     if len({host.digest_round for host in report.hosts}) != 1:
         found.append("the peers stand after different rounds")
-    held: dict[str, set[str]] = {}
-    for shard, digest in (entry for host in report.hosts for entry in host.shards.items()):
-        held.setdefault(shard, set()).add(digest)
-    differing = [shard for shard, digests in held.items() if len(digests) > 1]
-    if differing:
-        found.append(f"the hosts of {', '.join(differing)} do not agree")
-    if any(len(host.shards) == len(held) for host in report.hosts if host.role == "stage"):
+    found += disagreements(report.hosts)
+    model = {shard for host in report.hosts for shard in host.shards}
+    if any(len(host.shards) == len(model) for host in report.hosts if host.role == "stage"):
         found.append("a peer of the ring holds the whole model")
     found += [f"{host.name} sent nothing" for host in report.hosts if not host.bytes_sent]
     wanted = report.unigram_entropy - LOSS_MARGIN_NATS
@@ -141,7 +122,7 @@ def _conclude(report: HeteroReport, options: HeteroOptions, console: Console) ->
     if options.json_file is not None:
         write_atomic(options.json_file, report.to_json().encode())
     console.print(_figures(report))
-    console.print(_roll(report))
+    console.print(roll(report.hosts))
     if missing := failures(report):
         raise SkerryError("SK-DEMO-001", "; ".join(missing))
     console.print("every shard is the same on all of its hosts", style="green")
@@ -182,7 +163,7 @@ class HeteroCourse(Course):
         tokens = self.manifest.model.context
         backward = payload_bytes(self.manifest, 1) / tokens
         return HeteroReport(
-            hosts=tuple(self._host(daemon) for daemon in self.swarm.daemons),
+            hosts=tuple(host_report(d.name, self.last[d.name]) for d in self.swarm.daemons),
             rounds=run.digest_round,
             text_tokens=run.text_tokens,
             params=run.params,
@@ -202,18 +183,6 @@ class HeteroCourse(Course):
     def patience(self, run: pb.RunStatus) -> float:
         """Return how long nothing may move, seconds."""
         return PATIENCE_SECONDS if run.round.round else FIRST_PLAN_SECONDS
-
-    def _host(self, daemon: LocalDaemon) -> HostReport:
-        status = self.last[daemon.name]
-        own = next((peer for peer in status.run.peers if peer.self), pb.PeerStatus())
-        return HostReport(
-            name=daemon.name,
-            peer_id=status.peer_id,
-            role=own.role,
-            shards=dict(status.run.shard_digests),
-            digest_round=status.run.digest_round,
-            bytes_sent=status.run.payload_bytes_sent,
-        )
 
 
 def _figures(report: HeteroReport) -> Table:
@@ -236,22 +205,3 @@ def _figures(report: HeteroReport) -> Table:
     for name, value in rows:
         table.add_row(f"[bold]{name}[/bold]", value)
     return table
-
-
-def _roll(report: HeteroReport) -> Table:
-    """Return one row per peer with the digests of its shards."""
-    table = Table("peer", "id", "role", "shards, with the beginning of their digests")
-    for host in report.hosts:
-        shards = ", ".join(f"{name} {digest[:6]}" for name, digest in _in_order(host.shards))
-        table.add_row(host.name, short(host.peer_id), host.role, shards)
-    return table
-
-
-def _in_order(shards: Mapping[str, str]) -> list[tuple[str, str]]:
-    return sorted(shards.items(), key=lambda item: _place(item[0]))
-
-
-def _place(shard: str) -> int:
-    """Return where a shard stands in the model."""
-    ends = {"embed": -1, "head": 2**31}
-    return ends[shard] if shard in ends else int(shard.partition(".")[2])

@@ -129,6 +129,18 @@ class LocalSwarm:
         daemon.process.wait()
         daemon.client.close()
 
+    def child(self, daemon: LocalDaemon, module: str) -> int:
+        """Return the process id of what a daemon runs as ``python -m module``.
+
+        Raises: DaemonError("SK-DMN-005") if there is no such process.
+        """
+        for pid, command in marked_processes(f"{_MARK}={self._mark}").items():
+            with suppress(OSError):  # ended meanwhile
+                parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+                if module in command and parent == str(daemon.process.pid):
+                    return pid
+        raise DaemonError("SK-DMN-005", f"{daemon.name} runs no {module}")
+
     def stop(self) -> tuple[str, ...]:
         """Stop all daemons in good order and name the processes that are there nonetheless."""
         for daemon in self.daemons:

@@ -172,7 +172,9 @@ def demo(
     ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", min=1, help="Outer rounds.", show_default="12, with --hetero 10"),
+        typer.Option(
+            "--rounds", min=1, help="Outer rounds.", show_default="12, --hetero 10, --chaos 36"
+        ),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON too.")
@@ -183,6 +185,10 @@ def demo(
     hetero: Annotated[
         bool, typer.Option("--hetero", help="One full replica beside a ring of three peers.")
     ] = False,
+    chaos: Annotated[
+        int | None,
+        typer.Option("--chaos", metavar="SEED", help="The same, while everything fails once."),
+    ] = None,
 ) -> None:
     """Show all of it on this machine: a real swarm trains a real model, and loses a peer.
 
@@ -198,10 +204,13 @@ def demo(
       skerry demo --peers 4 --json out.json
       skerry demo --rounds 20 --keep ./swarm     homes and logs stay in ./swarm
       skerry demo --hetero                       peers that host only a part of the model
+      skerry demo --chaos 7                      six failures, in an order that the seed draws
     """
-    if hetero:
-        if peers is not None:
-            raise ConfigError("SK-CFG-002", "--peers goes without --hetero, which has four peers")
+    if hetero or chaos is not None:
+        if peers is not None or (hetero and chaos is not None):
+            raise ConfigError("SK-CFG-002", "one of --peers, --hetero and --chaos at a time")
+        if chaos is not None:
+            raise typer.Exit(_chaos(chaos, rounds, json_file, keep))
         raise typer.Exit(_hetero(rounds, json_file, keep))
     from skerry.node.demo import DemoOptions, run_demo
 
@@ -215,6 +224,13 @@ def _hetero(rounds: int | None, json_file: Path | None, keep: Path | None) -> in
 
     options = HeteroOptions(json_file=json_file, keep=keep)
     return run_hetero(replace(options, rounds=rounds or options.rounds))
+
+
+def _chaos(seed: int, rounds: int | None, json_file: Path | None, keep: Path | None) -> int:
+    from skerry.node.demo_chaos import ChaosOptions, run_chaos
+
+    options = ChaosOptions(seed=seed, json_file=json_file, keep=keep)
+    return run_chaos(replace(options, rounds=rounds or options.rounds))
 
 
 def _read_run_file(path: Path) -> str:

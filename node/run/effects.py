@@ -22,13 +22,7 @@ from skerry.node.run.ring import RingRounds
 from skerry.node.run.talking import Talking
 from skerry.protocol import compute as cp
 from skerry.protocol.compute import Hosting
-from skerry.protocol.errors import (
-    ComputeError,
-    PeerUnavailable,
-    ProtocolError,
-    SkerryError,
-    StateError,
-)
+from skerry.protocol.errors import ComputeError, SkerryError, StateError
 from skerry.protocol.messages import ShardPayload
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
@@ -69,7 +63,7 @@ class Effects:
             case act.LoadState() | act.Train() | act.FinishTraining() | act.Encode():
                 self._compute_round(action)
             case act.Renew():
-                self._spawn(self._renew(action))
+                self._spawn(self._download(action))
             case act.Host():
                 self._host(action.hosting)
             case act.MakePlan():
@@ -276,38 +270,24 @@ class Effects:
 
     # -- payloads and states ---------------------------------------------------------------
 
-    async def _download(self, action: act.LoadState) -> None:
-        """Take a state from whoever has it, shard by shard; several peers share the work."""
-        compute = self.compute
-        self._healer.copying(action.wanted)
+    async def _download(self, action: act.LoadState | act.Renew) -> None:
+        """Take a state from whoever has it; what nobody has is made anew."""
+        compute, digest = self.compute, None
         try:
-            shards = await self._payloads.fetch_state(action.wanted, action.holders)
-        except (PeerUnavailable, ProtocolError) as error:
-            _LOG.info("state: %s", error)
-        except StateError as error:
-            self.disk.failed(error)
-        else:
-            size = sum(shard.size for shard in shards)
-            self._context.journal.write("state-downloaded", digest=action.digest, bytes=size)
-            if compute is self.compute:  # a new process has a new plan
-                self._begin(shards)
-            return
-        self._context.post(ev.StateFailed(action.digest))
-
-    async def _renew(self, action: act.Renew) -> None:
-        """Bring back a state of which nobody has all."""
-        compute = self.compute
-        try:
-            shards = await self._healer.renew(action)
+            if isinstance(action, act.Renew):
+                shards = await self._healer.renew(action)
+            else:
+                digest = action.digest
+                shards = await self._healer.copy(action)
         except StateError as error:
             self.disk.failed(error)
         except SkerryError as error:
-            self._context.journal.write("warning", text=f"not healed yet: {error}")
+            _LOG.info("state: %s", error)
         else:
-            if compute is self.compute:
+            if compute is self.compute:  # a new process has a new plan
                 self._begin(shards)
             return
-        self._context.post(ev.StateFailed(None))
+        self._context.post(ev.StateFailed(digest))
 
     async def _check(self, action: act.Check) -> None:
         """Fetch an announced contribution and have it decoded."""

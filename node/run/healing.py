@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from skerry.node.run.asking import answer_of
 from skerry.node.run.context import RunContext
 from skerry.node.run.payloads import Payloads
+from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import ShardPayload, ShardState
 from skerry.protocol.rounds import actions as act
@@ -40,14 +41,16 @@ class Healer:
         self._patients: dict[str, _Patient] = {}
         """By shard."""
 
-    def copying(self, wanted: tuple[ShardState, ...]) -> None:
-        """Take note that a state is about to be downloaded: of a peer that is gone, perhaps."""
-        rounds = self._context.state.rounds
-        if rounds.goal is None or rounds.chain.settings(rounds.goal).hosts.plan is None:
-            return
-        own = own_shards(rounds)
-        given = tuple(entry.shard for entry in wanted if entry.shard not in own)
-        self._admit(remains(rounds, rounds.goal, given), given)
+    async def copy(self, action: act.LoadState) -> tuple[ShardPayload, ...]:
+        """Return where a state lies when it has come, shard by shard, from those who have it.
+
+        Raises: SkerryError if some of it cannot be had.
+        """
+        self._admit_copies(action.wanted)
+        shards = await self._payloads.fetch_state(action.wanted, action.holders)
+        size = sum(shard.size for shard in shards)
+        self._context.journal.write("state-downloaded", digest=action.digest, bytes=size)
+        return shards
 
     async def renew(self, action: act.Renew) -> tuple[ShardPayload, ...]:
         """Return where all hosted shards of a state lie, made anew where nobody has them.
@@ -76,6 +79,15 @@ class Healer:
             self._context.journal.write(
                 "healed", text=text, shards=shards, rung=str(rung), seconds=round(seconds, 3)
             )
+
+    def _admit_copies(self, wanted: tuple[ShardState, ...]) -> None:
+        """Take note of what was never hosted here: it may be of a peer that is gone."""
+        rounds = self._context.state.rounds
+        if rounds.goal is None or rounds.chain.settings(rounds.goal).hosts.plan is None:
+            return
+        own = own_shards(rounds)
+        given = tuple(entry.shard for entry in wanted if entry.shard not in own)
+        self._admit(remains(rounds, rounds.goal, given), given)
 
     def _admit(self, left: Remains, given: tuple[str, ...]) -> tuple[StageHealing, ...]:
         """Plan for the stages of shards that were given to this peer; say so once."""
@@ -118,5 +130,9 @@ class Healer:
             healings=healings,
             there=there,
         )
-        found = await answer_of("skerry.recovery.rebuilder", request.to_json(), _SECONDS)
+        try:
+            found = await answer_of("skerry.recovery.rebuilder", request.to_json(), _SECONDS)
+        except ComputeError as error:
+            context.journal.write("warning", text=f"what was lost is not made yet: {error}")
+            raise
         return Made.from_json(found).shards

@@ -212,12 +212,12 @@ class Chain:
         _require(commit.round <= last, "round", f"the run ends with round {last}")
         _require(commit.view <= MAX_VIEW, "view", f"view {commit.view}")
         if commit.announces:
-            order = (commit.run_id, commit.round, commit.view, parent.roster)
-            leader = leader_of(*order, hosts.partial)
-            _require(signed.signer == leader, "leader", "signed by another peer than the leader")
+            _check_leader(signed, parent, hosts)
             self._check_announces(commit, parent, hosts)
+        elif set(commit.roster) & set(parent.roster):
+            self._check_repair(signed, parent, hosts)
         else:
-            _check_takeover(signed, parent)
+            _check_takeover(signed)
             check_vouched(self._rules.shards, commit.state)
         self._check_roster(commit, parent.roster)
         self._check_judgements(commit, parent.announces if commit.announces else ())
@@ -225,6 +225,12 @@ class Chain:
         _require(commit.weight == parent.weight + tokens, "weight", "text tokens do not add up")
         cursor = parent.cursor + self._rules.steps * len(hosts.readers(parent.roster))
         _require(commit.cursor == cursor, "cursor", f"cursor {commit.cursor}, must be {cursor}")
+
+    def _check_repair(self, signed: SignedCommit, parent: Commit, hosts: Hosts) -> None:
+        """Check a commit that only gives lost stages to others, so that a ring can train again."""
+        _require(signed.message.plan is not None, "announces", "the commit includes nothing")
+        _check_leader(signed, parent, hosts)
+        check_state(self._rules.shards, signed.message, parent)
 
     def _check_announces(self, commit: Commit, parent: Commit, hosts: Hosts) -> None:
         authors = [announce.signer for announce in commit.announces]
@@ -282,14 +288,19 @@ class Chain:
             _require(fits, "plan", "a new peer cannot host the model and is in no plan")
 
 
-def _check_takeover(signed: SignedCommit, parent: Commit) -> None:
+def _check_leader(signed: SignedCommit, parent: Commit, hosts: Hosts) -> None:
+    commit = signed.message
+    leader = leader_of(commit.run_id, commit.round, commit.view, parent.roster, hosts.partial)
+    _require(signed.signer == leader, "leader", "signed by another peer than the leader")
+
+
+def _check_takeover(signed: SignedCommit) -> None:
     """Only peers outside a roster may pass over all of it (takeover.py), and only for themselves.
 
     Nobody can prove that a roster is gone; a commit that claims it adds no weight.
     """
-    roster = signed.message.roster
-    _require(not set(roster) & set(parent.roster), "announces", "the commit includes nothing")
-    _require(signed.signer in roster, "leader", "signed by a peer that does not take part")
+    taking_part = signed.signer in signed.message.roster
+    _require(taking_part, "leader", "signed by a peer that does not take part")
 
 
 def check_announce(

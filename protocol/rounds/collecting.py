@@ -111,17 +111,19 @@ def progress(s: RoundState, now: float) -> list[Action]:
     _note_completeness(s, now)
     view = s.view
     _pass_over_leaders(s, now)
-    if s.view != view and not s.announces and s.at not in s.history:
-        s.round_since = now  # nobody has trained anything: a ring was not whole, perhaps
+    if s.view != view and _nobody_trained(s):
+        s.round_since = now  # a ring was not whole in time, perhaps
         return begin_round(s, now)
     if not leads(s) or s.published_view == s.view:
         return []
     vetting = _vet(s)
     waits = missing(s) and now < collect_deadline(s)
-    if waits or not may_publish(s):
+    if waits or not (may_publish(s) or may_repair(s)):
         return vetting
-    s.published_view = s.view
-    return vetting + publish(s)
+    published = publish(s)
+    if published:
+        s.published_view = s.view
+    return vetting + published
 
 
 def may_publish(s: RoundState) -> bool:
@@ -131,6 +133,19 @@ def may_publish(s: RoundState) -> bool:
     """
     due = leads(s) and s.published_view != s.view and bool(s.vetted)
     return due and may_judge(s) and bool(s.hosts.readers(s.live_roster))
+
+
+def may_repair(s: RoundState) -> bool:
+    """Say whether this peer leads, and only a plan that it has made can let anyone train again.
+
+    The origin of a ring must be there: what only it has is not made anew while it may come back.
+    """
+    due = leads(s) and s.published_view != s.view and s.proposal is not None
+    return due and _nobody_trained(s) and bool(s.hosts.readers(s.live_roster))
+
+
+def _nobody_trained(s: RoundState) -> bool:
+    return not s.announces and s.at not in s.history
 
 
 def accepted(s: RoundState) -> set[PeerId]:

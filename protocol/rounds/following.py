@@ -79,7 +79,9 @@ def _passes_over_us(s: RoundState, best: CommitHash) -> bool:
     if added or not s.chain.is_ancestor(s.at, best):
         return False
     # What only peers of rings sent adds no weight, either: their origins count the text tokens.
-    return not s.chain[_between(s, s.at, best)[0]].message.announces
+    # Nor does a plan for a ring that cannot train, with this peer in it.
+    first = s.chain[_between(s, s.at, best)[0]].message
+    return not first.announces and s.me not in first.roster
 
 
 def plan(s: RoundState, now: float) -> list[Action]:

@@ -18,6 +18,7 @@ from skerry.protocol.rounds.collecting import (
     commit_due,
     hearing_deadline,
     may_publish,
+    may_repair,
     on_announce,
     on_checked,
     on_encoded,
@@ -72,7 +73,7 @@ def next_deadline(s: RoundState) -> float | None:
             times.append(hearing_deadline(s))
         if not leads(s) or s.published_view != s.view:
             times.append(commit_due(s))
-        if may_publish(s):
+        if may_publish(s) or may_repair(s):
             times.append(max(collect_deadline(s), s.view_since))
     takeover = takeover_due(s)
     if takeover is not None:

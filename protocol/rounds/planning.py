@@ -14,13 +14,17 @@ from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.events import Planned
 from skerry.protocol.rounds.following import ROUND
 from skerry.protocol.rounds.hosting import Hosts
+from skerry.protocol.rounds.leader import leader_of
 from skerry.protocol.rounds.publishing import waiting_members
 from skerry.protocol.rounds.state import RoundState, leads
 
 
 def ask_plan(s: RoundState) -> list[Action]:
-    """As who leads, ask for a plan if the present one does not fit those who are here."""
-    if s.phase not in ROUND or not leads(s):
+    """As who leads, or is to lead the next round, ask for a plan if the present one does not fit.
+
+    Planning may take longer than a round, and in rings alone another peer leads each.
+    """
+    if s.phase not in ROUND or not (leads(s) or _leads_next(s)):
         return []
     return plan_for(s, _candidates(s))
 
@@ -56,6 +60,12 @@ def candidates_of(members: Iterable[SignedMember]) -> tuple[Candidate, ...]:
     """Return what members offer, sorted by peer."""
     found = (Candidate(m.signer, m.message.offer) for m in members)
     return tuple(sorted(found, key=lambda candidate: candidate.peer))
+
+
+def _leads_next(s: RoundState) -> bool:
+    """Say whether this peer is to lead the next round, if the roster stays as it lives now."""
+    roster = tuple(s.live_roster)
+    return leader_of(s.rules.chain.run_id, s.round + 1, 0, roster, s.hosts.partial) == s.me
 
 
 def _candidates(s: RoundState) -> tuple[Candidate, ...]:

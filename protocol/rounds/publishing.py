@@ -25,16 +25,20 @@ class _Next:
 
 
 def publish(s: RoundState) -> list[Action]:
-    """Build the commit of this round."""
+    """Build the commit of this round; without contributions it is one for its plan alone."""
     assert s.head is not None
     chosen = [s.announces[p] for p in sorted(s.vetted)]
     agreed = agreeing(chosen)
-    refused = [act.Refuse(a.signer, "state-digest") for a in chosen if a not in agreed]
+    refused: list[Action] = [
+        act.Refuse(a.signer, "state-digest") for a in chosen if a not in agreed
+    ]
     staying = set(s.live_roster) | {a.signer for a in agreed} - s.resting
     orders, settings = orders_for(s, frozenset(staying))
     # What a peer sent that leaves now is not wanted either; without any other it must do.
     included = tuple(a for a in agreed if a.signer not in settings.removed) or tuple(agreed)
     following = _next_round(s, settings, staying - settings.removed.keys())
+    if not included and following.plan is None:
+        return refused
     commit = Commit(
         run_id=s.rules.chain.run_id,
         round=s.round,
@@ -47,8 +51,8 @@ def publish(s: RoundState) -> list[Action]:
         cursor=s.head.cursor + s.rules.chain.steps * len(s.hosts.readers(s.roster)),
         weight=s.head.weight + sum(a.message.text_tokens for a in included),
         orders=orders,
-        judgements=s.judged.get(s.at, ()),
-        findings=findings_for(s),
+        judgements=s.judged.get(s.at, ()) if included else (),
+        findings=findings_for(s) if included else (),
         plan=following.plan,
     )
     return [*refused, act.PublishCommit(commit)]

@@ -29,7 +29,7 @@ def renewal(s: RoundState, goal: CommitHash) -> act.Renew | None:
     commit = s.chain[goal].message
     holders = tuple(sorted(s.alive - {s.me}))
     alone = tuple(shard for shard in s.hosted if _is_alone_with(s, goal, shard))
-    if not alone or not holders or not commit.announces:
+    if not alone or not holders:
         return None
     named = {entry.shard: entry.address for entry in commit.state}
     own = own_shards(s)

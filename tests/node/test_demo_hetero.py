@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from skerry.node.demo_hetero import HeteroOptions, HeteroReport, HostReport, failures, run_hetero
+from skerry.node.demo_hetero import HeteroOptions, HeteroReport, failures, run_hetero
+from skerry.node.demo_hosts import HostReport
 from skerry.protocol.errors import ConfigError
 
 SHARDS = {"embed": "e" * 64, "block.0": "0" * 64, "block.1": "1" * 64, "head": "a" * 64}

@@ -224,8 +224,14 @@ class Compute:
         if SHARD not in self.hosted:
             slots = [-1 - i for i in range(self.steps)]  # the text is its origin's
         work = tuple((me, request.parent, batch) for batch in slots)
-        self.work = (request.parent, request.round, work)
+        if self._is_in_a_whole_ring() or not self.world.strict:
+            self.work = (request.parent, request.round, work)
         return ev.Trained(request.parent)
+
+    def _is_in_a_whole_ring(self) -> bool:
+        plan, up = self.node.s.hosts.plan, {node.name for node in self.world.live}
+        ring = plan.ring_of(self.node.name) if plan is not None else None
+        return plan is None or ring is None or {m.peer for m in plan.rings[ring].members} <= up
 
     def _encode(self, request: act.Encode) -> ev.Encoded:
         self._need(self.theta is not None, "encoding without parameters")

@@ -85,6 +85,8 @@ class World:
         self.lag: dict[PeerId, float] = {}
         """By whom messages take how many seconds longer."""
         self.notes: list[tuple[PeerId, act.Note]] = []
+        self.strict = False
+        """Whether a ring trains nothing while one of its members is away."""
         self.renewed = 0
         """How often shards were made anew."""
         self.shards: dict[tuple[CommitHash, str], dict[PeerId, str]] = {}

@@ -6,17 +6,20 @@ a seed that fails.
 """
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import simulation
 from simulated_compute import SHARDS
-from simulated_node import Node
+from simulated_node import Node, sign
 from simulation import REPLICA_BYTES, Monitor, Plan, World, rules_for
 
+from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import Offer, RoleOffer
 from skerry.protocol.rounds import following
+from skerry.protocol.rounds.chain import Chain
 from skerry.protocol.rounds.state import Phase
 
 SEEDS, CHUNK = 100, 25
@@ -153,6 +156,66 @@ def test_what_nobody_has_any_more_is_made_anew_where_the_plan_puts_it(seed):
     last = commits(world)[-1]
     assert {entry.shard for entry in last.state} == set(SHARDS)
     assert {a.signer for a in last.announces} == {"p01", "p02"}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_ring_that_cannot_train_is_repaired_by_a_commit_with_a_plan_alone(seed):
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20, seed=seed)
+    world.strict = True
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p01", 6)
+    lose(world, "p03")
+    until_done(world)
+    repairs = [c for c in commits(world)[1:] if not c.announces]
+    assert [commit.plan is not None for commit in repairs] == [True]
+    assert repairs[0].roster == ("p01", "p02")
+    assert world.renewed == 1
+    assert {entry.shard for entry in commits(world)[-1].state} == set(SHARDS)
+
+
+def test_only_the_leader_may_repair_and_only_by_a_plan():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
+    world.strict = True
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p01", 6)
+    lose(world, "p03")
+    until_done(world)
+    node = world.live[0]
+    path = [node.s.chain[name] for name in reversed(list(node.s.chain.path(node.s.at)))]
+    place = next(i for i, c in enumerate(path) if c.message.round and not c.message.announces)
+    chain = Chain(world.rules.chain, lambda member: None, {})
+    for signed in path[:place]:
+        chain.add(signed)
+    repair, signer = path[place].message, path[place].signer
+    forged = {
+        "announces": sign(replace(repair, plan=None), signer),
+        "leader": sign(repair, next(p for p in repair.roster if p != signer)),
+        "digest": sign(replace(repair, state=path[place - 1].message.state), signer),
+    }
+    for reason, signed in forged.items():
+        with pytest.raises(ProtocolError) as error:
+            chain.add(signed)
+        assert error.value.reason == reason
+    chain.add(path[place])
+
+
+def test_what_only_an_origin_has_is_waited_for():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=14)
+    world.strict = True
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p02", 6)
+    origin, body = world.nodes[PeerId("p01")], world.nodes[PeerId("p02")]
+    origin.crash()
+    stopped = body.s.round
+    world.run_until(lambda: body.s.round > stopped + 1, 100.0)
+    assert body.s.round <= stopped + 1
+    world.launch(origin)
+    world.changed_at = world.now
+    until_done(world)
+    assert world.renewed == 0
 
 
 def test_a_diverged_host_of_a_stage_heals_its_shards_alone():

@@ -1,0 +1,85 @@
+"""What a node says of what it brings back, and of what it makes that. The swarm is simulated."""
+
+import asyncio
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "protocol/rounds"))
+
+from simulated_node import Node
+from test_hosting_simulation import STAGE, lose, reaches, swarm, until_done, until_ring
+
+from skerry.node.run.healing import Healer
+from skerry.protocol.errors import PeerUnavailable
+from skerry.protocol.ids import PeerId, short
+from skerry.protocol.messages import Offer, ShardPayload, ShardState
+from skerry.protocol.rounds import actions as act
+
+
+class Journal:
+    """Remembers what is written."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict[str, Any]]] = []
+
+    def write(self, event: str, **details: Any) -> None:
+        self.lines.append((event, details))
+
+
+class NoPeers:
+    """What it asks for never comes."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def fetch_state(
+        self, wanted: tuple[ShardState, ...], holders: tuple[PeerId, ...]
+    ) -> tuple[ShardPayload, ...]:
+        self.asked += [entry.shard for entry in wanted]
+        if any(entry.shard == "block.0" for entry in wanted):
+            raise PeerUnavailable("SK-NET-001", "nobody")
+        return tuple(ShardPayload(x.shard, x.address, 4) for x in wanted)
+
+
+async def _twice(state: Any, action: act.Renew) -> tuple[Journal, NoPeers]:
+    """Try to bring something back twice, and train then."""
+    journal, payloads = Journal(), NoPeers()
+    context: Any = SimpleNamespace(
+        state=SimpleNamespace(rounds=state), journal=journal, me=state.me
+    )
+    healer = Healer(context, payloads)  # type: ignore[arg-type]
+    for _ in range(2):
+        with pytest.raises(PeerUnavailable):
+            await healer.renew(action)
+    healer.discharge()
+    healer.discharge()
+    return journal, payloads
+
+
+def test_what_is_lost_and_that_it_trains_again_is_said_once(monkeypatch) -> None:
+    told: list[tuple[Journal, NoPeers]] = []
+    renew: Any = Node._renew
+
+    def look(self: Node, action: act.Renew) -> None:
+        if action.lost:
+            told.append(asyncio.run(_twice(self.s, action)))
+        renew(self, action)
+
+    monkeypatch.setattr(Node, "_renew", look)
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p01", 6)
+    lose(world, "p03")
+    until_done(world)
+    [(journal, payloads)] = told
+    assert payloads.asked == ["block.0", "block.0"], "of which block.1 is made"
+    [(first, lost), (second, healed)] = journal.lines
+    assert (first, second) == ("healing", "healed")
+    assert lost["text"].startswith(f"block.1 lost with peer {short('p03')}: no live host")
+    assert healed["text"].startswith("block.1 trains again on")
+    assert (healed["shards"], healed["rung"]) == (["block.1"], "swap")
