@@ -66,10 +66,13 @@ class DiskWriter:
         data = to_json(self._context.facts)
         with suppress(StateError):  # a full disk was told of before
             await self._begin(lambda: self._context.store.save_facts(data))
+            await self._begin(lambda: self._append(()))
         await asyncio.to_thread(self._thread.shutdown)
 
     def _append(self, commits: tuple[SignedCommit, ...]) -> None:
         self._owed += commits
+        if not self._owed:
+            return
         self._context.store.chain.append(self._owed)
         self._owed = ()
 

@@ -6,6 +6,7 @@ A tail that a crash or a damaged disk left unreadable is cut off when the file i
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -47,7 +48,8 @@ def append(path: Path, data: bytes, durably: bool = False) -> int:
             if durably:
                 os.fsync(file.fileno())
         except OSError:
-            file.truncate(end)
+            with suppress(OSError):  # what cannot be cut off took nothing in, either: a device
+                file.truncate(end)
             raise
     return end
 

@@ -13,6 +13,9 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 
+from skerry.node.run.frame_file import append
+from skerry.protocol.errors import StateError
+
 _LOG = logging.getLogger(__name__)
 MAX_BYTES = 16 * 2**20
 _KEPT_LINES = 1_000
@@ -80,11 +83,9 @@ class Journal:
         return self._path.with_suffix(".old.jsonl")
 
     def _append(self, line: str) -> None:
+        data = f"{line}\n".encode()
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-                size = file.tell()
-            if size > MAX_BYTES:
+            if append(self._path, data) + len(data) > MAX_BYTES:
                 self._path.replace(self._old)
-        except OSError as error:
+        except (OSError, StateError) as error:
             _LOG.warning("the event log cannot be written: %s", error)

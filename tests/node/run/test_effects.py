@@ -319,6 +319,21 @@ class TestDisk:
         await edge.written()
         assert edge.context.store.chain.load() == (first, second, third)
 
+    async def test_commits_that_a_full_disk_refused_are_written_in_the_end(
+        self, world, monkeypatch
+    ) -> None:
+        def no_space(*_: object) -> int:
+            raise StateError("SK-DSK-001", "no space left")
+
+        member = await world.member()
+        commit, *_ = event_strategies.signed(Commit)
+        async with edge_of(member) as edge:
+            monkeypatch.setattr(chain_file, "append", no_space)
+            edge.do(act.StoreCommits((commit,)))
+            await edge.written()
+            monkeypatch.undo()
+        assert member.context.store.chain.load() == (commit,)
+
     async def test_a_state_that_somebody_is_getting_stays(self, edge) -> None:
         blobs = edge.context.blobs
         old = [blobs.put(bytes([number])) for number in range(2)]

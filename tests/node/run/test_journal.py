@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 
 import pytest
 
@@ -141,6 +142,21 @@ async def test_full_disk_does_not_raise_and_listeners_hear_all_the_same(path, ca
     assert events(journal.last(2)) == ["first", "disk"]
     assert "No space left" in caplog.text
     await following.aclose()
+
+
+def test_line_that_fits_in_part_is_left_out(path) -> None:
+    """A disk that is full takes what there is room for; later lines must begin lines."""
+    journal = Journal(path)
+    journal.write("first")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+    try:
+        journal.write("second")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    journal.write("third")
+    lines = path.read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["first", "third"]
 
 
 def test_folder_that_is_missing_does_not_raise(tmp_path, caplog) -> None:
