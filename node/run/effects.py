@@ -6,14 +6,13 @@ compute process are sent in the order of the actions, since the process answers 
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, assert_never
 
 from skerry.node.net.fetch import Fetcher
 from skerry.node.run.compute import ComputeProcess
 from skerry.node.run.context import RunContext
-from skerry.node.run.disk import DiskWriter, Kept
+from skerry.node.run.disk import DiskWriter
 from skerry.node.run.healing import Healer
 from skerry.node.run.payloads import UNAVAILABLE, Payloads
 from skerry.node.run.peers import Peers
@@ -79,7 +78,7 @@ class Effects:
             case act.Gather():
                 self._spawn(self._payloads.gather(action))
             case act.StoreCommits() | act.StoreOrders() | act.StoreStates() | act.Retain():
-                self._keep(action)
+                self._payloads.keep(action)
             case act.Refuse():
                 self._context.refuse(action.peer, action.reason)
             case act.Note():
@@ -313,19 +312,7 @@ class Effects:
 
         self._ask(lambda n: cp.Validate(request=n, author=author, shards=shards), then)
 
-    # -- the disk and the user -------------------------------------------------------------
-
-    def _keep(self, action: Kept) -> None:
-        context = self._context
-        if isinstance(action, act.StoreStates):
-            context.leases.offer(frozenset(x.address for x in s.shards) for s in action.states)
-            for state in action.states:
-                self._payloads.offer(state.shards, is_state=True)
-        elif isinstance(action, act.Retain):
-            kept = context.leases.retain(action.addresses, time.monotonic())
-            action = act.Retain(kept)
-            context.served = {a: x for a, x in context.served.items() if a in action.addresses}
-        self.disk.write(action)
+    # -- the user -------------------------------------------------------------------------
 
     def _note(self, action: act.Note) -> None:
         self._context.journal.write("warning" if action.warning else "note", text=action.text)

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import time
 
 from skerry.node.net.fetch import Fetcher, Wanted
 from skerry.node.run.context import RunContext
-from skerry.node.run.disk import DiskWriter
+from skerry.node.run.disk import DiskWriter, Kept
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, StateError
 from skerry.protocol.ids import PeerId, short
@@ -92,6 +93,19 @@ class Payloads:
             order = (*able[turn:], *able[:turn], *others)
             found.append(Wanted(shard, order, shard.size, STATE_PROTOCOL))
         return found
+
+    def keep(self, action: Kept) -> None:
+        """Begin to write or tidy; what others may still be fetching stays a while."""
+        context = self._context
+        if isinstance(action, act.StoreStates):
+            context.leases.offer(frozenset(x.address for x in s.shards) for s in action.states)
+            for state in action.states:
+                self.offer(state.shards, is_state=True)
+        elif isinstance(action, act.Retain):
+            kept = context.leases.retain(action.addresses, time.monotonic())
+            action = act.Retain(kept)
+            context.served = {a: x for a, x in context.served.items() if a in action.addresses}
+        self._disk.write(action)
 
     def offer(self, shards: tuple[ShardPayload, ...], is_state: bool) -> None:
         """Note what others may ask for, to count what is sent."""
