@@ -13,7 +13,15 @@ from skerry.protocol.messages import Commit
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.events import Applied, Gathered, StateFailed, StateLoaded
-from skerry.protocol.rounds.holding import agreed_by, agrees, hosting_at, keep, remember, retain
+from skerry.protocol.rounds.holding import (
+    agreed_by,
+    agrees,
+    hosting_at,
+    keep,
+    keeps_shards,
+    remember,
+    retain,
+)
 from skerry.protocol.rounds.hosting import NOTHING
 from skerry.protocol.rounds.ordering import remind
 from skerry.protocol.rounds.renewing import renewal, told
@@ -365,6 +373,7 @@ def _has_applied(s: RoundState, peer: PeerId, commit: CommitHash) -> bool:
     position = s.positions.get(peer)
     return (
         position is not None
+        and keeps_shards(s, peer)
         and position.head in s.chain
         and s.chain.is_ancestor(commit, position.head)
     )

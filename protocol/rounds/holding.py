@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from skerry.protocol.compute import Hosting
-from skerry.protocol.ids import Address, CommitHash
+from skerry.protocol.ids import Address, CommitHash, PeerId
 from skerry.protocol.messages import Commit, ShardState
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
@@ -33,6 +33,14 @@ def agreed_by(s: RoundState, commit: Commit) -> State | None:
     """Return the hosted shards before a commit; None if it does not name all of them."""
     named = told(s, commit)
     return named if len(named) == len(s.hosted) else None
+
+
+def keeps_shards(s: RoundState, peer: PeerId) -> bool:
+    """Say whether a peer hosts anything: who stands by follows commits that it cannot apply."""
+    if s.hosts.names(peer):
+        return bool(s.hosts.shards_of(peer))
+    member = s.members.get(peer)
+    return member is None or member.message.offer.is_whole(s.rules.chain.replica_bytes)
 
 
 def retain(s: RoundState) -> list[Action]:

@@ -39,6 +39,7 @@ from skerry.protocol.rounds.following import (
     plan,
     unban,
 )
+from skerry.protocol.rounds.holding import keeps_shards
 from skerry.protocol.rounds.ordering import keep_orders, learn_orders, on_order, tell
 from skerry.protocol.rounds.pausing import note_rest, on_paused, on_resumed
 from skerry.protocol.rounds.planning import ask_plan, on_planned
@@ -201,7 +202,8 @@ def _on_heartbeat(s: RoundState, heartbeat: SignedHeartbeat, now: float) -> list
     s.positions[peer] = Position(beat.head, beat.head_round, beat.weight)
     actions = note_rest(s, peer, beat.phase == Phase.PAUSED, now)
     if beat.head in s.chain:
-        unban(s, beat.head)
+        if keeps_shards(s, peer):
+            unban(s, beat.head)
         return actions + consider(s, now) + start_run(s)
     if is_better(s, s.positions[peer]):
         actions += ask(s, peer, beat.head_round, now)

@@ -1,6 +1,9 @@
 """Moving to the winning chain, and what becomes of own contributions on the way."""
 
+from dataclasses import replace
+
 import pytest
+from simulated_node import sign
 from small_run import (
     BOB,
     CAROL,
@@ -17,6 +20,7 @@ from small_run import (
     genesis,
     heartbeat,
     local,
+    member,
     name,
     of,
     payload,
@@ -25,7 +29,7 @@ from small_run import (
 
 from skerry.protocol.compute import Verdict
 from skerry.protocol.layout import state_digest
-from skerry.protocol.messages import Judgement
+from skerry.protocol.messages import Judgement, Offer, RoleOffer
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds import following, holding
@@ -333,6 +337,20 @@ def test_a_commit_whose_payloads_nobody_has_is_dropped_until_somebody_does():
     assert of(act.Encode, peer.take(ev.Trained(name(START)))) == [act.Encode(name(START), True)]
     [gather] = of(act.Gather, peer.take(heartbeat(CAROL, commit)))
     assert gather.commit == name(commit)
+
+
+def test_who_hosts_nothing_does_not_show_that_payloads_exist():
+    peer = trainee()
+    commit = child(START, authors=(OWNER, CAROL))
+    stands_by = replace(member(DAVE).message, offer=Offer(RoleOffer.STAGE))
+    peer.take(ev.MemberLearned(sign(stands_by, DAVE)))
+    peer.take(ev.PeerUp(DAVE))
+    peer.commits(commit)
+    peer.take(heartbeat(DAVE, commit))
+    actions = peer.take(ev.Gathered(name(commit), False))
+    assert "doing without" in of(act.Note, actions)[0].text
+    assert not of(act.Gather, peer.take(heartbeat(DAVE, commit)))
+    assert of(act.Gather, peer.take(heartbeat(CAROL, commit)))
 
 
 def test_a_contribution_encoded_meanwhile_is_announced_when_the_commit_is_dropped():
