@@ -140,7 +140,7 @@ async def test_full_disk_does_not_raise_and_listeners_hear_all_the_same(path, ca
     journal.write("disk")
     assert events([await anext(following)]) == ["disk"]
     assert events(journal.last(2)) == ["first", "disk"]
-    assert "No space left" in caplog.text
+    assert "no space left" in caplog.text
     await following.aclose()
 
 
