@@ -201,10 +201,12 @@ class StepBegin(_message.Message):
     def __init__(self) -> None: ...
 
 class StepEnd(_message.Message):
-    __slots__ = ("visits",)
+    __slots__ = ("visits", "last")
     VISITS_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     visits: _containers.RepeatedCompositeFieldContainer[StageVisits]
-    def __init__(self, visits: _Optional[_Iterable[_Union[StageVisits, _Mapping]]] = ...) -> None: ...
+    last: bool
+    def __init__(self, visits: _Optional[_Iterable[_Union[StageVisits, _Mapping]]] = ..., last: bool = ...) -> None: ...
 
 class Stepped(_message.Message):
     __slots__ = ("visits", "reason")

@@ -93,17 +93,20 @@ class RingPart:
         """Refuse what is still asked for in the round, before what it has trained is encoded."""
         self._engine.end_round()
 
-    async def train(self, index: int, batch: int) -> act.StepDone:
+    async def train(self, index: int, batch: int, *, last: bool = False) -> act.StepDone:
         """At the origin: take inner step ``index`` of the round, along a batch of the run.
 
-        In a round that is begun anew, steps go on counting where they were.
+        In a round that is begun anew, steps go on counting where they were. With the ``last`` one
+        the round is over at all members.
         Raises: ProtocolError("ring-closed") if the ring is closed meanwhile.
         """
-        at = (self._round, max(index, self.begun) + 1)
+        newest = self._session.newest
+        begun = newest[1] if newest[0] == self._round else _MEASURES
+        at = (self._round, max(index, begun) + 1)
         sizes = self._sizes(self._manifest.inner.batch_size)
         doubled = self._doubled(len(sizes)) if at[1] == _FIRST else None
         self._engine.expect(at, batch, doubled)
-        return await self._session.step(BeginStep(*at, sizes, doubled=doubled))
+        return await self._session.step(BeginStep(*at, sizes, doubled=doubled, last=last))
 
     async def evaluate(self) -> float:
         """At the origin: measure the validation loss, nats per text token, before step 0.
@@ -119,23 +122,21 @@ class RingPart:
             raise ComputeError("SK-CMP-002", "the measurement of the validation loss was cut short")
         return done.loss
 
-    async def cut(self, *, force: bool = False) -> None:
-        """At the origin: end the inner step early; ``force``: leave out what has a loss, too."""
-        await self._session.cut(force=force)
+    async def cut(self, *, force: bool = False, last: bool = False) -> None:
+        """At the origin: end the inner step early; ``force``: leave out what has a loss, too.
+
+        With ``last`` it is the round's last, and all members are told.
+        """
+        await self._session.cut(force=force, last=last)
 
     def lost(self, peer: PeerId) -> None:
         """End the stream of a peer that the failure detector has given up."""
         self._session.lost(peer)
 
     @property
-    def begun(self) -> int:
-        """How many inner steps of the round have begun here, in all its beginnings."""
-        return self._of_round(self._session.newest)
-
-    @property
-    def over(self) -> int:
-        """How many inner steps of the round are over here, in all its beginnings."""
-        return self._of_round(self._session.closed)
+    def ended(self) -> bool:
+        """Whether the round's last inner step is over here."""
+        return self._session.ended_round == self._round
 
     @property
     def in_step(self) -> bool:
@@ -158,9 +159,6 @@ class RingPart:
         if not drawn or microbatches >= MAX_MICROBATCHES:
             return None
         return self._dice.randrange(microbatches)
-
-    def _of_round(self, at: At) -> int:
-        return at[1] if at[0] == self._round else _MEASURES
 
     def _sizes(self, sequences: int) -> tuple[int, ...]:
         """Return the text tokens of each microbatch of so many sequences."""

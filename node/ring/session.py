@@ -138,9 +138,9 @@ class RingSession:
                 await self._met.wait()
         self._met.set()
 
-    async def cut(self, *, force: bool = False) -> None:
-        """At the origin: end the step early."""
-        await self._events.put(ev.CutStep(force))
+    async def cut(self, *, force: bool = False, last: bool = False) -> None:
+        """At the origin: end the step early; ``last``: no other of the round will follow."""
+        await self._events.put(ev.CutStep(force, last))
 
     def lost(self, peer: PeerId) -> None:
         """End the stream of a peer that a failure detector has given up."""
@@ -152,9 +152,10 @@ class RingSession:
         return self._peer.s.newest
 
     @property
-    def closed(self) -> At:
-        """The newest step that is over here, and all before it."""
-        return self._peer.s.floor
+    def ended_round(self) -> int | None:
+        """The round whose last step is the newest that is over here; None within a round."""
+        closed = self._peer.s.closed
+        return closed.at[0] if closed is not None and closed.last else None
 
     @property
     def in_step(self) -> bool:

@@ -9,10 +9,12 @@ Errors end the round's training early; what was trained before counts.
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.part import News, RingPart
+from skerry.node.ring.stage_engine import StagesStepped
 from skerry.node.run.context import RunContext
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, SkerryError
@@ -40,6 +42,8 @@ class RingRounds:
         self._training: asyncio.Task[None] | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._round = 0
+        self._trained: Counter[int] = Counter()
+        """Inner steps of the newest round that have trained something here."""
         self._moved_at = 0.0
         """When the round began here, or its newest step ended."""
         context.awaited_in_ring = self._awaited
@@ -88,9 +92,9 @@ class RingRounds:
         if part is None:
             return
         if self._is_origin():
-            await part.cut()
+            await part.cut(last=True)
             await asyncio.sleep(patience_s)
-            await part.cut(force=True)
+            await part.cut(force=True, last=True)
             return
         if part.in_step:  # its end sets this, too
             with contextlib.suppress(TimeoutError):
@@ -105,8 +109,8 @@ class RingRounds:
             await part.begin_round(action.round, action.parent)
             if self._is_origin():
                 await self._steps(part, action)
-            elif part.over < self._context.manifest.inner.steps:
-                await self._over.wait()
+            elif not (part.ended and self._trained[action.round]):
+                await self._over.wait()  # else a lost compute process had done its share already
             part.end_round()
         except SkerryError as error:
             _LOG.warning("round %d in the ring: %s", action.round, error)
@@ -134,14 +138,15 @@ class RingRounds:
     async def _steps(self, part: RingPart, action: act.Train) -> None:
         """At the origin: take the inner steps, each upon a batch of its own."""
         facts, inner = self._context.facts, self._context.manifest.inner
-        facts.step, facts.steps = part.begun, inner.steps
+        done_before = self._trained[action.round]
+        facts.step, facts.steps = done_before, inner.steps
         clock = asyncio.get_running_loop().time
         began, tokens, losses = clock(), 0, list[float]()
-        for index in range(part.begun, inner.steps):  # those of a lost compute process are over
+        for index in range(done_before, inner.steps):  # those of a lost process are over
             if self._over.is_set():
                 break
             batch = action.cursor + index * action.num_slots + action.slot
-            done = await part.train(index, batch)
+            done = await part.train(index, batch, last=index == inner.steps - 1)
             tokens += done.text_tokens
             if done.text_tokens:
                 losses.append(done.loss)
@@ -165,13 +170,14 @@ class RingRounds:
 
     def _observe(self, news: News) -> None:
         match news:
-            case ring_act.StepOver(at=(number, step)):
+            case StagesStepped(round=number) if any(news.text_tokens.values()):
+                self._trained = Counter({number: self._trained[number] + 1})
+            case ring_act.StepOver(at=(number, step)) if number == self._round:
                 steps = self._context.manifest.inner.steps
-                if number == self._round:
-                    self._moved_at = asyncio.get_running_loop().time()
-                    self._context.facts.step, self._context.facts.steps = step, steps
-                    if step >= steps or self._finishing is not None:
-                        self._over.set()
+                self._moved_at = asyncio.get_running_loop().time()
+                self._context.facts.step, self._context.facts.steps = min(step, steps), steps
+                if news.last or self._finishing is not None:
+                    self._over.set()
             case ring_act.Refused(peer=peer, reason=reason, fault=True):
                 self._context.refuse(peer, reason, "it has ended a stream of the ring")
             case ring_act.Refused(peer=peer, reason=reason):

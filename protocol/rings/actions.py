@@ -63,6 +63,8 @@ class StepOver:
     """An inner step is over at this peer: it has stepped, or there was nothing to step with."""
 
     at: At
+    last: bool = False
+    """Whether no other step of the round will follow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,8 +115,8 @@ def _fill(message: pb.Frame, body: fr.Body) -> None:
             message.failed.CopyFrom(pb.Failed(culprit=culprit, reason=reason))
         case fr.StepBegin():
             message.step_begin.SetInParent()
-        case fr.StepEnd(visits):
-            message.step_end.CopyFrom(pb.StepEnd(visits=_visits_pb(visits)))
+        case fr.StepEnd(visits, last):
+            message.step_end.CopyFrom(pb.StepEnd(visits=_visits_pb(visits), last=last))
         case fr.Stepped(visits, reason):
             message.stepped.CopyFrom(pb.Stepped(visits=_visits_pb(visits), reason=reason))
 
@@ -146,7 +146,7 @@ def _body(message: pb.Frame) -> fr.Body:
         case "step_begin":
             return fr.StepBegin()
         case "step_end":
-            return fr.StepEnd(_visits(message.step_end.visits))
+            return fr.StepEnd(_visits(message.step_end.visits), message.step_end.last)
         case "stepped":
             reason = printable(message.stepped.reason, MAX_REASON_CHARS)
             return fr.Stepped(_visits(message.stepped.visits), reason)

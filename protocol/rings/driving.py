@@ -79,10 +79,14 @@ class Drive:
     looked_at: float = 0.0
     """When it was last looked whether something can be injected."""
     redone: int = 0
+    last: bool = False
+    """Whether it is the last one of its round."""
     ended: bool = False
     """Whether the members were told of its end."""
     ended_at: At | None = None
     """The last step whose end the members were told."""
+    ended_last: bool = False
+    """Whether that was the last one of its round."""
     unconfirmed: dict[int, tuple[StageVisits, ...]] = field(default_factory=dict)
     """Members that have not said that they stepped then, and what they were told."""
 

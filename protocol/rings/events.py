@@ -19,6 +19,8 @@ class BeginStep:
     """Whether only the loss is computed: nothing is counted, and nobody steps."""
     doubled: int | None = None
     """A microbatch to be computed a second time, by another host of a stage (doubles.py)."""
+    last: bool = False
+    """Whether no other step of the round will follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class CutStep:
 
     force: bool = False
     """Leave out also what has one; where that was counted already, the step comes to nothing."""
+    last: bool = False
+    """No other step of the round will follow."""
 
 
 @dataclass(frozen=True, slots=True)

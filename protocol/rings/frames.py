@@ -142,6 +142,8 @@ class StepEnd:
     """What this member's gradients are to be made of; then it steps."""
 
     visits: tuple[StageVisits, ...]
+    last: bool = False
+    """Whether no other step of the round will follow."""
 
 
 @dataclass(frozen=True, slots=True)

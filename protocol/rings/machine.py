@@ -109,8 +109,8 @@ def _dispatch(p: RingPeer, event: ev.Event, now: float) -> list[Action]:
             return origin.on_begin(s, d, event, now)
         case ev.RoundOpened(number):
             return open_round(s, number)
-        case ev.CutStep(force):
-            return origin.cut(s, d, force=force) if d is not None else []
+        case ev.CutStep():
+            return origin.cut(s, d, event) if d is not None else []
         case ev.FrameReceived(source, frame, payload):
             member = s.ring.member_of(source)
             if member is None or member == s.me:

@@ -12,7 +12,7 @@ from skerry.protocol.rings import doubles
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.actions import Action, Note
 from skerry.protocol.rings.driving import Attempt, Drive, Microbatch
-from skerry.protocol.rings.events import BeginStep, ComputeFailed
+from skerry.protocol.rings.events import BeginStep, ComputeFailed, CutStep
 from skerry.protocol.rings.hosting import begin_forward, blame
 from skerry.protocol.rings.pacing import micros
 from skerry.protocol.rings.plan import HEAD, ORIGIN, Route, check_route
@@ -32,6 +32,7 @@ def on_begin(s: RingState, d: Drive, event: BeginStep, now: float) -> list[Actio
     if d.at is not None or at <= s.newest:
         raise ValueError(f"step {at} cannot begin: {d.at or s.newest} is there")
     d.at, d.redone, d.ended, d.forward_only = at, 0, False, event.forward_only
+    d.last = event.last
     if d.unseen_until is None:
         d.unseen_until = now + s.rules.attempt_min_s
     d.todo.clear()
@@ -302,11 +303,12 @@ def retry(
     return actions
 
 
-def cut(s: RingState, d: Drive, *, force: bool) -> list[Action]:
+def cut(s: RingState, d: Drive, event: CutStep) -> list[Action]:
     """Leave out what is not trained and has no loss yet; with ``force`` also what has one."""
+    d.last = d.last or event.last
     actions: list[Action] = []
     for microbatch in d.microbatches:
-        if microbatch.trained is not None or (microbatch.loss is not None and not force):
+        if microbatch.trained is not None or (microbatch.loss is not None and not event.force):
             continue
         microbatch.left_out = True
         if microbatch.attempt is not None:

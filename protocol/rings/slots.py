@@ -8,7 +8,7 @@ a peer, is answered at once.
 from dataclasses import replace
 
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.rings.actions import Action, Forget
+from skerry.protocol.rings.actions import Action, Forget, StepOver
 from skerry.protocol.rings.frames import Frame, Grant, Place, Refuse, Release, Reserve
 from skerry.protocol.rings.plan import MAX_ACCOUNTS, ORIGIN, check_route
 from skerry.protocol.rings.state import Book, RingState, Status, Visit, refuse, tell
@@ -50,7 +50,7 @@ def open_book(s: RingState, at: At) -> list[Action]:
     if at in s.books:
         return []
     if at[0] > s.open_round:
-        s.early = at
+        s.early, s.missed = at, None
         return []
     if len(s.books) >= MOST_OPEN_STEPS:
         return refuse(s, ORIGIN, "too-many-steps")
@@ -65,6 +65,9 @@ def open_book(s: RingState, at: At) -> list[Action]:
 def open_round(s: RingState, number: int) -> list[Action]:
     """Let the steps of a round begin here, and the one that has begun at the origin already."""
     s.open_round = number
+    if s.missed is not None and s.missed[0] == number:
+        s.floor, s.missed = max(s.floor, s.missed), None
+        return [StepOver(s.floor, last=True)]
     if s.early is None or s.early[0] > number:
         return []
     at, s.early = s.early, None

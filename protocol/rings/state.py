@@ -110,6 +110,8 @@ class Book:
     """Highest attempt seen by microbatch and position: what is not above it is a replay."""
     end: tuple[StageVisits, ...] | None = None
     """What they are to be made of, once the origin has said so."""
+    last: bool = False
+    """Whether no other step of the round will follow."""
     reason: str = ""
     """Why they are thrown away."""
 
@@ -121,6 +123,8 @@ class Closed:
     at: At
     visits: tuple[StageVisits, ...]
     reason: str
+    last: bool
+    """Whether no other step of the round will follow."""
 
 
 @dataclass(slots=True)
@@ -137,6 +141,8 @@ class RingState:
     """The newest round whose steps may begin here."""
     early: At | None = None
     """The origin's step, if it is of a later round: nothing is reserved for it here as yet."""
+    missed: At | None = None
+    """The last step of a round, if it has ended before that round began here."""
     floor: At = (0, -1)
     """Newest step that is closed; what belongs to it or before is stale."""
     visits: dict[VisitKey, Visit] = field(default_factory=dict)

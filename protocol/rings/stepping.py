@@ -29,11 +29,11 @@ def end_step(s: RingState, d: Drive) -> list[Action]:
     """When every microbatch is trained, tell all members what was theirs."""
     if d.at is None or d.ended or not d.finished:
         return []
-    d.ended, d.ended_at = True, d.at
+    d.ended, d.ended_at, d.ended_last = True, d.at, d.last
     d.unconfirmed = dict(enumerate(_accounts(s, d)))
     actions: list[Action] = []
     for member, visits in d.unconfirmed.items():
-        actions += tell(s, member, d.at, _NOBODY, fr.StepEnd(visits))
+        actions += tell(s, member, d.at, _NOBODY, fr.StepEnd(visits, d.last))
     return actions
 
 
@@ -41,7 +41,8 @@ def tell_again(s: RingState, d: Drive, member: int) -> list[Action]:
     """Tell a member that is back of the last step's end, unless it has stepped, and of the next."""
     actions: list[Action] = []
     if d.ended_at is not None and member in d.unconfirmed:
-        actions = tell(s, member, d.ended_at, _NOBODY, fr.StepEnd(d.unconfirmed[member]))
+        end = fr.StepEnd(d.unconfirmed[member], d.ended_last)
+        actions = tell(s, member, d.ended_at, _NOBODY, end)
     if d.at is not None and not d.ended:
         actions += tell(s, member, d.at, _NOBODY, fr.StepBegin())
     return actions
@@ -56,11 +57,11 @@ def on_step_end(s: RingState, source: int, at: At, end: fr.StepEnd) -> list[Acti
     actions = open_book(s, at)
     book = s.books.get(at)
     if book is None:
-        s.early = None
+        s.early, s.missed = None, at if end.last else None
         return actions
     if book.end is not None:
         return refuse(s, source, "duplicate")
-    book.end = end.visits
+    book.end, book.last = end.visits, end.last
     due = {(v.stage, microbatch) for v in end.visits for microbatch in v.microbatches}
     for visit in [visit for visit in s.visits.values() if visit.at == at]:
         stages = counted_stages(visit.route, visit.place.hop)
@@ -89,8 +90,8 @@ def on_step_taken(s: RingState, at: At) -> list[Action]:
     """The optimizer has stepped, or the gradients are gone: close the book and tell the origin."""
     book = s.books.pop(at)
     visits = () if book.reason else _made_of(book)
-    s.floor, s.closed = at, Closed(at, visits, book.reason)
-    return [StepOver(at), *tell(s, ORIGIN, at, _NOBODY, fr.Stepped(visits, book.reason))]
+    s.floor, s.closed = at, Closed(at, visits, book.reason, book.last)
+    return [StepOver(at, book.last), *tell(s, ORIGIN, at, _NOBODY, fr.Stepped(visits, book.reason))]
 
 
 def on_stepped(s: RingState, d: Drive, source: int, at: At, stepped: fr.Stepped) -> list[Action]:

@@ -2,7 +2,7 @@
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId
-from skerry.protocol.messages import Announce, SignedAnnounce
+from skerry.protocol.messages import Announce, Heartbeat, SignedAnnounce
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.chain import check_announce, most_text_tokens
@@ -41,7 +41,22 @@ def on_encoded(s: RoundState, event: Encoded, now: float) -> list[Action]:
     if s.phase is not Phase.ENCODING:
         return []  # a commit came first; should it lead nowhere, the round goes on with this
     enter(s, Phase.COLLECTING, now)
-    return [act.PublishAnnounce(announce)] if announce else progress(s, now)
+    if announce is not None:
+        return [act.PublishAnnounce(announce)]
+    s.idle.add(s.me)
+    return progress(s, now)
+
+
+def note_idle(s: RoundState, peer: PeerId, beat: Heartbeat, now: float) -> list[Action]:
+    """Take in whether another peer has trained nothing in this round; then it is not waited for."""
+    idle = beat.phase == Phase.IDLE and beat.head == s.at
+    if idle == (peer in s.idle):
+        return []
+    if not idle:
+        s.idle.discard(peer)
+        return []
+    s.idle.add(peer)
+    return progress(s, now)
 
 
 def _announce_of(s: RoundState, event: Encoded) -> Announce:
@@ -155,7 +170,8 @@ def accepted(s: RoundState) -> set[PeerId]:
 
 def missing(s: RoundState) -> list[PeerId]:
     """Return the peers whose contribution is to be expected and not here yet."""
-    return [p for p in s.expected_roster if p not in accepted(s) and p not in s.unsound]
+    found = accepted(s) | s.unsound | s.idle
+    return [peer for peer in s.expected_roster if peer not in found]
 
 
 def hearing_deadline(s: RoundState) -> float:

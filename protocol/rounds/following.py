@@ -442,6 +442,7 @@ def begin_round(s: RoundState, now: float) -> list[Action]:
         return [act.PublishAnnounce(announce)]
     enter(s, Phase.TRAINING, now)
     s.training, s.trained, s.finishing = True, False, False
+    s.idle.discard(s.me)
     assert s.held is not None
     s.starts[s.at] = s.held
     readers = s.hosts.readers(s.roster)
@@ -456,7 +457,7 @@ def _reset_round(s: RoundState, now: float) -> None:
     s.resent_at = now
     s.unheard = set(s.roster) - s.alive - s.lost - {s.me}
     s.announces, s.arrived, s.sound, s.unsound = {}, {}, set(), set()
-    s.vetted, s.vetting = set(), set()
+    s.vetted, s.vetting, s.idle = set(), set(), set()
 
 
 def _evaluate(s: RoundState) -> list[Action]:

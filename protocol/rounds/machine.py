@@ -19,6 +19,7 @@ from skerry.protocol.rounds.collecting import (
     hearing_deadline,
     may_publish,
     may_repair,
+    note_idle,
     on_announce,
     on_checked,
     on_encoded,
@@ -200,7 +201,7 @@ def _learn_member(s: RoundState, member: SignedMember) -> None:
 def _on_heartbeat(s: RoundState, heartbeat: SignedHeartbeat, now: float) -> list[Action]:
     beat, peer = heartbeat.message, heartbeat.signer
     s.positions[peer] = Position(beat.head, beat.head_round, beat.weight)
-    actions = note_rest(s, peer, beat.phase == Phase.PAUSED, now)
+    actions = note_rest(s, peer, beat.phase == Phase.PAUSED, now) + note_idle(s, peer, beat, now)
     if beat.head in s.chain:
         if keeps_shards(s, peer):
             unban(s, beat.head)

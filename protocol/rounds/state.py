@@ -50,6 +50,9 @@ class Phase(StrEnum):
     ENCODING = "encoding"
     COLLECTING = "collecting"
     """Announced; waiting for the others' contributions and the commit."""
+    IDLE = "idle"
+    """Others are told so while this peer collects, without a contribution of its own: its stages
+    were passed over, say. Its ``phase`` is COLLECTING."""
     FETCHING = "fetching"
     APPLYING = "applying"
     DONE = "done"
@@ -249,6 +252,8 @@ class RoundState:
     """Peers that were heard once and have fallen silent."""
     resting: set[PeerId] = field(default_factory=set)
     """Live peers that say they are paused: there, but not to be waited for."""
+    idle: set[PeerId] = field(default_factory=set)
+    """Peers that have trained nothing in this round, this one among them."""
     unheard: set[PeerId] = field(default_factory=set)
     """Roster members that were never heard; for a grace period they count as alive."""
     positions: dict[PeerId, Position] = field(default_factory=dict)
@@ -327,6 +332,8 @@ class RoundState:
     @property
     def told_phase(self) -> Phase:
         """What others are told: a paused peer stays so while it follows the others' commits."""
+        if self.phase is Phase.COLLECTING and self.me in self.idle and not self.paused:
+            return Phase.IDLE
         final = self.phase in (Phase.DONE, Phase.REMOVED)
         return Phase.PAUSED if self.paused and not final else self.phase
 

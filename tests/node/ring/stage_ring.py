@@ -35,6 +35,8 @@ THREE: list[tuple[int, ...]] = [(0,), (1,), (2,)]
 SPARE_HOST = [*THREE, (1,)]
 PARENT = CommitHash("0" * 64)
 BATCH = 8
+PATIENCE_S = 10_000.0
+"""Virtual seconds."""
 LINK = Link(delay_s=0.02, bytes_per_s=5_000_000)
 
 
@@ -160,7 +162,8 @@ def ring_test(
         ]
         ring = await ring_over(transports, folder, hosted, **settings)
         try:
-            await scenario(network, ring)
+            async with asyncio.timeout(PATIENCE_S):
+                await scenario(network, ring)
         finally:
             await ring.close()
             for transport in transports:

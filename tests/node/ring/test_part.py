@@ -174,6 +174,20 @@ def test_a_step_that_nobody_waits_for_any_more_is_cut_short_by_the_next(tmp_path
     assert ring.text_tokens(1)[-1] == {1: TOKENS}
 
 
+def test_all_members_are_told_which_step_is_the_round_s_last(tmp_path):
+    async def scenario(network: VirtualNetwork, ring: StageRing) -> None:
+        await ring.begin_round()
+        for index in range(2):
+            assert (await ring.origin.train(index, batch=index, last=index == 1)).trained == ALL
+        for member, part in enumerate(ring.parts):
+            await ring.stepped(member, (1, 2))
+            assert part.ended
+            ends = [n for n in ring.news[member] if isinstance(n, act.StepOver)]
+            assert ends == [act.StepOver((1, 1)), act.StepOver((1, 2), last=True)]
+
+    ring_test(tmp_path, scenario)
+
+
 def test_a_step_can_be_ended_early_and_counts_what_has_a_loss(tmp_path):
     async def scenario(network: VirtualNetwork, ring: StageRing) -> None:
         await ring.begin_round()

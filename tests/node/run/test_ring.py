@@ -40,6 +40,8 @@ from skerry.protocol.signing import Signer
 from skerry.protocol.virtual_time import run_virtual
 
 STEPS, BATCH = 3, 4
+PATIENCE_S = 600.0
+"""Virtual seconds."""
 TOKENS = BATCH * 32
 RUN_FILE = """
 [ring]
@@ -195,7 +197,8 @@ def ring_test(
     async def main() -> RingWorld:
         async with AsyncExitStack() as stack:
             world = RingWorld(folder, stack, bypass)
-            await scenario(world)
+            async with asyncio.timeout(PATIENCE_S):
+                await scenario(world)
         return world
 
     with one_thread():
@@ -293,6 +296,30 @@ def test_a_member_whose_compute_process_is_back_after_the_last_step_waits_for_no
         body.train(1)
         await body.trained()
         assert await body.encode() == (0, [])
+
+    ring_test(tmp_path, scenario)
+
+
+def test_a_round_in_which_nothing_was_trained_is_trained_when_it_is_begun_again(tmp_path):
+    """A member that is not whole yet: all are told to finish, and later to train once more."""
+
+    async def scenario(world: RingWorld) -> None:
+        world.follow((0,), (1,), (2,))
+        world.train()
+        await until(lambda: world.members[1].asked().requests > 0)
+        world.members[1].asked().gone = True
+        await asyncio.sleep(5.0)
+        for member in world.members:
+            member.rounds.finish()
+        for member in world.members:
+            await member.trained()
+            if member is not world.members[1]:
+                assert await member.encode() == (0, [])
+        world.members[1].asked().start()
+        world.train()
+        for member in world.members:
+            await member.trained()
+            assert (await member.encode())[0] == STEPS * TOKENS
 
     ring_test(tmp_path, scenario)
 

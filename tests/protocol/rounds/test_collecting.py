@@ -29,6 +29,7 @@ from small_run import (
     shard_states,
 )
 
+from skerry.protocol.messages import Signed
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.leader import leader_of, succession
@@ -282,9 +283,9 @@ def test_nothing_to_send_does_not_stop_the_leader():
         peer.announced(announce(start, other))
     peer.take(ev.Trained(name(start)), 1.0)
     nothing = peer.encoded(name(start), shards=(), text_tokens=0, round_tokens=0)
-    assert not of(act.PublishAnnounce, peer.take(nothing))
-    assert next_deadline(peer.s) > peer.now
-    [commit] = published(peer.take(ev.Tick(), RULES.deadline_max + GRACE))
+    actions = peer.take(nothing)
+    assert not of(act.PublishAnnounce, actions)
+    [commit] = published(actions)
     assert [a.signer for a in commit.announces] == others(LEADER)
 
 
@@ -366,3 +367,43 @@ def test_a_peer_that_has_trained_nothing_itself_waits_for_those_who_have():
     peer.take(peer.encoded(name(start), text_tokens=0, round_tokens=0, shards=()))
     for _ in range(20):
         assert not of(act.Train, peer.take(ev.Tick(), next_deadline(peer.s)))
+
+
+class TestNothingTrained:
+    """A peer whose stages were passed over, or that came in the middle of the round."""
+
+    def idle_beat(self, peer, start, phase: str = "idle") -> ev.HeartbeatReceived:
+        signed = heartbeat(peer, start).heartbeat
+        return ev.HeartbeatReceived(Signed(replace(signed.message, phase=phase), signed.envelope))
+
+    def test_it_says_so_and_waits_for_nothing_of_its_own(self):
+        peer = Peer(LEADER)
+        start = peer.in_round()
+        peer.take(ev.Trained(name(start)))
+        peer.take(ev.Encoded(name(start), 0, 0, 0.0, ()))
+        assert (peer.s.phase, peer.s.told_phase) == (Phase.COLLECTING, Phase.IDLE)
+        actions = []
+        for author in (SECOND, THIRD):
+            actions += peer.announced(announce(start, author))
+        [commit] = published(actions)
+        assert {a.signer for a in commit.announces} == {SECOND, THIRD}
+        assert set(commit.roster) == set(TRIO)
+
+    def test_the_leader_does_not_wait_for_it(self):
+        peer, start = collecting(LEADER)
+        assert not published(peer.announced(announce(start, SECOND)))
+        [commit] = published(peer.take(self.idle_beat(THIRD, start)))
+        assert {a.signer for a in commit.announces} == {LEADER, SECOND}
+        assert set(commit.roster) == set(TRIO)
+
+    @pytest.mark.parametrize("phase", ["training", "collecting"])
+    def test_who_trains_after_all_is_waited_for(self, phase):
+        peer, start = collecting(LEADER)
+        peer.take(self.idle_beat(THIRD, start))
+        peer.take(self.idle_beat(THIRD, start, phase))
+        assert not published(peer.announced(announce(start, SECOND)))
+
+    def test_what_it_says_of_another_round_does_not_count(self):
+        peer, start = collecting(LEADER)
+        peer.take(self.idle_beat(THIRD, child(start)))
+        assert not published(peer.announced(announce(start, SECOND)))

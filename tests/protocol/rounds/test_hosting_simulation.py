@@ -11,13 +11,15 @@ from itertools import pairwise
 
 import pytest
 import simulation
-from simulated_compute import SHARDS
-from simulated_node import Node, sign
+from simulated_compute import SHARDS, Compute
+from simulated_node import HEARTBEAT_S, Node, sign
 from simulation import REPLICA_BYTES, Monitor, Plan, World, rules_for
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import Offer, RoleOffer
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds import following
 from skerry.protocol.rounds.chain import Chain
 from skerry.protocol.rounds.state import Phase
@@ -84,6 +86,27 @@ def test_a_ring_trains_beside_a_replica_and_its_text_tokens_count_once():
     held = {node.name: {e.shard for e in node.s.held} for node in world.live}
     assert [len(held[name]) for name in sorted(held)] == [4, 2, 1, 1]
     assert not [note for _, note in world.notes if note.warning]
+
+
+def test_a_member_that_trains_nothing_holds_no_round_up(monkeypatch):
+    """Its stage was passed over all round, say: nobody waits for a contribution of it."""
+
+    def seconds() -> float:
+        world = swarm(Offer(), STAGE, STAGE, STAGE)
+        until(world, lambda: all(node.done for node in world.live))
+        return world.now
+
+    all_train, train = seconds(), Compute._train
+
+    def nothing(compute: Compute, request: act.Train) -> ev.Trained:
+        trained = train(compute, request)
+        if compute.node.name == "p02":
+            compute.work = None
+        return trained
+
+    monkeypatch.setattr(Compute, "_train", nothing)
+    one_trains_nothing = seconds()
+    assert one_trains_nothing < all_train + 8 * (HEARTBEAT_S + 0.5)
 
 
 def test_who_can_host_everything_does_without_a_plan():

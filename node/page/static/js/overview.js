@@ -19,6 +19,7 @@ const PHASES = {
   training: "Inner steps",
   encoding: "Encoding the pseudo-gradient",
   collecting: "Announced; collecting contributions and the commit",
+  idle: "Nothing trained in this round; waiting for its commit",
   fetching: "Fetching payloads",
   applying: "Applying the outer update",
   paused: "Paused by its user: trains nothing, but follows and serves",
