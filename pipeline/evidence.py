@@ -32,7 +32,7 @@ def gather(
     """
     number = len(authors)
     sent_CC, shared_CC, balance_CC = np.zeros((3, number, number), np.int64)
-    squares = [0.0] * number
+    squares_CC = np.zeros((number, number), np.float64)
     flaws: dict[int, str] = {}
     for codec, payloads in shards:
         those_P = np.array(sorted(payloads), np.int64)
@@ -41,8 +41,7 @@ def gather(
         sent_CC[pairs] += found.sent_C[:, None]
         shared_CC[pairs] += found.shared_CC
         balance_CC[pairs] += found.balance_CC
-        for i, square in zip(those_P, found.squares, strict=True):
-            squares[i] += square
+        squares_CC[pairs] += np.array(found.squares, np.float64)[:, None]
         for i, reason in found.flaws.items():
             flaws.setdefault(int(those_P[i]), reason)
     flaws = {**flaws, **flawed}
@@ -53,6 +52,6 @@ def gather(
         sent=sent_CC[pairs].tolist(),
         shared=shared_CC[pairs].tolist(),
         balance=balance_CC[pairs].tolist(),
-        squares=[squares[i] for i in sound_P],
+        squares=squares_CC[pairs].tolist(),
     )
     return evidence, flaws

@@ -5,7 +5,8 @@ hundred entries that it shares with others, and a single shard may have fewer. I
 integers and exact norms (compression/agreement.py), so that the same payloads give the same
 judgements on every peer. Each rule names its reason:
 
-"norm"         entries are many times as large as those of others. (Below that, the clip bounds it.)
+"norm"         entries are many times as large as those of most others in the same shards, or in all
+               where too few have those. (Below that, the clip bounds it.)
 "direction"    on entries that others sent too, its signs agree with theirs far less than theirs
                do among each other: the cosine to the leave-one-out mean, of signs, so that large
                values do not outvote many peers.
@@ -37,7 +38,7 @@ class JudgingRules:
     """The run's settings; 0 switches a rule off."""
 
     norm_limit: float
-    """Times the median norm per entry."""
+    """Times the norm per entry of most others."""
     copy_overlap: float
     """Share of the entries of the larger of two contributions that both name, beyond what two
     usually share."""
@@ -61,8 +62,8 @@ class Evidence:
     """Entries that both of a pair name."""
     balance: Sequence[Sequence[int]]
     """Of those, equal signs minus opposite signs."""
-    squares: Sequence[float]
-    """Squared norm of each."""
+    squares: Sequence[Sequence[float]]
+    """[i][j]: squared norm of i in the shards that j has, too."""
 
 
 def judge(
@@ -95,14 +96,28 @@ def judge(
 
 
 def _too_long(evidence: Evidence, limit: float) -> list[int]:
-    """Return the contributions whose norm per entry is above ``limit`` times the lower median."""
-    pairs = enumerate(zip(evidence.squares, evidence.sent, strict=True))
-    norms = {i: sqrt(square / sent[i]) for i, (square, sent) in pairs if sent[i]}
-    ordered = sorted(norms.values())
-    if not limit or len(ordered) < MIN_JUDGES:
-        return []
-    bound = limit * ordered[(len(ordered) - 1) // 2]
-    return [i for i, norm in norms.items() if norm > bound]
+    """Return the contributions whose norm per entry is above ``limit`` times that of most others.
+
+    Entries of one shard may be larger by nature than those of another, so two contributions are
+    compared over the shards that both have; where too few have any of them, over all.
+    """
+    everyone = [i for i, sent_by_it in enumerate(evidence.sent) if sent_by_it[i]]
+    found: list[int] = []
+    for i in everyone:
+        alike = [j for j in everyone if evidence.sent[i][j] and evidence.sent[j][i]]
+        if len(alike) >= MIN_JUDGES:
+            pairs = [(_norm(evidence, i, j), _norm(evidence, j, i)) for j in alike]
+        else:
+            pairs = [(_norm(evidence, i, i), _norm(evidence, j, j)) for j in everyone]
+        above = sum(own > limit * other for own, other in pairs)
+        if limit and len(pairs) >= MIN_JUDGES and above > (len(pairs) - 1) // 2:
+            found.append(i)
+    return found
+
+
+def _norm(evidence: Evidence, i: int, j: int) -> float:
+    """Return the norm per entry of i in the shards that j has, too."""
+    return sqrt(evidence.squares[i][j] / evidence.sent[i][j])
 
 
 def _copies(evidence: Evidence, overlap: float) -> list[set[int]]:

@@ -21,7 +21,9 @@ def test_pairs_are_compared_where_both_have_a_shard():
     assert flaws == {}
     assert found.sent == [[128, 64, 64], [64, 64, 0], [64, 0, 64]]
     assert found.shared == [[0, 64, 64], [64, 0, 0], [64, 0, 0]] == found.balance
-    assert found.squares[0] == found.squares[1] + found.squares[2]
+    (both, one, other), second, third = found.squares
+    assert both == one + other
+    assert (second, third) == ([one, one, 0.0], [other, 0.0, other])
 
 
 def test_what_is_malformed_anywhere_is_left_out_everywhere():

@@ -1,5 +1,6 @@
 """Judging from common entries: who is excluded, for which reason, whatever the order."""
 
+import math
 from itertools import combinations
 
 import pytest
@@ -30,7 +31,7 @@ def evidence(number, agreement=0.9, pairs=None, squares=None):
         sent=[[SENT] * number for _ in range(number)],
         shared=shared,
         balance=balance,
-        squares=squares or [1.0] * number,
+        squares=[[square] * number for square in squares or [1.0] * number],
     )
 
 
@@ -97,6 +98,46 @@ def test_norms_count_per_entry():
     ring = evidence(10, squares=[1.0] * 9 + [0.1])
     ring.sent[9][:] = [SENT // 10] * 10
     assert found(ring) == {}
+
+
+@given(st.lists(st.floats(0, 1e15), min_size=1, max_size=9))
+def test_where_all_have_all_shards_the_lower_median_is_the_measure(norms):
+    judged = found(evidence(len(norms), pairs=None, squares=[norm**2 for norm in norms]))
+    sizes = [math.sqrt(norm**2 / SENT) for norm in norms]
+    bound = 10.0 * sorted(sizes)[(len(sizes) - 1) // 2]
+    large = {f"p{i}" for i, size in enumerate(sizes) if size > bound}
+    assert {p for p, (_, why) in judged.items() if why == "norm"} == (
+        large if len(norms) >= MIN_JUDGES else set()
+    )
+
+
+def of_shards(*norms: dict[str, float]) -> Evidence:
+    """Contributions by the norm per entry of each of their shards, of a thousand entries each."""
+    made = evidence(len(norms), pairs={pair: (0, 0) for pair in combinations(range(len(norms)), 2)})
+    for i, mine in enumerate(norms):
+        for j, theirs in enumerate(norms):
+            common = mine.keys() & theirs.keys()
+            made.sent[i][j] = 1000 * len(common)
+            made.squares[i][j] = sum(1000 * mine[shard] ** 2 for shard in common)
+    return made
+
+
+WHOLE = {"embed": 0.2, "block.0": 1.0, "block.1": 1.0, "head": 1.0}
+
+
+def test_a_ring_s_peer_is_measured_by_what_others_send_of_its_shards():
+    """Entries of the embedding are smaller by nature here: eleven times too large, they hide."""
+    for times, judged in ((9.0, {}), (11.0, {"p4": (0, "norm")})):
+        assert found(of_shards(*[WHOLE] * 4, {"embed": times * 0.2})) == judged
+    # And larger ones are not too large where they are so for everyone.
+    large = WHOLE | {"head": 12.0, "embed": 0.1, "block.0": 0.1, "block.1": 0.1}
+    assert found(of_shards(*[large] * 3, *[{"block.0": 0.1}] * 5, {"head": 12.0})) == {}
+
+
+def test_who_alone_has_a_shard_is_measured_by_all():
+    ring = [{"block.0": 1.0}, {"block.1": 1.0}, {"head": 1.0}]
+    assert found(of_shards(*ring, {"embed": 9.0})) == {}
+    assert found(of_shards(*ring, {"embed": 11.0})) == {"p3": (0, "norm")}
 
 
 def test_copies_of_equal_reputation_count_once():
@@ -167,7 +208,7 @@ def test_any_evidence_gives_judgements_that_follow_from_it_alone(drawn, random):
         sent=[[given_evidence.sent[i][j] for j in order] for i in order],
         shared=[[given_evidence.shared[i][j] for j in order] for i in order],
         balance=[[given_evidence.balance[i][j] for j in order] for i in order],
-        squares=[given_evidence.squares[i] for i in order],
+        squares=[[given_evidence.squares[i][j] for j in order] for i in order],
     )
     again = judge(shuffled, [standings[i] for i in order], RULES)
     copied = {j.peer for j in (*judgements, *again) if j.reason in ("direction", "copy-shared")}
