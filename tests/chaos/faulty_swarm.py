@@ -14,22 +14,21 @@ from skerry.node.demo_swarm import LocalSwarm
 from skerry.node.home import Home
 
 _LAUNCHER = Path(__file__).parent / "faulty_daemon.py"
-_FILE = "weather.json"
 
 
 class FaultySwarm(LocalSwarm):
     """Starts each daemon by way of faulty_daemon.py."""
 
     def command(self, name: str, home: Home) -> list[str]:
-        if not (home.path / _FILE).exists():
+        if not _file(home).exists():
             _write(home, Weather())
         _, _, _, _, *rest = super().command(name, home)
-        return [sys.executable, "-P", str(_LAUNCHER), str(home.path / _FILE), *rest]
+        return [sys.executable, "-P", str(_LAUNCHER), str(_file(home)), *rest]
 
 
 def weather(peer: Peer) -> Weather:
     """Return what is wrong with a daemon."""
-    return Weather(**json.loads((peer.home.path / _FILE).read_text()))
+    return Weather(**json.loads(_file(peer.home).read_text()))
 
 
 def change(peers: Iterable[Peer], **changes: object) -> None:
@@ -44,8 +43,13 @@ def part(side: Collection[Peer], other: Collection[Peer]) -> None:
     change(other, unreachable=[peer.peer_id for peer in side])
 
 
+def _file(home: Home) -> Path:
+    """Return where its weather stands: beside the home, whose disk may be full."""
+    return home.path.with_name(f"{home.path.name}.weather.json")
+
+
 def _write(home: Home, found: Weather) -> None:
-    temporary = home.path / f"{_FILE}.tmp"
+    temporary = _file(home).with_suffix(".tmp")
     fields = {name: getattr(found, name) for name in Weather.__dataclass_fields__}
     temporary.write_text(json.dumps(fields))
-    os.replace(temporary, home.path / _FILE)
+    os.replace(temporary, _file(home))
