@@ -1,5 +1,7 @@
 """Plans for the peers of a run: who offers what becomes who hosts what."""
 
+from collections import Counter
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -7,7 +9,7 @@ from skerry.pipeline.capacity import needed_bytes
 from skerry.pipeline.planning.maker import plan_of
 from skerry.pipeline.planning.request import Request
 from skerry.protocol.layout import layout_of
-from skerry.protocol.manifest import parse_run_file
+from skerry.protocol.manifest import Manifest, parse_run_file
 from skerry.protocol.messages import Offer, RoleOffer
 from skerry.protocol.rings.codec import encode_plan
 from skerry.protocol.rounds.candidates import Candidate
@@ -23,10 +25,10 @@ STAGE = Offer(RoleOffer.STAGE, 4 * WHOLE)
 SMALL = Offer(RoleOffer.AUTO, WHOLE // 2)
 
 
-def asked(*offers: Offer, running=None) -> Request:
+def asked(*offers: Offer, running=None, manifest=MANIFEST) -> Request:
     found = [Candidate(peer, offer) for peer, offer in zip(PEERS, offers, strict=False)]
     before = encode_plan(running).hex() if running else ""
-    request = Request(MANIFEST.canonical().decode(), tuple(found), before)
+    request = Request(manifest.canonical().decode(), tuple(found), before)
     assert Request.from_json(request.to_json()) == request
     return request
 
@@ -57,3 +59,20 @@ def test_a_plan_that_runs_keeps_its_stages_when_a_peer_leaves():
     assert after is not None
     assert after.stages == before.stages
     assert hosts_of(after).ringed == frozenset(PEERS[1:3])
+
+
+def test_the_run_s_skip_ratio_is_planned_for():
+    ring = manifest_with_skips(0.33)
+    plan = plan_of(asked(REPLICA, STAGE, STAGE, STAGE, manifest=ring))
+    assert plan is not None
+    routes = [path.hops for found in plan.rings for path in found.paths for _ in range(path.quota)]
+    visits = Counter(stage for route in routes for hop in route for stage in hop.stages)
+    assert visits[0] == len(routes), "the first stage is never skipped"
+    assert sum(visits.values()) < len(routes) * len(plan.stages)
+    middle = [visits[stage] for stage in range(1, len(plan.stages))]
+    assert max(middle) - min(middle) <= 1
+
+
+def manifest_with_skips(ratio: float) -> Manifest:
+    run_file = f"model.layers = 4\ninner.batch_size = 8\nring.skip_ratio = {ratio}"
+    return parse_run_file(run_file, PEERS[0])
