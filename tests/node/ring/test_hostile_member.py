@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import p2pd_swarm
 import pytest
-from hostile_member import Answer, Behaviour, HostileMember, chunks_of, grant
+from ring_member_of_ill_will import Answer, Behaviour, HostileMember, chunks_of, grant
 from stage_compute import one_thread
 from stage_ring import BATCH, PARENT, SPARE_HOST, THREE, StageRing, ring_over, ring_test
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hostile_member import HostileMember
+from ring_member_of_ill_will import HostileMember
 from run_world import OWNER, invite_to, made_up_state, signer_of
 from stage_compute import StageCompute, one_thread
 from tiny_run import tiny_run_file
