@@ -153,14 +153,14 @@ def test_a_diverged_peer_heals_within_one_round_and_says_so():
     assert len({node.s.loaded for node in world.live}) == 1
 
 
-@pytest.mark.parametrize("phase", list(Phase)[4:9])
+@pytest.mark.parametrize("phase", ["training", "encoding", "collecting", "fetching", "applying"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_round_goes_on_when_its_leader_dies_in_any_phase(phase, seed):
     world, monitor = swarm(3, seed=seed)
     until_round(world, 2)
 
     def leading() -> list[Node]:
-        return [n for n in world.live if n.s.phase is phase and n.s.leader == n.name]
+        return [n for n in world.live if n.s.phase == phase and n.s.leader == n.name]
 
     assert world.run_until(lambda: bool(leading()), 500.0)
     [leader] = leading()
