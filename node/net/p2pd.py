@@ -30,6 +30,8 @@ __all__ = ["P2pdOptions", "P2pdTransport"]
 
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS = 15.0
+# Streams that p2pd hands over at once; it resets those for which there is no room.
+_BACKLOG = 1024
 
 Hints = Callable[[PeerId], tuple[str, ...]]
 
@@ -76,7 +78,7 @@ class P2pdTransport:
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(self.close)
             self._server = await asyncio.start_unix_server(
-                self._accept, str(self._listener), limit=BUFFER_BYTES
+                self._accept, str(self._listener), limit=BUFFER_BYTES, backlog=_BACKLOG
             )
             await self.daemon.start()
             undo.pop_all()

@@ -52,8 +52,8 @@ def on_step_end(s: RingState, source: int, at: At, end: fr.StepEnd) -> list[Acti
     """Note what the gradients are to be made of; end the visits that are not part of it."""
     if s.closed is not None and s.closed.at == at:
         return tell(s, source, at, _NOBODY, fr.Stepped(s.closed.visits, s.closed.reason))
-    if at <= s.floor:
-        return refuse(s, source, "stale-step")
+    if at <= s.floor or (at not in s.books and at < s.newest):
+        return refuse(s, source, "stale-step")  # an old end must not end what has begun since
     actions = open_book(s, at)
     book = s.books.get(at)
     if book is None:

@@ -94,6 +94,14 @@ def test_a_step_that_ended_before_its_round_began_here_does_not_begin():
     assert not bench.peer.s.books
 
 
+def test_the_end_of_a_step_before_does_not_end_the_one_that_has_begun():
+    bench = Bench(1).opened()
+    older = fr.Fence(RUN, 1, 0, 0, 5)
+    late = bench.get(0, fr.StepEnd(()), fence=older)
+    assert bench.refusals(late) == ["stale-step"]
+    assert bench.peer.s.books[1, 0].end is None
+
+
 def test_a_step_in_which_a_peer_had_nothing_to_do_is_over_there_all_the_same():
     actions = Bench(1).opened().get(0, fr.StepEnd(()))
     assert act.StepOver((1, 0)) in actions
