@@ -17,6 +17,7 @@ from skerry.node.net.multiaddrs import Endpoint, Ip, Scope, endpoint_of, is_rela
 from skerry.node.net.sources import Link, in_order
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.reach.asking import look, take_place
+from skerry.node.reach.interfaces import is_own
 from skerry.node.reach.lan import Neighbours, OnFound
 from skerry.node.reach.nat import Observation, Standing, Verdict, judge
 from skerry.node.reach.relays import Place, Refusal, candidates, to_ask
@@ -78,6 +79,7 @@ class Reachability:
         self._own: frozenset[Ip] = frozenset()
         self._observations: list[Observation] = []
         self._looked: dict[PeerId, float] = {}
+        self._asked_ports: frozenset[int] = frozenset()
         self._places: dict[PeerId, Place] = {}
         self._refusals: dict[PeerId, Refusal] = {}
         self._known: tuple[tuple[str, ...], Standing] = (transport.addresses, Standing())
@@ -233,6 +235,9 @@ class Reachability:
         A firewall that drops what it does not expect keeps them busy for seconds.
         """
         due = time.monotonic() - LOOK_AGAIN_SECONDS
+        asked, self._asked_ports = self._asked_ports, self._ports_to_ask()
+        if self._asked_ports != asked:
+            self._looked = {}  # the router has mapped a port since: it may lead here
         far = {p for p, a in connections if (e := endpoint_of(a)) and e.scope is Scope.PUBLIC}
         self._looked = {p: at for p, at in self._looked.items() if p in far}
         new = [p for p in sorted(far) if self._looked.get(p, due - 1) < due][:_MAX_OBSERVERS]
@@ -241,12 +246,8 @@ class Reachability:
             self._tasks.start(self._ask_to_look(peer), f"question to {peer}")
 
     async def _ask_to_look(self, peer: PeerId) -> None:
-        own = (endpoint_of(address) for address in self._transport.daemon.addresses)
-        mapped = {e.port for e in own if e and e.scope is Scope.PUBLIC}
         try:
-            found = await look(
-                self._transport, peer, sorted({self._transport.daemon.port, *mapped})
-            )
+            found = await look(self._transport, peer, sorted(self._ports_to_ask()))
         except (PeerUnavailable, ProtocolError) as error:
             _LOG.info("%s did not tell where it sees us: %s", short(peer), error)
             return
@@ -261,8 +262,15 @@ class Reachability:
         self._observations = [*kept, *found][-_MAX_OBSERVATIONS:]
         self._conclude()
 
+    def _ports_to_ask(self) -> frozenset[int]:
+        """Return where others may lead to us: the port listened on, and any that was mapped."""
+        own = (endpoint_of(address) for address in self._transport.daemon.addresses)
+        mapped = {e.port for e in own if e and e.scope is Scope.PUBLIC}
+        return frozenset({self._transport.daemon.port, *mapped})
+
     def _conclude(self) -> None:
-        own = {e.ip for a in self._transport.daemon.addresses if (e := endpoint_of(a))}
+        known = {e.ip for a in self._transport.daemon.addresses if (e := endpoint_of(a))}
+        own = {ip for ip in known if is_own(ip)}
         before = self.standing
         self.standing = judge(own, self._transport.daemon.port, self._observations)
         if self.standing != before:
