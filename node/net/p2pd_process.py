@@ -165,7 +165,7 @@ class P2pdProcess:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=os.environ | {"GOLOG_LOG_LEVEL": "error"},
+            env=os.environ | _environment(options),
         )
         started = cls(process, control)
         with contextlib.ExitStack() as undo:
@@ -233,6 +233,12 @@ class P2pdProcess:
         self._last_lines.append(line[:500])
         if line.startswith("Peer ID:") and not self._ready.done():
             self._ready.set_result(None)
+
+
+def _environment(options: P2pdOptions) -> dict[str, str]:
+    # On one core p2pd mostly starts its own relay before libp2p's, whose circuits are larger and
+    # which then takes the place of the first; on several cores mostly the other way round.
+    return {"GOLOG_LOG_LEVEL": "error"} | ({"GOMAXPROCS": "1"} if options.is_relay else {})
 
 
 def _arguments(options: P2pdOptions, port: int, control: Path) -> list[str]:

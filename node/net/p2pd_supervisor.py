@@ -18,17 +18,16 @@ from hivemind.utils.multiaddr import Multiaddr
 from skerry.node.net.node_transport import OutageHook, RestartHook
 from skerry.node.net.p2pd_client import P2pdClient
 from skerry.node.net.p2pd_process import P2pdOptions, P2pdProcess, end_leftover
+from skerry.node.net.restarting import Restarts
 from skerry.node.net.sockets import SocketsFolder
 from skerry.node.net.tasks import OwnedTasks
-from skerry.protocol.errors import NetworkError, PeerUnavailable, SkerryError
+from skerry.protocol.errors import NetworkError, PeerUnavailable
 from skerry.protocol.ids import PeerId
 
 _LOG = logging.getLogger(__name__)
 _REFRESH_SECONDS = 10.0
 # A loaded machine may answer late; one that is this late does not answer.
 _HUNG_SECONDS = 30.0
-_HOOK_SECONDS = 60.0
-_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 Attached = Callable[[P2pdClient], Awaitable[None]]
 Ended = Callable[[], None]
@@ -55,8 +54,7 @@ class P2pdSupervisor:
         self._attached, self._ended = attached, ended
         self._port = options.port
         self._addresses: tuple[str, ...] = ()
-        self._outage_hooks: list[OutageHook] = []
-        self._hooks: list[RestartHook] = []
+        self._restarts = Restarts("p2pd")
         self._tasks = OwnedTasks()
         self._generation = 0
         self._process: P2pdProcess | None = None
@@ -107,11 +105,11 @@ class P2pdSupervisor:
 
     def add_outage_hook(self, hook: OutageHook) -> None:
         """Call ``hook`` when p2pd has ended, before it is started again."""
-        self._outage_hooks.append(hook)
+        self._restarts.add_outage_hook(hook)
 
     def add_restart_hook(self, hook: RestartHook) -> None:
         """Await ``hook`` after each restart of p2pd, when it is attached."""
-        self._hooks.append(hook)
+        self._restarts.add_restart_hook(hook)
 
     async def start(self) -> None:
         """Start p2pd, and again whenever it ends.
@@ -171,12 +169,10 @@ class P2pdSupervisor:
         while True:
             await self._watch()
             _LOG.warning("p2pd has ended; starting it again")
-            for outage_hook in self._outage_hooks:
-                outage_hook()
+            self._restarts.tell_outage()
             self._ended()
-            await self._restart()
-            for hook in self._hooks:
-                await self._run_hook(hook)
+            await self._restarts.start_again(self._replace_ended)
+            await self._restarts.tell_restart()
 
     async def _watch(self) -> None:
         """Return when p2pd has ended; end it when it hangs."""
@@ -193,25 +189,9 @@ class P2pdSupervisor:
                 _LOG.warning("p2pd does not answer (%s)", error)
                 self._process.kill()
 
-    async def _restart(self) -> None:
-        attempt = 0
-        while True:
-            await self._stop()
-            try:
-                await self._start()
-                return
-            except NetworkError as error:
-                delay = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                _LOG.warning("p2pd could not be restarted, again in %.1f s: %s", delay, error)
-                attempt += 1
-                await asyncio.sleep(delay)
-
-    async def _run_hook(self, hook: RestartHook) -> None:
-        try:
-            async with asyncio.timeout(_HOOK_SECONDS):
-                await hook()
-        except (SkerryError, TimeoutError) as error:
-            _LOG.warning("after the restart of p2pd: %r", error)
+    async def _replace_ended(self) -> None:
+        await self._stop()
+        await self._start()
 
 
 def down() -> PeerUnavailable:

@@ -20,8 +20,9 @@ from skerry.node.net.pylibp2p.host import Host, HostOptions
 from skerry.node.net.pylibp2p.stream import PyLibp2pStream
 from skerry.node.net.pylibp2p.trio_thread import TrioThread
 from skerry.node.net.pylibp2p.yamux_stream import YamuxStream
+from skerry.node.net.restarting import Restarts
 from skerry.node.net.tasks import OwnedTasks
-from skerry.protocol.errors import NetworkError, PeerUnavailable, SkerryError
+from skerry.protocol.errors import PeerUnavailable, SkerryError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.signing import peer_id_of
 from skerry.protocol.transport import ByteStream, StreamHandler
@@ -29,8 +30,6 @@ from skerry.protocol.transport import ByteStream, StreamHandler
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _CONNECT_SECONDS = 15.0
-_HOOK_SECONDS = 60.0
-_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
 class PyLibp2pTransport:
@@ -43,8 +42,7 @@ class PyLibp2pTransport:
         self._handlers: dict[str, StreamHandler] = {}
         self._streams: set[PyLibp2pStream] = set()
         self._tasks = OwnedTasks()
-        self._outage_hooks: list[OutageHook] = []
-        self._hooks: list[RestartHook] = []
+        self._restarts = Restarts("the network")
         self._starts = 0
         self._closed = False
         self._addresses: tuple[str, ...] = ()
@@ -85,11 +83,11 @@ class PyLibp2pTransport:
 
     def add_outage_hook(self, hook: OutageHook) -> None:
         """Call ``hook`` when the network's thread has failed, before it is started again."""
-        self._outage_hooks.append(hook)
+        self._restarts.add_outage_hook(hook)
 
     def add_restart_hook(self, hook: RestartHook) -> None:
         """Await ``hook`` after each restart, when all handlers are back."""
-        self._hooks.append(hook)
+        self._restarts.add_restart_hook(hook)
 
     async def connect(self, peer: PeerId, addresses: tuple[str, ...]) -> None:
         """Connect to ``peer`` if we are not; malformed hints are ignored. Raises: PeerUnavailable.
@@ -157,31 +155,10 @@ class PyLibp2pTransport:
             error = await self._thread.join()
             _LOG.error("the network's thread has failed; starting it again", exc_info=error)
             self._host = self._thread = None
-            for outage_hook in self._outage_hooks:
-                outage_hook()
+            self._restarts.tell_outage()
             self._cut_streams()
-            await self._restart()
-            for hook in self._hooks:
-                await self._run_hook(hook)
-
-    async def _restart(self) -> None:
-        attempt = 0
-        while True:
-            try:
-                await self._start()
-                return
-            except NetworkError as error:
-                delay = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
-                _LOG.warning("no restart of the network, again in %.1f s: %s", delay, error)
-                attempt += 1
-                await asyncio.sleep(delay)
-
-    async def _run_hook(self, hook: RestartHook) -> None:
-        try:
-            async with asyncio.timeout(_HOOK_SECONDS):
-                await hook()
-        except (SkerryError, TimeoutError) as error:
-            _LOG.warning("after the restart of the network: %r", error)
+            await self._restarts.start_again(self._start)
+            await self._restarts.tell_restart()
 
     def _track(self, peer: PeerId, stream: YamuxStream, thread: TrioThread) -> PyLibp2pStream:
         wrapped = PyLibp2pStream(peer, stream, thread, self._streams.discard)
