@@ -6,12 +6,13 @@ in demo_report.py; what all demos do alike is in demo_course.py, processes are i
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from skerry.node.cli.wording import printable
-from skerry.node.demo_course import INTERRUPTED, Course, check_paths, staged
+from skerry.node.demo_course import Course, check_paths, check_rounds, concluded, staged
 from skerry.node.demo_report import (
     MIN_ROUNDS,
     DemoReport,
@@ -24,8 +25,7 @@ from skerry.node.demo_report import (
 )
 from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
 from skerry.proto import control_pb2 as pb
-from skerry.protocol.blobs import write_atomic
-from skerry.protocol.errors import ConfigError, SkerryError
+from skerry.protocol.errors import ConfigError
 
 _SAMPLE = pb.SampleRequest(prompt="def ", text_tokens=160, temperature=0.7, seed=1)
 
@@ -52,14 +52,13 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
     _check(options)
     console = console or Console()
     report = staged(options.keep, console, lambda at: _run(options, at, console), failures)
-    return INTERRUPTED if report is None else _conclude(report, options, console)
+    return concluded(report, options.json_file, console, partial(_show, console), failures)
 
 
 def _check(options: DemoOptions) -> None:
     if options.peers < 2:
         raise ConfigError("SK-CFG-002", f"--peers {options.peers}, at least 2: one is killed")
-    if options.rounds < MIN_ROUNDS:
-        raise ConfigError("SK-CFG-002", f"--rounds {options.rounds}, at least {MIN_ROUNDS}")
+    check_rounds(options.rounds, MIN_ROUNDS)
     check_paths(options.keep, "peer-1", options.json_file)
 
 
@@ -79,18 +78,12 @@ def _export_folder(options: DemoOptions) -> Path:
     return Path.cwd() / time.strftime("skerry-demo-export-%Y%m%d-%H%M%S")
 
 
-def _conclude(report: DemoReport, options: DemoOptions, console: Console) -> int:
-    if options.json_file is not None:
-        write_atomic(options.json_file, report.to_json().encode())
+def _show(console: Console, report: DemoReport) -> None:
     console.print(figures(report))
     console.print(roll(report))
     console.print("a sample:", style="bold")
     sample = "\n".join(printable(line) for line in report.sample.splitlines())
     console.print(sample, markup=False, highlight=False)
-    if missing := failures(report):
-        raise SkerryError("SK-DEMO-001", "; ".join(missing))
-    console.print("every peer holds the same parameters", style="green")
-    return 0
 
 
 @dataclass(slots=True)

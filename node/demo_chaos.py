@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,10 +22,11 @@ from skerry.node.cli.seen import Seen
 from skerry.node.demo_account import Account, counted_text_tokens, mean_loss
 from skerry.node.demo_chaos_report import ChaosReport, failures, figures, injuries
 from skerry.node.demo_course import (
-    INTERRUPTED,
     PATIENCE_SECONDS,
     Course,
     check_paths,
+    check_rounds,
+    concluded,
     staged,
 )
 from skerry.node.demo_hetero import FIRST_PLAN_SECONDS, FULL, MEMBERS, MEMORY
@@ -33,8 +35,6 @@ from skerry.node.demo_injuries import OWN_DISK, Injury, Kind, Recovery, drawn_sc
 from skerry.node.demo_report import run_file
 from skerry.node.demo_swarm import LocalDaemon, LocalSwarm
 from skerry.proto import control_pb2 as pb
-from skerry.protocol.blobs import write_atomic
-from skerry.protocol.errors import ConfigError, SkerryError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.manifest import parse_run_file
 from skerry.recovery.healing import Rung
@@ -66,12 +66,11 @@ def run_chaos(options: ChaosOptions, console: Console | None = None) -> int:
 
     Raises: as run_demo.
     """
-    if options.rounds < MIN_ROUNDS:
-        raise ConfigError("SK-CFG-002", f"--rounds {options.rounds}, at least {MIN_ROUNDS}")
+    check_rounds(options.rounds, MIN_ROUNDS)
     check_paths(options.keep, FULL, options.json_file)
     console = console or Console()
     report = staged(options.keep, console, lambda at: _run(options, at, console), failures)
-    return INTERRUPTED if report is None else _conclude(report, options, console)
+    return concluded(report, options.json_file, console, partial(_show, console), failures)
 
 
 def _run(options: ChaosOptions, folder: Path, console: Console) -> ChaosReport:
@@ -82,16 +81,10 @@ def _run(options: ChaosOptions, folder: Path, console: Console) -> ChaosReport:
         return replace(course.gather(), left_behind=swarm.stop())
 
 
-def _conclude(report: ChaosReport, options: ChaosOptions, console: Console) -> int:
-    if options.json_file is not None:
-        write_atomic(options.json_file, report.to_json().encode())
+def _show(console: Console, report: ChaosReport) -> None:
     console.print(figures(report))
     console.print(injuries(report.recoveries))
     console.print(roll(report.hosts))
-    if missing := failures(report):
-        raise SkerryError("SK-DEMO-001", "; ".join(missing))
-    console.print("all of it failed; every shard is the same on all of its hosts", style="green")
-    return 0
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -21,9 +21,18 @@ from skerry.node.cli.seen import Seen
 from skerry.node.cli.view import Screen
 from skerry.node.demo_swarm import INTERRUPTS, LocalDaemon, LocalSwarm
 from skerry.proto import control_pb2 as pb
+from skerry.protocol.blobs import write_atomic
 from skerry.protocol.errors import ConfigError, SkerryError
 
-R = TypeVar("R")
+
+class Report(Protocol):
+    """What a demo found."""
+
+    def to_json(self) -> str:
+        """Return it as one JSON object."""
+
+
+R = TypeVar("R", bound=Report)
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 POLL_SECONDS = 0.5
@@ -44,6 +53,12 @@ def check_paths(keep: Path | None, first: str, json_file: Path | None) -> None:
         raise ConfigError("SK-CFG-002", f"--keep {keep} holds an earlier demo")
     if json_file and not json_file.absolute().parent.is_dir():
         raise ConfigError("SK-CFG-003", f"--json {json_file}: there is no such folder")
+
+
+def check_rounds(rounds: int, least: int) -> None:
+    """Refuse a demo too short to show what it must. Raises: ConfigError."""
+    if rounds < least:
+        raise ConfigError("SK-CFG-002", f"--rounds {rounds}, at least {least}")
 
 
 def staged(
@@ -72,6 +87,28 @@ def staged(
         else:
             console.print(f"homes and logs are in {folder}", soft_wrap=True)
     return report
+
+
+def concluded(
+    report: R | None,
+    json_file: Path | None,
+    console: Console,
+    show: Callable[[R], None],
+    failures: Callable[[R], list[str]],
+) -> int:
+    """Show a report and return the exit code: 0, or 130 after Ctrl-C.
+
+    Raises: SkerryError("SK-DEMO-001") if the demo did not show what it must.
+    """
+    if report is None:
+        return INTERRUPTED
+    if json_file is not None:
+        write_atomic(json_file, report.to_json().encode())
+    show(report)
+    if missing := failures(report):
+        raise SkerryError("SK-DEMO-001", "; ".join(missing))
+    console.print("every shard is the same on all of its hosts", style="green")
+    return 0
 
 
 @dataclass(slots=True)

@@ -8,16 +8,18 @@ hosts; the validation loss falls as in the plain demo.
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from skerry.node.demo_course import (
-    INTERRUPTED,
     PATIENCE_SECONDS,
     Course,
     check_paths,
+    check_rounds,
+    concluded,
     staged,
 )
 from skerry.node.demo_hosts import HostReport, disagreements, host_report, roll
@@ -25,8 +27,6 @@ from skerry.node.demo_report import LOSS_MARGIN_NATS, run_file
 from skerry.node.demo_swarm import LocalSwarm
 from skerry.pipeline.stages.sizes import payload_bytes, text_bytes
 from skerry.proto import control_pb2 as pb
-from skerry.protocol.blobs import write_atomic
-from skerry.protocol.errors import ConfigError, SkerryError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.manifest import Manifest, parse_run_file
 
@@ -102,12 +102,11 @@ def run_hetero(options: HeteroOptions, console: Console | None = None) -> int:
 
     Raises: as run_demo.
     """
-    if options.rounds < MIN_ROUNDS:
-        raise ConfigError("SK-CFG-002", f"--rounds {options.rounds}, at least {MIN_ROUNDS}")
+    check_rounds(options.rounds, MIN_ROUNDS)
     check_paths(options.keep, FULL, options.json_file)
     console = console or Console()
     report = staged(options.keep, console, lambda at: _run(options, at, console), failures)
-    return INTERRUPTED if report is None else _conclude(report, options, console)
+    return concluded(report, options.json_file, console, partial(_show, console), failures)
 
 
 def _run(options: HeteroOptions, folder: Path, console: Console) -> HeteroReport:
@@ -118,15 +117,9 @@ def _run(options: HeteroOptions, folder: Path, console: Console) -> HeteroReport
         return replace(course.gather(), left_behind=swarm.stop())
 
 
-def _conclude(report: HeteroReport, options: HeteroOptions, console: Console) -> int:
-    if options.json_file is not None:
-        write_atomic(options.json_file, report.to_json().encode())
+def _show(console: Console, report: HeteroReport) -> None:
     console.print(_figures(report))
     console.print(roll(report.hosts))
-    if missing := failures(report):
-        raise SkerryError("SK-DEMO-001", "; ".join(missing))
-    console.print("every shard is the same on all of its hosts", style="green")
-    return 0
 
 
 @dataclass(slots=True)

@@ -104,7 +104,7 @@ def _disks(plan: FaultPlan, folder: Path, names: list[str]) -> Iterator[str]:
     why, mounted = "", []
     try:
         for name in sorted(victims):
-            why = why or small_disk.mount(folder / name)
+            why = why or small_disk.mount(folder / name, "32m")
             if not why:
                 mounted.append(folder / name)
         yield why

@@ -5,7 +5,6 @@ The commands are the installed ones, in processes of their own, against real dae
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_disk
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from swarm import Peer, Swarm
 from tiny_run import tiny_run_file
@@ -383,51 +383,33 @@ class TestStart:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 2 MiB. Making one is root's."""
     folder = tmp_path / "disk"
-    folder.mkdir()
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or not mount or not umount:
-        pytest.skip("only root can mount a small disk")
-    command = [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no small disk here: {done.stderr.strip()}")
+    if missing := small_disk.mount(folder, "2m"):
+        pytest.skip(f"no small disk can be mounted here: {missing}")
     yield folder
-    subprocess.run([umount, "--lazy", str(folder)], check=True)
-
-
-def fill(folder: Path) -> None:
-    """Leave no byte free."""
-    with (folder / "ballast").open("wb", buffering=0) as file:
-        try:
-            while file.write(b"x" * 4096):
-                pass
-        except OSError:
-            return
+    small_disk.unmount(folder)
 
 
 class TestFullDisk:
-    def test_daemon_does_not_start(self, small_disk) -> None:
-        fill(small_disk)
-        home = small_disk / "home"
+    def test_daemon_does_not_start(self, disk) -> None:
+        small_disk.fill(disk / "ballast")
+        home = disk / "home"
         skerry("daemon", "--host=127.0.0.1", home=home).is_refused_with("SK-DSK-001")
         skerry("daemon", "--detach", home=home).is_refused_with("SK-DSK-001")
         skerry("keys", home=home).is_refused_with("SK-DSK-001")
 
     @pytest.mark.chaos
-    def test_run_is_not_begun_and_can_be_when_there_is_space(
-        self, small_disk, swarm, tmp_path
-    ) -> None:
-        home, file = small_disk / "home", run_file(tmp_path, swarm.text)
+    def test_run_is_not_begun_and_can_be_when_there_is_space(self, disk, swarm, tmp_path) -> None:
+        home, file = disk / "home", run_file(tmp_path, swarm.text)
         started = skerry("daemon", "--detach", "--host=127.0.0.1", "--threads=1", home=home)
         assert started.code == 0, started
         try:
-            fill(small_disk)
+            small_disk.fill(disk / "ballast")
             skerry("init", file, home=home).is_refused_with("SK-DSK-001")
             assert written_by_runs(home) == []
-            (small_disk / "ballast").unlink()
+            (disk / "ballast").unlink()
             begun = skerry("init", file, home=home)
             assert begun.code == 0, begun
             assert "token" in begun.out

@@ -1,12 +1,11 @@
 """Faults of whole machines: everyone's power, one disk, one peer that is too slow."""
 
-import errno
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from small_disk import fill, mount, unmount
 from swarm import Peer, Swarm
 
 pytestmark = pytest.mark.integration
@@ -60,29 +59,12 @@ def test_text_tokens_of_a_slow_peer_are_carried(swarm: Swarm, trio: list[Peer]) 
 
 @contextmanager
 def _small_disk(folder: Path) -> Iterator[None]:
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command, so no small disk")
-    if done.returncode:
-        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+    if missing := mount(folder, "8m"):
+        pytest.skip(f"no small disk can be mounted here: {missing}")
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def _fill(file: Path) -> None:
-    """Write until not a byte more fits."""
-    with file.open("wb", buffering=0) as ballast:
-        for size in (2**16, 2**10, 1):
-            try:
-                while ballast.write(bytes(size)):
-                    pass
-            except OSError as error:
-                assert error.errno == errno.ENOSPC
+        unmount(folder)
 
 
 @pytest.mark.chaos
@@ -101,7 +83,7 @@ def _fills_up(swarm: Swarm, small: Peer, rest: list[Peer]) -> None:
     ballast = small.home.path / "ballast"
     swarm.begin([*rest, small], ROUNDS)
     small.wait_for("applied", round=2)
-    _fill(ballast)
+    fill(ballast)
     small.wait_until(lambda run: "SK-DSK-001" in small.status().warning, "complaining")
     swarm.finish(rest, ROUNDS)
     assert small.daemon.running

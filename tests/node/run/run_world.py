@@ -39,6 +39,7 @@ from skerry.protocol.signing import Signer
 from skerry.protocol.token import make_invite
 
 PATIENCE_S = 240.0
+HEARTBEAT_S = 0.2
 ROUNDS = 3
 
 
@@ -152,6 +153,40 @@ class Member:
         return state
 
 
+def entered(signer: Signer, manifest: Manifest, now: float) -> dict[str, Any]:
+    """What a recording of this member begins with."""
+    limits = payload_limits(manifest)
+    return start_of(signer.peer_id, manifest.canonical(), limits, HEARTBEAT_S, now)
+
+
+def context_of(
+    folder: Path,
+    signer: Signer,
+    network: VirtualNetwork,
+    manifest: Manifest,
+    start: dict[str, Any],
+) -> RunContext:
+    """What a daemon whose home is ``folder`` knows of a run that it has just entered."""
+    home, transport = RunHome(folder / "run"), network.transport(signer.peer_id)
+    store = RunStore(home)
+    return RunContext(
+        signer=signer,
+        manifest=manifest,
+        manifest_envelope=OWNER.sign(Kind.MANIFEST, manifest.canonical()),
+        invite=None if signer is OWNER else invite_to(manifest),
+        transport=transport,
+        client=RpcClient(transport),
+        store=store,
+        blobs=BlobStore(home.blobs),
+        journal=Journal(folder / "events.jsonl"),
+        state=initial_state(start),
+        heartbeat_s=HEARTBEAT_S,
+        announced=(),
+        bootstrap=(),
+        facts=store.load_facts(),
+    )
+
+
 class World:
     """A network and its members; leaving it closes everything."""
 
@@ -171,28 +206,9 @@ class World:
         """Make a member, number 1 the owner, whose door is open; its session is not started."""
         signer = OWNER if number == 1 else signer_of(number)
         folder = self.folder / f"member{number}"
-        home = RunHome(folder / "run")
-        transport = self.network.transport(signer.peer_id)
-        client = RpcClient(transport)
-        limits, now = payload_limits(self.manifest), time.monotonic()
-        start = start_of(signer.peer_id, self.manifest.canonical(), limits, 0.2, now)
-        store = RunStore(home)
-        context = RunContext(
-            signer=signer,
-            manifest=self.manifest,
-            manifest_envelope=OWNER.sign(Kind.MANIFEST, self.manifest.canonical()),
-            invite=None if number == 1 else invite_to(self.manifest),
-            transport=transport,
-            client=client,
-            store=store,
-            blobs=BlobStore(home.blobs),
-            journal=Journal(folder / "events.jsonl"),
-            state=initial_state(start),
-            heartbeat_s=0.2,
-            announced=(),
-            bootstrap=(),
-            facts=store.load_facts(),
-        )
+        start = entered(signer, self.manifest, time.monotonic())
+        context = context_of(folder, signer, self.network, self.manifest, start)
+        transport, home = context.transport, RunHome(folder / "run")
         server = RpcServer(transport, lambda peer: RunServicer(peer, lambda: context))
         await server.start()
         recording = home.folder / "events.record.jsonl"
@@ -202,7 +218,7 @@ class World:
             folder / "compute.log",
             Recorder(recording, start),
         )
-        for closing in (transport.close, client.close, server.close, session.close):
+        for closing in (transport.close, context.client.close, server.close, session.close):
             self._stack.push_async_callback(closing)
         return Member(folder, context, server, session, recording)
 

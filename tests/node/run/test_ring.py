@@ -12,25 +12,18 @@ from pathlib import Path
 
 import pytest
 from ring_member_of_ill_will import HostileMember
-from run_world import OWNER, invite_to, made_up_state, signer_of
+from run_world import OWNER, context_of, entered, invite_to, made_up_state, signer_of
 from stage_compute import StageCompute, one_thread
 from tiny_run import tiny_run_file
 
-from skerry.node.home import RunHome
-from skerry.node.net.rpc import RpcClient
 from skerry.node.run.context import RunContext
-from skerry.node.run.journal import Journal
 from skerry.node.run.peers import member_record
-from skerry.node.run.record import initial_state, start_of
 from skerry.node.run.ring import RingRounds
-from skerry.node.run.store import RunStore
-from skerry.pipeline.codecs import payload_limits
-from skerry.protocol.blobs import BlobStore
 from skerry.protocol.codec import sign_message
 from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import Manifest, parse_run_file
 from skerry.protocol.memory import Link, VirtualNetwork
-from skerry.protocol.messages import Commit, Kind
+from skerry.protocol.messages import Commit
 from skerry.protocol.rings.plan import Hop, Member, Plan, Ring, Stage
 from skerry.protocol.rings.plan import Path as RingPath
 from skerry.protocol.rounds import actions as act
@@ -130,28 +123,10 @@ class RingWorld:
         return self.members[0]
 
     def _member(self, folder: Path, signer: Signer, stack: AsyncExitStack) -> RingMember:
-        home, transport = RunHome(folder / "run"), self.network.transport(signer.peer_id)
-        client, store = RpcClient(transport), RunStore(home)
-        limits = payload_limits(self.manifest)
-        start = start_of(signer.peer_id, self.manifest.canonical(), limits, 0.2, 0.0)
-        context = RunContext(
-            signer=signer,
-            manifest=self.manifest,
-            manifest_envelope=OWNER.sign(Kind.MANIFEST, self.manifest.canonical()),
-            invite=None if signer is OWNER else invite_to(self.manifest),
-            transport=transport,
-            client=client,
-            store=store,
-            blobs=BlobStore(home.blobs),
-            journal=Journal(folder / "events.jsonl"),
-            state=initial_state(start),
-            heartbeat_s=0.2,
-            announced=(),
-            bootstrap=(),
-            facts=store.load_facts(),
-        )
+        start = entered(signer, self.manifest, 0.0)
+        context = context_of(folder, signer, self.network, self.manifest, start)
         member = RingMember(context, folder)
-        for closing in (client.close, transport.close, member.rounds.close):
+        for closing in (context.client.close, context.transport.close, member.rounds.close):
             stack.push_async_callback(closing)
         return member
 

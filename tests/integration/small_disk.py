@@ -4,13 +4,11 @@ import errno
 import subprocess
 from pathlib import Path
 
-SIZE = "32m"
 
-
-def mount(folder: Path) -> str:
-    """Put a small disk at ``folder``; returns why there is none, or an empty string."""
+def mount(folder: Path, size: str) -> str:
+    """Put a disk of ``size``, as "8m", at ``folder``; returns why there is none, or nothing."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:
