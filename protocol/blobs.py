@@ -42,11 +42,12 @@ class BlobStore:
             return None
 
     def put(self, data: bytes | memoryview) -> Address:
-        """Store ``data`` and return its address. Raises: StateError on a full disk."""
+        """Store ``data`` and return its address. Raises: StateError on a full disk.
+
+        What lies there already is written anew: it may have been damaged since.
+        """
         address = Address(content_hash(data))
-        path = self.path(address)
-        if not path.exists():
-            write_atomic(path, data)
+        write_atomic(self.path(address), data)
         return address
 
     def read(self, address: Address) -> bytes:

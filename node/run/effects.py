@@ -22,12 +22,14 @@ from skerry.node.run.talking import Talking
 from skerry.protocol import compute as cp
 from skerry.protocol.compute import Hosting
 from skerry.protocol.errors import ComputeError, SkerryError, StateError
+from skerry.protocol.ids import Digest
 from skerry.protocol.messages import ShardPayload
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
 
 _LOG = logging.getLogger(__name__)
+_DAMAGED = "SK-DSK-002"
 
 
 class Effects:
@@ -113,7 +115,7 @@ class Effects:
             case act.LoadState(local=None) if action.digest is not None:
                 self._spawn(self._download(action))
             case act.LoadState():
-                self._begin(action.local.shards if action.local else None)
+                self._begin(action.digest, action.local.shards if action.local else None)
             case act.Train():
                 self._healer.discharge()
                 self._train(action)
@@ -149,10 +151,19 @@ class Effects:
             case act.Try():
                 self._try(action)
 
-    def _ask(self, build: Callable[[int], cp.Request], then: Callable[[cp.Reply], None]) -> None:
-        """Send a request now; pass its reply on. A failure ends the process, which is healed."""
+    def _ask(
+        self,
+        build: Callable[[int], cp.Request],
+        then: Callable[[cp.Reply], None],
+        damaged: Callable[[SkerryError], None] | None = None,
+    ) -> None:
+        """Send a request now; pass its reply on, or to ``damaged`` what was wrong on this disk.
+
+        Any other failure ends the process, which is healed.
+        """
         if self.compute is not None:
-            self._spawn(self._answer(self.compute, self.compute.submit(build), then))
+            reply = self.compute.submit(build)
+            self._spawn(self._answer(self.compute, reply, then, damaged))
 
     async def _put(self, build: Callable[[int], cp.Request]) -> cp.Reply:
         """Put a request of a ring to the compute process. Raises: SkerryError."""
@@ -165,17 +176,24 @@ class Effects:
         compute: ComputeProcess,
         reply: "asyncio.Future[cp.Reply]",
         then: Callable[[cp.Reply], None],
+        damaged: Callable[[SkerryError], None] | None,
     ) -> None:
         try:
             then(await reply)
         except SkerryError as error:
-            if compute is self.compute:  # else its end is known already
+            if damaged is not None and error.code == _DAMAGED:
+                damaged(error)
+            elif compute is self.compute:  # else its end is known already
                 self._context.facts.warning = str(error)
                 self._context.journal.write("compute-failed", error=str(error), fix=error.fix)
                 await compute.kill()
 
-    def _begin(self, shards: tuple[ShardPayload, ...] | None) -> None:
-        self._ask(lambda n: cp.Begin(request=n, shards=shards), self._on_ready)
+    def _begin(self, digest: Digest | None, shards: tuple[ShardPayload, ...] | None) -> None:
+        def damaged(error: SkerryError) -> None:
+            self._context.journal.write("warning", text=f"stored parameters are refused: {error}")
+            self._context.post(ev.StateFailed(digest))
+
+        self._ask(lambda n: cp.Begin(request=n, shards=shards), self._on_ready, damaged)
 
     def _train(self, action: act.Train) -> None:
         if self._is_staged():
@@ -284,7 +302,7 @@ class Effects:
             _LOG.info("state: %s", error)
         else:
             if compute is self.compute:  # a new process has a new plan
-                self._begin(shards)
+                self._begin(digest, shards)
             return
         self._context.post(ev.StateFailed(digest))
 

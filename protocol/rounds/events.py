@@ -67,7 +67,7 @@ class StateLoaded:
 
 @dataclass(frozen=True, slots=True)
 class StateFailed:
-    """A state could not be had from anyone that was asked."""
+    """A state could not be had from anyone that was asked, or is damaged on this disk."""
 
     digest: Digest | None
 

@@ -1,12 +1,18 @@
 """Faults of whole machines: everyone's power, one disk, one peer that is too slow."""
 
+import os
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from small_disk import fill, mount, unmount
-from swarm import Peer, Swarm
+from swarm import Event, Peer, Swarm
+
+from skerry.node.run.store import RunStore
+from skerry.protocol.blobs import BlobStore
+from skerry.protocol.ids import RunId
 
 pytestmark = pytest.mark.integration
 
@@ -16,7 +22,9 @@ _STEP_TOKENS = 2 * 32
 
 
 @pytest.mark.chaos
-def test_power_cut_of_everyone(swarm: Swarm, trio: list[Peer]) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_power_cut_of_everyone(swarm: Swarm, trio: list[Peer], damaged: bool) -> None:
+    """All go on where they were; what is damaged on every disk is refused, and made again."""
     swarm.begin(trio, ROUNDS)
     trio[0].wait_for("phase", phase="training", round=4)
     for peer in trio:
@@ -24,15 +32,43 @@ def test_power_cut_of_everyone(swarm: Swarm, trio: list[Peer]) -> None:
     chains = [peer.chain(swarm.run_id) for peer in trio]
     marks = [len(peer.recorded()) for peer in trio]
     for peer in trio:
+        if damaged:
+            _damage(peer, swarm.run_id)
         peer.restart()
     for peer in trio:
         peer.ready()
+    at_first = trio[0].wait_until(lambda run: bool(run.state_digest), "told where it stands")
     swarm.finish(trio, ROUNDS)
+
+    digests: dict[int, set[str]] = defaultdict(set)
     for peer, chain, mark in zip(trio, chains, marks, strict=True):
+        before, after = peer.recorded()[peer.since : mark], peer.recorded()[mark:]
+        for event in _named("applied", before + after):
+            digests[event["round"]].add(event["digest"])
         assert peer.chain(swarm.run_id)[: len(chain)] == chain
-        trained = [e["round"] for e in peer.recorded()[mark:] if e["event"] == "trained"]
+        trained = [event["round"] for event in _named("trained", after)]
         assert trained
         assert min(trained) > chain[-1].round
+        warnings = [event["text"] for event in _named("warning", after)]
+        assert any("SK-DSK-002" in text for text in warnings) == damaged
+        assert not _named("compute-failed", after)
+    assert all(len(found) == 1 for found in digests.values()), digests
+    assert {at_first.state_digest} == digests[at_first.digest_round]
+
+
+def _damage(peer: Peer, run_id: str) -> None:
+    """Alter a byte of the state that a restart begins from, and cut the newest one short."""
+    home = peer.home.run(RunId(run_id))
+    *_, before, newest = RunStore(home).load_states()
+    altered, torn = (BlobStore(home.blobs).path(x.shards[0].address) for x in (before, newest))
+    data = bytearray(altered.read_bytes())
+    data[len(data) // 2] ^= 1
+    altered.write_bytes(data)
+    os.truncate(torn, torn.stat().st_size // 2)
+
+
+def _named(name: str, events: list[Event]) -> list[Event]:
+    return [event for event in events if event["event"] == name]
 
 
 @pytest.mark.chaos

@@ -589,6 +589,21 @@ class TestDownload:
         assert await edge.member.event(ev.StateFailed) == ev.StateFailed("e" * 64)
         assert edge.compute.asked == []
 
+    async def test_state_damaged_on_this_disk_fails_and_not_the_process(self, edge) -> None:
+        state = edge.member.put_state()
+        edge.do(act.LoadState(state.digest, state, ()))
+        await edge.compute.was_asked.wait()
+        edge.compute.fail(StateError("SK-DSK-002", "blob eeee was damaged on disk"))
+        assert await edge.member.event(ev.StateFailed) == ev.StateFailed(state.digest)
+        assert not edge.compute.killed.is_set()
+
+    async def test_full_disk_at_the_begin_ends_the_process(self, edge) -> None:
+        state = edge.member.put_state()
+        edge.do(act.LoadState(state.digest, state, ()))
+        await edge.compute.was_asked.wait()
+        edge.compute.fail(StateError("SK-DSK-001", "no space"))
+        await edge.compute.killed.wait()
+
     async def test_state_is_not_put_under_a_process_that_came_later(self, edge, other) -> None:
         state = other.put_state()
         edge.do(act.LoadState(state.digest, None, (other.peer_id,), named(state)))

@@ -259,6 +259,27 @@ def test_an_update_that_goes_wrong_on_the_way_takes_the_others_state():
     assert of(act.Gather, peer.take(ev.StateLoaded(STATES[1])))[0].commit == name(two)
 
 
+def test_a_state_damaged_on_this_disk_gives_way_to_the_one_before():
+    peer = trainee()
+    commits = long_chain(3)
+    peer.commits(*commits)
+    for number in (1, 2):
+        peer.apply(commits[number - 1], STATES[number])
+    peer.take(ev.ComputeLost())
+    [load] = of(act.LoadState, peer.take(ev.ComputeReady(())))
+    assert load.local == STATES[2]
+    actions = peer.take(ev.StateFailed(STATES[2].digest))
+    assert "is damaged on this disk" in of(act.Note, actions)[0].text
+    assert of(act.LoadState, actions) == [act.LoadState(STATES[1].digest, STATES[1], ())]
+    assert STATES[2].digest not in peer.s.states
+    actions = peer.take(ev.StateFailed(STATES[1].digest))
+    assert of(act.LoadState, actions) == [act.LoadState(STATES[0].digest, STATES[0], ())]
+    peer.take(ev.StateLoaded(STATES[0]))
+    for number in (1, 2, 3):
+        peer.apply(commits[number - 1], STATES[number])
+    assert (peer.s.at, peer.s.phase) == (name(commits[2]), Phase.TRAINING)
+
+
 def test_a_state_that_nobody_has_gives_way_to_a_newer_one():
     peer = trainee()
     commits = long_chain(3)
