@@ -63,7 +63,10 @@ def _problem(manifest: Manifest, candidates: list[Candidate], enough: int) -> Pr
     if not candidates:
         raise ConfigError("SK-PLN-001", "nobody offers to host a part")
     peers = tuple(_entry(candidate.peer, candidate.offer) for candidate in candidates)
-    section = PlanSection(skip_ratio=manifest.ring.skip_ratio, shadow_below=0)
+    ring = manifest.ring
+    section = PlanSection(
+        slots=ring.slots, skip_ratio=ring.skip_ratio, swap_ratio=ring.swap_ratio, shadow_below=0
+    )
     file = SwarmFile(plan=section, peers=peers, default_link=_USUAL_LINK)
     problem = problem_of_file(file, manifest)
     # Who is to host a part has no room for the whole model, as the planner counts it.

@@ -15,6 +15,7 @@ from skerry.protocol.rings.codec import encode_plan
 from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.signing import Signer
+from skerry.recovery.swaps import learned_roles
 
 PEERS = [Signer(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32)).peer_id for i in range(1, 7)]
 MANIFEST = parse_run_file("model.layers = 4", PEERS[0])
@@ -62,7 +63,7 @@ def test_a_plan_that_runs_keeps_its_stages_when_a_peer_leaves():
 
 
 def test_the_run_s_skip_ratio_is_planned_for():
-    ring = manifest_with_skips(0.33)
+    ring = manifest_with("model.layers = 4\nring.skip_ratio = 0.33")
     plan = plan_of(asked(REPLICA, STAGE, STAGE, STAGE, manifest=ring))
     assert plan is not None
     routes = [path.hops for found in plan.rings for path in found.paths for _ in range(path.quota)]
@@ -73,6 +74,28 @@ def test_the_run_s_skip_ratio_is_planned_for():
     assert max(middle) - min(middle) <= 1
 
 
-def manifest_with_skips(ratio: float) -> Manifest:
-    run_file = f"model.layers = 4\ninner.batch_size = 8\nring.skip_ratio = {ratio}"
-    return parse_run_file(run_file, PEERS[0])
+@pytest.mark.parametrize("layers", [4, 8])
+def test_the_run_s_swap_ratio_is_planned_for_by_those_who_are_left_too(layers):
+    """There are enough stages to swap, though fewer of them would be faster."""
+    ring = manifest_with(f"model.layers = {layers}\nring.swap_ratio = 0.5")
+    plan = plan_of(asked(REPLICA, STAGE, STAGE, STAGE, manifest=ring))
+    assert plan is not None
+    after = plan_of(asked(REPLICA, STAGE, STAGE, running=plan, manifest=ring))
+    assert after is not None
+    for found in (plan, after):
+        orders = {
+            tuple(stage for hop in path.hops for stage in hop.stages): path.quota
+            for ring in found.rings
+            for path in ring.paths
+        }
+        assert orders.pop(tuple(range(len(plan.stages)))) == 4
+        [(turned, quota)] = orders.items()
+        assert (sorted(turned), quota) == (list(range(len(plan.stages))), 4)
+        with_blocks = [i for i, stage in enumerate(plan.stages) if len(stage.shards) != 2 or i]
+        ends = {*with_blocks[:2], *with_blocks[-2:]}
+        assert set(learned_roles(orders)) == ends
+        assert len(ends) == 4
+
+
+def manifest_with(changes: str) -> Manifest:
+    return parse_run_file(f"inner.batch_size = 8\n{changes}", PEERS[0])
