@@ -3,6 +3,7 @@
 The swarm is that of the rounds' simulation: embedding and head are stage 0, each block is another.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,8 +63,8 @@ def test_who_has_learned_the_lost_role_is_read_from_the_plans_that_were_followed
 ) -> None:
     plain = simulated_planner.ring
 
-    def swapping(peers: list[PeerId]) -> Ring:
-        ring = plain(peers)
+    def swapping(peers: list[PeerId], rates: Mapping[PeerId, float]) -> Ring:
+        ring = plain(peers, rates)
         if swaps and len(peers) == 3:  # those who are left later take both stages in order
             turned = (Hop(0, (0,)), Hop(2, (2,)), Hop(1, (1,)))
             return replace(ring, paths=(*ring.paths, Path(turned, 1)))

@@ -1,6 +1,7 @@
 """Plans for the peers of a run: who offers what becomes who hosts what."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -95,6 +96,24 @@ def test_the_run_s_swap_ratio_is_planned_for_by_those_who_are_left_too(layers):
         ends = {*with_blocks[:2], *with_blocks[-2:]}
         assert set(learned_roles(orders)) == ends
         assert len(ends) == 4
+
+
+def test_a_peer_that_is_slower_than_planned_gives_way_to_one_that_stands_by():
+    """And a plan says on what speeds it counts; who was never measured is like the middle one."""
+    before = plan_of(asked(REPLICA, STAGE, STAGE, STAGE))
+    assert before is not None
+    [ring] = before.rings
+    [spare] = {*PEERS[1:4]} - {member.peer for member in ring.members}
+    assert before.spares == (spare,)
+    assert len({member.rate for member in ring.members}) == 1
+    slow = ring.members[1].peer
+    rates = {member.peer: 1000.0 for member in ring.members} | {slow: 100.0}
+    request = asked(REPLICA, STAGE, STAGE, STAGE, running=before)
+    told = (replace(one, rate=rates.get(one.peer, 0.0)) for one in request.candidates)
+    after = plan_of(replace(request, candidates=tuple(told)))
+    assert after is not None
+    assert (after.stages, after.spares) == (before.stages, (slow,))
+    assert {member.rate for member in after.rings[0].members} == {1000.0}
 
 
 def manifest_with(changes: str) -> Manifest:
