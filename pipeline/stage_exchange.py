@@ -67,6 +67,8 @@ class StageExchange(Exchange[StageModel]):
         if work is not None and work.parent != request.parent:
             detail = f"the progress upon {work.parent[:8]} is not encoded yet"
             raise ComputeError("SK-CMP-002", detail)
+        if self._round is None:
+            self._host.move()
         self._round = (request.round, request.parent)
         return Opened(request=request.request)
 

@@ -214,7 +214,7 @@ class RemovePeer(_message.Message):
     def __init__(self, peer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("run_id", "head", "head_round", "weight", "phase", "step", "steps", "tokens_per_second", "loss")
+    __slots__ = ("run_id", "head", "head_round", "weight", "phase", "step", "steps", "tokens_per_second", "loss", "block_rate")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     HEAD_ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -224,6 +224,7 @@ class Heartbeat(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_RATE_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     head: bytes
     head_round: int
@@ -233,7 +234,8 @@ class Heartbeat(_message.Message):
     steps: int
     tokens_per_second: float
     loss: float
-    def __init__(self, run_id: _Optional[bytes] = ..., head: _Optional[bytes] = ..., head_round: _Optional[int] = ..., weight: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ...) -> None: ...
+    block_rate: float
+    def __init__(self, run_id: _Optional[bytes] = ..., head: _Optional[bytes] = ..., head_round: _Optional[int] = ..., weight: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., block_rate: _Optional[float] = ...) -> None: ...
 
 class HelloRequest(_message.Message):
     __slots__ = ("protocol", "run_id", "member")

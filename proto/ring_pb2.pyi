@@ -39,14 +39,16 @@ class Ring(_message.Message):
     def __init__(self, members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., paths: _Optional[_Iterable[_Union[Path, _Mapping]]] = ..., in_flight: _Optional[int] = ...) -> None: ...
 
 class Member(_message.Message):
-    __slots__ = ("peer", "stages", "slots")
+    __slots__ = ("peer", "stages", "slots", "rate")
     PEER_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
     peer: str
     stages: _containers.RepeatedScalarFieldContainer[int]
     slots: int
-    def __init__(self, peer: _Optional[str] = ..., stages: _Optional[_Iterable[int]] = ..., slots: _Optional[int] = ...) -> None: ...
+    rate: float
+    def __init__(self, peer: _Optional[str] = ..., stages: _Optional[_Iterable[int]] = ..., slots: _Optional[int] = ..., rate: _Optional[float] = ...) -> None: ...
 
 class Path(_message.Message):
     __slots__ = ("hops", "quota")

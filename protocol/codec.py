@@ -17,6 +17,7 @@ from skerry.protocol.fields import (
     peer_id,
     printable,
     serialized,
+    speed,
 )
 from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
@@ -218,10 +219,7 @@ def _offer(message: pb.Offer) -> Offer:
         role = RoleOffer(message.role)
     except ValueError:
         raise ProtocolError("range", f"unknown role {message.role}") from None
-    forward, backward = finite(message.forward), finite(message.backward)
-    if min(forward, backward) < 0:
-        raise ProtocolError("range", "a negative speed")
-    return Offer(role, bounded(message.memory), forward, backward)
+    return Offer(role, bounded(message.memory), speed(message.forward), speed(message.backward))
 
 
 def _heartbeat_pb(beat: Heartbeat) -> pb.Heartbeat:
@@ -235,6 +233,7 @@ def _heartbeat_pb(beat: Heartbeat) -> pb.Heartbeat:
         steps=beat.steps,
         tokens_per_second=beat.tokens_per_second,
         loss=beat.loss,
+        block_rate=beat.block_rate,
     )
 
 
@@ -250,6 +249,7 @@ def _decode_heartbeat(body: bytes) -> Heartbeat:
         steps=message.steps,
         tokens_per_second=finite(message.tokens_per_second),
         loss=finite(message.loss),
+        block_rate=speed(message.block_rate),
     )
 
 

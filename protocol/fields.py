@@ -65,6 +65,13 @@ def finite(value: float) -> float:
     return value
 
 
+def speed(value: float) -> float:
+    """Return so many of something per second. Raises: ProtocolError."""
+    if finite(value) < 0:
+        raise ProtocolError("range", "a negative speed")
+    return value
+
+
 def printable(value: str, limit: int) -> str:
     """Return a short text of printable characters. Raises: ProtocolError("malformed")."""
     if len(value) > limit or not value.isprintable():

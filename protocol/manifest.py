@@ -20,6 +20,8 @@ from skerry.protocol.units import Seconds
 MAX_MANIFEST_BYTES = 64 * 1024
 MAX_STANDBY = 8
 MAX_ALLOWED = 256
+LEAST_SWAPPED = 4
+"""Stages with blocks, and so layers, that it takes for two at each end to swap."""
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -204,6 +206,9 @@ class RingSection(Section):
     """Microbatches that a peer keeps at a time."""
     skip_ratio: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Share of the stages that each microbatch skips as planned; the first never is."""
+    swap_ratio: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the microbatches that pass the two stages at each end in reverse order, so that each
+    of two learns the other's role (CheckFree+)."""
     bypass: Annotated[int, Field(ge=0, le=512)] = 1
     """Stages that a microbatch may pass over beyond those, where no host is there or in time."""
     hop_min: Annotated[Seconds, Field(gt=0)] = 2.0
@@ -319,6 +324,12 @@ class RunFile(Section):
     def _halves_pair_up(self) -> "RunFile":
         if self.ring.activations == "int4" and self.model.subspace.dim % 2:
             raise ValueError("ring.activations int4 needs an even model.subspace.dim")
+        return self
+
+    @model_validator(mode="after")
+    def _ends_can_swap(self) -> "RunFile":
+        if self.ring.swap_ratio and self.model.layers < LEAST_SWAPPED:
+            raise ValueError(f"ring.swap_ratio needs a model of {LEAST_SWAPPED} layers or more")
         return self
 
 

@@ -283,6 +283,8 @@ class Heartbeat:
     steps: int
     tokens_per_second: float
     loss: float
+    block_rate: float = 0.0
+    """Text tokens per second through one block, forward, as measured in a ring; 0: not yet."""
 
 
 Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order | Finding

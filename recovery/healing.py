@@ -6,7 +6,7 @@ A pure function of a Survey. For each lost shard the first rung that applies:
     SHADOW       a peer keeps a stale copy; of several, the newest
     KEPT         embedding or head, from the copy that a neighbour keeps
     AVERAGE      the stages on both sides are there, or will be by an earlier rung
-    SWAP         at an end of the model: the stage beside it, which knows its role if stages swap
+    SWAP         the stage that has learned its role; at an end of the model the one beside it
     INTERPOLATE  several side by side: by depth between those that are there
     CHECKPOINT   nothing else is left: an old copy on someone's disk
     SEED         not even that: as the run began
@@ -140,9 +140,10 @@ class _Rungs:
         return None
 
     def _from_stages(self, stage: int, shard: str) -> ShardHealing:
-        partner = swap_partner(stage, len(self._survey.stages))
-        at_end = stage in (FIRST, len(self._survey.stages) - 1)
-        if partner in self._there and (at_end or self._survey.swaps):
+        partner = self._survey.partners.get(stage)
+        if partner not in self._there and stage in (FIRST, len(self._survey.stages) - 1):
+            partner = swap_partner(stage, len(self._survey.stages))
+        if partner is not None and partner in self._there:
             return ShardHealing(shard, Rung.SWAP, made_of=(partner,))
         before = max((s for s in self._there if s < stage), default=None)
         after = min((s for s in self._there if s > stage), default=None)

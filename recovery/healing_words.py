@@ -35,17 +35,17 @@ def named(shards: Sequence[str]) -> str:
 
 def _sentence(healing: StageHealing, shards: Sequence[ShardHealing], survey: Survey) -> str:
     names = named([one.shard for one in shards])
-    left, verb = _left(shards[0], survey)
+    left, verb = _left(shards[0], healing.lost.stage, survey)
     where = _where(healing, survey)
     return f"{names} lost with peer {short(healing.lost.peer)}: {left}: {verb} {where}"
 
 
-def _left(one: ShardHealing, survey: Survey) -> tuple[str, str]:
+def _left(one: ShardHealing, stage: int, survey: Survey) -> tuple[str, str]:
     """Return what is left of a shard, and what is therefore done."""
     age = _age(one.sources[0].age) if one.sources else ""
     peers = " and ".join(short(copy.peer) for copy in one.sources)
     nothing = f"no live host, {_no_shadow(one.shard, survey)}"
-    stages = [named([s for s in survey.stages[stage] if is_block(s)]) for stage in one.made_of]
+    stages = [named([s for s in survey.stages[made] if is_block(s)]) for made in one.made_of]
     match one.rung:
         case Rung.COPY:
             return f"live on {peers}", "copying"
@@ -56,7 +56,8 @@ def _left(one: ShardHealing, survey: Survey) -> tuple[str, str]:
         case Rung.AVERAGE:
             return nothing, f"averaging {' and '.join(stages)}"
         case Rung.SWAP:
-            learned = "has learned its role" if survey.swaps else "is the only one beside it"
+            knows = survey.partners.get(stage) == one.made_of[0]
+            learned = "has learned its role" if knows else "is the only one beside it"
             return f"{nothing}, {stages[0]} {learned}", f"copying {stages[0]}"
         case Rung.INTERPOLATE if len(stages) > 1:
             return f"{nothing}, nor a stage beside it", f"interpolating {' and '.join(stages)}"

@@ -66,7 +66,7 @@ class Survey:
     kept: Copies = field(default_factory=dict)
     """Copies of embedding and head that the neighbours of the origin keep (CheckFree 4.3)."""
     checkpoints: Copies = field(default_factory=dict)
-    swaps: bool = False
-    """Whether the two stages at each end have learned each other's role (CheckFree+)."""
+    partners: Mapping[int, int] = field(default_factory=dict)
+    """Stages that have learned each other's role, by either (CheckFree+)."""
     may_skip: bool = True
     """Whether microbatches may pass over stages; the first stage never is."""

@@ -11,10 +11,12 @@ from itertools import islice
 
 from skerry.protocol.ids import Address, CommitHash, PeerId
 from skerry.protocol.messages import ShardState
+from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds.renewing import MEMORY, own_shards, recent_hosts
 from skerry.protocol.rounds.state import KEPT_STATES, RoundState
 from skerry.recovery.healing import is_block
 from skerry.recovery.survey import Candidate, Copy, LostStage, Shards, Survey
+from skerry.recovery.swaps import learned_roles
 
 _ROOM = 1
 """Bytes that a stage takes, and that there are for each: the plan has seen to that."""
@@ -58,8 +60,21 @@ def remains(s: RoundState, goal: CommitHash, given: Collection[str]) -> Remains:
         candidates=(Candidate(s.me, mine, _ROOM * len(stages), 0.0),),
         hosts={x: tuple(Copy(p, 0) for p in _live(s, goal, x)) for x in there},
         shadows={x: (Copy(s.me, _age(s, goal, ShardState(x, stale[x]))),) for x in stale},
+        partners=learned_roles(_orders(s, goal, plan)),
     )
     return Remains(survey, {n: some for n, some in blocks.items() if some}, stale)
+
+
+def _orders(s: RoundState, goal: CommitHash, plan: Plan) -> set[tuple[int, ...]]:
+    """Return in which orders microbatches have passed the stages before ``goal``."""
+    lately = (s.chain.settings(name).hosts.plan for name in islice(s.chain.path(goal), 1, MEMORY))
+    return {
+        tuple(stage for hop in path.hops for stage in hop.stages)
+        for known in lately
+        if known is not None and known.stages == plan.stages
+        for ring in known.rings
+        for path in ring.paths
+    }
 
 
 def _blocks(shards: Shards, there: dict[str, ShardState]) -> tuple[ShardState, ...]:

@@ -19,7 +19,7 @@ from skerry.recovery.neighbours import Neighbour
 from skerry.recovery.rebuilding import rebuilt
 from skerry.recovery.shadow_codec import decode_shadow, encode_shadow
 from skerry.recovery.survey import Copy, LostStage, Survey
-from skerry.recovery.swaps import visiting_order
+from skerry.recovery.swaps import learned_roles, visiting_order
 
 _HOLDER = PeerId("holder")
 PUBLISHED_LR = 1.1
@@ -100,7 +100,7 @@ class Mender:
             lost=tuple(LostStage(stage, _HOLDER, 0) for stage in lost),
             candidates=(),
             shadows=shadows,
-            swaps=self._policy.swaps,
+            partners=learned_roles([visiting_order(len(names), self._policy.swaps)]),
         )
 
     def _remade(self, healing: StageHealing, left: dict[int, Neighbour]) -> list[Tensor]:

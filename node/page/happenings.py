@@ -84,6 +84,8 @@ class Happenings:
                 return [*self._mended(_COMPUTE, line.time), *self._mended(_DAEMON, line.time)]
             case ln.ViewChanged() | ln.Diverged() | ln.Downloaded() | ln.Healed():
                 return self._new(line, _state_found(line))
+            case ln.Planned() | ln.Slow():
+                return self._new(line, _plan_found(line))
             case ln.Ordered() | ln.AlphaSet():
                 return self._ordered(line)
             case ln.Refused() | ln.Warned() | ln.Failed():
@@ -190,6 +192,18 @@ class Happenings:
             recovery_s=None,
         )
         return [entry]
+
+
+def _plan_found(line: ln.Planned | ln.Slow) -> _Found:
+    match line:
+        case ln.Planned():
+            rings = ", ".join(" - ".join(map(short, ring)) for ring in line.rings)
+            standing_by = f"; {len(line.spares)} standing by" if line.spares else ""
+            text = f"a plan is in force from round {line.round} on: {rings}{standing_by}"
+            return _Found("planned", text, round=line.round)
+        case ln.Slow():
+            text = f"{short(line.peer)} takes {line.times:.1f} times as long as planned"
+            return _Found("slow", text, "warning", line.peer, line.round)
 
 
 def _state_found(line: ln.ViewChanged | ln.Diverged | ln.Downloaded | ln.Healed) -> _Found:

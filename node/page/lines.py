@@ -191,6 +191,25 @@ class Healed(_Line):
     seconds: float = 0.0
 
 
+class Planned(_Line):
+    """From this round on another plan is in force."""
+
+    event: Literal["planned"]
+    round: int
+    rings: tuple[tuple[str, ...], ...] = ()
+    spares: tuple[str, ...] = ()
+
+
+class Slow(_Line):
+    """A member of a ring is slower than the plan counts on; another plan is made."""
+
+    event: Literal["slow"]
+    round: int
+    peer: str
+    times: float
+    """How many times as long as planned it takes, relative to the others."""
+
+
 class Diverged(_Line):
     """Own parameters were not the agreed ones."""
 
@@ -252,6 +271,8 @@ Line = (
     | Validated
     | Downloaded
     | Healed
+    | Planned
+    | Slow
     | Diverged
     | Ordered
     | AlphaSet

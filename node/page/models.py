@@ -72,6 +72,8 @@ TimelineKind = Literal[
     "state-downloaded",
     "healing",
     "healed",
+    "planned",
+    "slow",
     "view-change",
     "diverged",
     "paused",

@@ -12,6 +12,7 @@ from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.mesh import Addresses
 from skerry.node.ring.session import Engine, RingSession, Seat
 from skerry.node.ring.settings import mesh_settings, rules_of
+from skerry.node.ring.speed import Speedometer
 from skerry.node.ring.stage_engine import Ask, StageEngine, StagesStepped
 from skerry.protocol.errors import ComputeError, ProtocolError, SkerryError
 from skerry.protocol.ids import CommitHash, PeerId
@@ -60,7 +61,8 @@ class RingPart:
         self._engine = StageEngine(manifest, stages, ask, observe)
         self._tasks = OwnedTasks()
         seat = Seat(plan, ring, rules_of(manifest, plan), mesh_settings(manifest))
-        engine = Engine(self._engine.compute, self._forget)
+        self._speed = Speedometer(plan, self._engine.compute)
+        engine = Engine(self._speed.compute, self._forget)
         self._session = RingSession(transport, seat, engine, self._pass_on)
         self._round = 0
         self._dice = SystemRandom()
@@ -137,6 +139,11 @@ class RingPart:
     def ended(self) -> bool:
         """Whether the round's last inner step is over here."""
         return self._session.ended_round == self._round
+
+    @property
+    def block_rate(self) -> float:
+        """Text tokens per second through one block, forward, measured here; 0: not yet."""
+        return self._speed.rate
 
     @property
     def in_step(self) -> bool:

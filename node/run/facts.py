@@ -46,6 +46,8 @@ class Facts:
     steps: int = 0
     loss: float = 0.0
     tokens_per_second: float = 0.0
+    block_rate: float = 0.0
+    """Text tokens per second through one block, forward, in this node's ring; 0: not measured."""
     val_loss_start: float = 0.0
     val_loss: float = 0.0
     validated_round: int = -1

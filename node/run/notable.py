@@ -18,6 +18,7 @@ from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.chain import Chain
 from skerry.protocol.rounds.settings import Settings
+from skerry.protocol.rounds.slowness import SlowPeer
 from skerry.protocol.rounds.state import Phase, RoundState
 
 MAX_COMMITS = 8
@@ -40,6 +41,7 @@ class _Standing:
     announced: frozenset[PeerId]
     checked: frozenset[PeerId]
     settings: Settings
+    slow: tuple[SlowPeer, ...]
 
 
 class Notables:
@@ -60,6 +62,8 @@ class Notables:
         yield from _commit_lines(rounds, actions)
         if now.settings is not before.settings:
             yield from _settings_lines(rounds, before.settings, now.settings)
+            yield from _plan_lines(rounds, before.settings, now.settings)
+        yield from _slow_lines(rounds, before, now)
         yield from _divergence(rounds, before, actions)
         if now.round_at != before.round_at:
             yield _began(rounds, self._facts) if not rounds.finished else _ended(self._facts)
@@ -112,6 +116,7 @@ def _standing(s: RoundState) -> _Standing:
         announced=frozenset(s.announces),
         checked=frozenset(s.sound | s.unsound),
         settings=s.settings,
+        slow=s.slowness.due,
     )
 
 
@@ -166,6 +171,37 @@ def _settings_lines(s: RoundState, before: Settings, now: Settings) -> Iterator[
         yield "allowed", {"round": s.round, "peer": peer}
     if now.outer_lr != before.outer_lr:
         yield "outer-lr", {"round": s.round, "outer_lr": now.outer_lr}
+
+
+def _plan_lines(s: RoundState, before: Settings, now: Settings) -> Iterator[Line]:
+    plan = now.hosts.plan
+    if plan is not None and plan != before.hosts.plan:
+        rings = [[member.peer for member in ring.members] for ring in plan.rings]
+        yield (
+            "planned",
+            {
+                "round": s.round,
+                "version": plan.version,
+                "rings": rings,
+                "spares": list(plan.spares),
+            },
+        )
+
+
+def _slow_lines(s: RoundState, before: _Standing, now: _Standing) -> Iterator[Line]:
+    known = {one.peer for one in before.slow}
+    for one in now.slow:
+        if one.peer not in known:
+            yield (
+                "slow",
+                {
+                    "round": s.round,
+                    "peer": one.peer,
+                    "planned": round(one.planned, 1),
+                    "measured": round(one.measured, 1),
+                    "times": round(one.times, 2),
+                },
+            )
 
 
 def _divergence(s: RoundState, before: _Standing, actions: list[Action]) -> Iterator[Line]:

@@ -158,6 +158,7 @@ class Peers:
             steps=facts.steps,
             tokens_per_second=0.0 if rounds.paused else facts.tokens_per_second,
             loss=facts.loss,
+            block_rate=facts.block_rate,
         )
         return sign_message(context.signer, beat).envelope
 

@@ -115,8 +115,11 @@ class RingRounds:
         except SkerryError as error:
             _LOG.warning("round %d in the ring: %s", action.round, error)
             self._context.journal.write("warning", text=f"the ring's round ended early: {error}")
-        self._context.facts.compute = "ready"
-        self._context.post(ev.Trained(action.parent))
+        facts = self._context.facts
+        if self._part is not None and self._part.block_rate:
+            facts.block_rate = self._part.block_rate
+        facts.compute = "ready"
+        self._context.post(ev.Trained(action.parent, facts.block_rate))
 
     async def _follow(self) -> RingPart:
         """Return the part under the plan in force. Raises: ComputeError if there is none."""

@@ -7,6 +7,7 @@ from skerry.pipeline.planning.clusters import clusters, short_tour
 from skerry.pipeline.planning.cuts import minimax_cuts
 from skerry.pipeline.planning.draft import RingDraft, StagePath, Workshop
 from skerry.pipeline.planning.moves import Layout
+from skerry.protocol.manifest import LEAST_SWAPPED
 
 Group = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 """Members, the origin first, and the stages of each."""
@@ -94,9 +95,17 @@ def _shared_out(workshop: Workshop, groups: Sequence[Group]) -> list[int]:
     return counts
 
 
-def paths_over(workshop: Workshop, stages: tuple[int, ...], count: int) -> tuple[StagePath, ...]:
-    """Return the paths over some stages; with ``swap_ratio`` a part takes the ends in reverse."""
-    swapped = round(count * workshop.problem.limits.swap_ratio)
+def paths_over(
+    workshop: Workshop, stages: tuple[int, ...], count: int, before: int = 0, total: int = 0
+) -> tuple[StagePath, ...]:
+    """Return the paths over some stages; with ``swap_ratio`` a part takes the ends in reverse.
+
+    Args:
+        count: microbatches, of ``total`` in the ring (0: these are all), after ``before`` others.
+    """
+    ratio, total = workshop.problem.limits.swap_ratio, total or count
+    all_swapped = max(round(total * ratio), 1) if ratio else 0
+    swapped = round((before + count) * all_swapped / total) - round(before * all_swapped / total)
     turned = swapped_ends(stages, workshop.units(0) > 0)
     if not swapped or turned == stages:
         return ((stages, count),)
@@ -112,6 +121,6 @@ def swapped_ends(stages: tuple[int, ...], first_has_blocks: bool) -> tuple[int, 
     """
     skip = 0 if first_has_blocks else 1
     ends = stages[skip:]
-    if len(ends) < 4:
+    if len(ends) < LEAST_SWAPPED:
         return stages
     return (*stages[:skip], ends[1], ends[0], *ends[2:-2], ends[-1], ends[-2])

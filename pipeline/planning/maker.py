@@ -6,6 +6,7 @@ planner searches for seconds and compiles its simulator, which the node's event 
 
 import sys
 from dataclasses import replace
+from statistics import median_high
 
 from skerry.pipeline.capacity import needed_bytes
 from skerry.pipeline.planning.draft import needed_bytes as host_bytes
@@ -15,7 +16,13 @@ from skerry.pipeline.planning.problem import Problem
 from skerry.pipeline.planning.replan import replan
 from skerry.pipeline.planning.request import Request
 from skerry.pipeline.planning.ring_plan import ring_plan
-from skerry.pipeline.planning.swarm_file import LinkEntry, PeerEntry, PlanSection, SwarmFile
+from skerry.pipeline.planning.swarm_file import (
+    BACKWARD_PER_FORWARD,
+    LinkEntry,
+    PeerEntry,
+    PlanSection,
+    SwarmFile,
+)
 from skerry.pipeline.planning.swarm_file import problem_of as problem_of_file
 from skerry.protocol.errors import ConfigError
 from skerry.protocol.ids import PeerId
@@ -42,14 +49,17 @@ def plan_of(request: Request) -> wire.Plan | None:
     able = [c for c in request.candidates if c.offer.role != RoleOffer.REPLICA]
     running = decode_plan(bytes.fromhex(request.running)) if request.running else None
     try:
-        plan = _search(_problem(manifest, able, enough), running)
+        problem = _problem(manifest, able, enough)
+        plan = _search(problem, running)
     except ConfigError:  # those who are here cannot hold the model
         return None
     rings = tuple(ring for ring in plan.rings if not ring.is_replica)
     placed = {member.peer for ring in plan.rings for member in ring.members}
     idle = (c for c in able if c.peer not in placed and not c.offer.is_whole(enough))
     spares = tuple(sorted(c.peer for c in idle))
-    return ring_plan(replace(plan, rings=rings, spares=spares), manifest) if rings else None
+    rates = {peer.name: peer.forward for peer in problem.peers}
+    found = replace(plan, rings=rings, spares=spares)
+    return ring_plan(found, manifest, rates) if rings else None
 
 
 def _search(problem: Problem, running: wire.Plan | None) -> Plan:
@@ -62,8 +72,11 @@ def _search(problem: Problem, running: wire.Plan | None) -> Plan:
 def _problem(manifest: Manifest, candidates: list[Candidate], enough: int) -> Problem:
     if not candidates:
         raise ConfigError("SK-PLN-001", "nobody offers to host a part")
-    peers = tuple(_entry(candidate.peer, candidate.offer) for candidate in candidates)
-    section = PlanSection(skip_ratio=manifest.ring.skip_ratio, shadow_below=0)
+    peers = _entries(candidates)
+    ring = manifest.ring
+    section = PlanSection(
+        slots=ring.slots, skip_ratio=ring.skip_ratio, swap_ratio=ring.swap_ratio, shadow_below=0
+    )
     file = SwarmFile(plan=section, peers=peers, default_link=_USUAL_LINK)
     problem = problem_of_file(file, manifest)
     # Who is to host a part has no room for the whole model, as the planner counts it.
@@ -76,14 +89,31 @@ def _problem(manifest: Manifest, candidates: list[Candidate], enough: int) -> Pr
     return replace(problem, peers=tuple(capped))
 
 
-def _entry(peer: PeerId, offer: Offer) -> PeerEntry:
-    measured = offer.forward > 0 and offer.backward > 0
+def _entries(candidates: list[Candidate]) -> tuple[PeerEntry, ...]:
+    """Return what is counted on; one that nobody has measured is like the middle one.
+
+    Of two in the middle the faster: else nobody who stands by would ever be tried.
+    """
+    rates = [rate for candidate in candidates if (rate := _rate(candidate))]
+    usual = median_high(rates) if rates else 0.0
+    return tuple(_entry(one.peer, one.offer, _rate(one) or usual) for one in candidates)
+
+
+def _rate(candidate: Candidate) -> float:
+    """Return the measured text tokens per second through one block, forward; 0: unknown."""
+    return candidate.rate or candidate.offer.forward
+
+
+def _entry(peer: PeerId, offer: Offer, rate: float) -> PeerEntry:
+    backward = rate / BACKWARD_PER_FORWARD
+    if rate == offer.forward:
+        backward = offer.backward or backward
     return PeerEntry(
         name=peer,
         memory=max(1, offer.memory),
-        tflops=None if measured else _USUAL_TFLOPS,
-        forward=offer.forward if measured else None,
-        backward=offer.backward if measured else None,
+        tflops=None if rate else _USUAL_TFLOPS,
+        forward=rate or None,
+        backward=backward or None,
     )
 
 

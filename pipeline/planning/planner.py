@@ -23,6 +23,7 @@ from skerry.pipeline.planning.shadows import shadows
 from skerry.pipeline.planning.simulator import Simulator
 from skerry.pipeline.planning.skipping import skipping_layout
 from skerry.protocol.errors import ConfigError
+from skerry.protocol.manifest import LEAST_SWAPPED
 
 MAX_STAGES = 64
 _CANDIDATES = 3
@@ -108,7 +109,8 @@ def depth_candidates(problem: Problem) -> list[int]:
     if problem.limits.stages:
         return [problem.limits.stages]
     most = min(problem.model.blocks, MAX_STAGES)
-    count = _fewest_stages(problem)
+    # Fewer stages would be faster, since none of them swap.
+    count = max(_fewest_stages(problem), LEAST_SWAPPED if problem.limits.swap_ratio else 1)
     found = []
     while count <= most:
         found.append(count)
@@ -143,7 +145,8 @@ def stage_cuts(problem: Problem, stages: int) -> tuple[Blocks, ...]:
         return (end - begin) * (forward + backward) + (head if stage == 0 else 0.0)
 
     count = min(stages, blocks + 1)
-    ends = minimax_cuts(blocks, count, cost, empty_first=count > 1)
+    swaps = problem.limits.swap_ratio > 0
+    ends = minimax_cuts(blocks, count, cost, empty_first=count > (LEAST_SWAPPED if swaps else 1))
     begins = (0, *ends[:-1])
     return tuple(Blocks(begin, end) for begin, end in zip(begins, ends, strict=True))
 

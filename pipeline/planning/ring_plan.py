@@ -4,6 +4,9 @@ Both are plain data; the one of protocol/rings/plan.py is what every peer of the
 only followed after ``check_plan``.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from skerry.pipeline.planning.plan import Blocks, Path, Plan, Ring
 from skerry.pipeline.stages.cuts import EMBED, HEAD
 from skerry.protocol.errors import ProtocolError
@@ -11,14 +14,20 @@ from skerry.protocol.ids import PeerId
 from skerry.protocol.manifest import Manifest, ModelSection
 from skerry.protocol.rings import plan as wire
 
+NOT_SAID: Mapping[str, float] = MappingProxyType({})
 
-def ring_plan(plan: Plan, manifest: Manifest) -> wire.Plan:
-    """Return the plan that peers are to follow. Raises: ProtocolError if they could not."""
+
+def ring_plan(plan: Plan, manifest: Manifest, rates: Mapping[str, float] = NOT_SAID) -> wire.Plan:
+    """Return the plan that peers are to follow. Raises: ProtocolError if they could not.
+
+    Args:
+        rates: on which the plan counts, text tokens per second through one block, by peer.
+    """
     travels = wire.Plan(
         version=plan.version,
         microbatch_tokens=manifest.ring.microbatch * manifest.model.context,
         stages=tuple(wire.Stage(stage_shards(i, b)) for i, b in enumerate(plan.stages)),
-        rings=tuple(_ring(ring, manifest.ring.slots) for ring in plan.rings),
+        rings=tuple(_ring(ring, manifest.ring.slots, rates) for ring in plan.rings),
         spares=tuple(PeerId(spare) for spare in plan.spares),
         shadows=tuple(
             wire.Shadow(shadow.stage, PeerId(shadow.source), PeerId(shadow.holder))
@@ -58,11 +67,13 @@ def check_shards(plan: wire.Plan, section: ModelSection) -> None:
         raise ProtocolError("plan", f"{start} blocks, the model has {section.layers}")
 
 
-def _ring(ring: Ring, slots: int) -> wire.Ring:
+def _ring(ring: Ring, slots: int, rates: Mapping[str, float]) -> wire.Ring:
     places = {member.peer: place for place, member in enumerate(ring.members)}
     paths = tuple(_path(path, places) for path in ring.paths)
     members = tuple(
-        wire.Member(PeerId(m.peer), m.stages, max(slots, _visits(paths, place)))
+        wire.Member(
+            PeerId(m.peer), m.stages, max(slots, _visits(paths, place)), rates.get(m.peer, 0.0)
+        )
         for place, m in enumerate(ring.members)
     )
     return wire.Ring(members, paths, min(ring.in_flight, members[wire.ORIGIN].slots))

@@ -10,7 +10,7 @@ from functools import partial
 from math import ceil
 
 from skerry.pipeline.planning.clusters import Distances, gather, short_tour
-from skerry.pipeline.planning.draft import RingDraft, Workshop
+from skerry.pipeline.planning.draft import RingDraft, StagePath, Workshop
 from skerry.pipeline.planning.layouts import divided, led, paths_over
 from skerry.pipeline.planning.moves import Layout
 from skerry.pipeline.planning.quotas import equal_visits, wrapped_paths
@@ -116,9 +116,9 @@ def _one_each(own: frozenset[int]) -> tuple[tuple[int, ...], ...]:
 
 def _skipping_paths(
     workshop: Workshop, visits: dict[int, int], count: int
-) -> tuple[tuple[tuple[int, ...], int], ...]:
-    return tuple(
-        path
-        for chosen, number in wrapped_paths(visits, count)
-        for path in paths_over(workshop, (0, *chosen), number)
-    )
+) -> tuple[StagePath, ...]:
+    paths, before = list[StagePath](), 0
+    for chosen, number in wrapped_paths(visits, count):
+        paths += paths_over(workshop, (0, *chosen), number, before, count)
+        before += number
+    return tuple(paths)

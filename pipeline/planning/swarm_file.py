@@ -30,7 +30,7 @@ MAX_PEERS = 2048
 """Links are kept pair by pair."""
 _USUAL_MICROBATCHES = 8
 _PAYLOAD_HEADER_BYTES = 8
-_BACKWARD_PER_FORWARD = 3
+BACKWARD_PER_FORWARD = 3
 """Recomputation, the gradient of the input and that of the weights, each as much as a forward."""
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -207,7 +207,7 @@ def _peers(swarm: SwarmFile, model: ModelSection) -> tuple[Peer, ...]:
 def _alike(entry: PeerEntry, model: ModelSection) -> list[Peer]:
     if entry.tflops is not None:
         forward = entry.tflops * 1e12 / block_flops(model)
-        backward = forward / _BACKWARD_PER_FORWARD
+        backward = forward / BACKWARD_PER_FORWARD
     else:
         forward, backward = entry.forward or 0.0, entry.backward or 0.0
     numbers = range(1, entry.count + 1)
@@ -279,7 +279,7 @@ def _costs(model: ModelSection) -> ModelCosts:
         block_params=_block_params(model),
         embed_params=sizes["embed"],
         head_params=sizes["head"],
-        head_units=head * _BACKWARD_PER_FORWARD,
+        head_units=head * BACKWARD_PER_FORWARD,
         width=model.d_model,
         block_activation_bytes=block_activation_bytes(model),
         head_activation_bytes=head_activation_bytes(model),

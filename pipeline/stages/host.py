@@ -110,6 +110,11 @@ class StageHost:
         self._forget()
         self._step = None
 
+    def move(self) -> None:
+        """The ring's parameters have moved by an outer update: other payloads will be usual."""
+        if self._outliers is not None:
+            self._outliers.move()
+
     def reset(self) -> None:
         """Forget visits, gradients and moments, for parameters that come from elsewhere."""
         self.leave_step()

@@ -20,7 +20,8 @@ activations when their sign was turned, 8 to 69 % when replaced by noise of the 
 
 Not seen: small lies; drifts that take their time; gradients of the opposite sign, since their mean
 has no direction of its own; whoever persists for ``PERSISTS`` microbatches in a row, which is also
-how a stage that was rebuilt differently becomes what is usual.
+how a stage that was rebuilt differently becomes what is usual; whoever does so for
+``PERSISTS_MOVED`` after an outer update, which is seldom needed but in a run that has just begun.
 
 Shape suffixes: N text tokens, D model width, K projections, P predecessors.
 """
@@ -45,6 +46,9 @@ WINDOW = 32
 """Microbatches that the next one is compared with."""
 PERSISTS = 32
 """Outliers in a row after which what is usual is learned anew."""
+PERSISTS_MOVED = 4
+"""The same where an outer update has moved all parameters since the last payload that was usual:
+what comes is then unlike what came before, from everyone."""
 _PROJECTIONS = 32
 _NEAREST = 3
 """So that up to two outliers that passed do not make the next ones usual."""
@@ -84,6 +88,8 @@ class _Track:
 
     seen: deque[Features] = field(default_factory=lambda: deque(maxlen=WINDOW))
     in_a_row: int = 0
+    moved: bool = False
+    """Nothing usual has come since an outer update."""
 
 
 class Outliers:
@@ -100,6 +106,11 @@ class Outliers:
         """Forget what is usual, for parameters that come from elsewhere."""
         self._tracks.clear()
 
+    def move(self) -> None:
+        """All parameters of the ring have moved by an outer update."""
+        for track in self._tracks.values():
+            track.moved = True
+
     def check(self, way: Way, shard: str, rows_ND: Tensor) -> None:
         """Compare rows that come into ``shard`` with those before, and remember them.
 
@@ -111,11 +122,11 @@ class Outliers:
         new = self._features(rows_ND)
         wrong = _unlike(new, list(track.seen), way) if len(track.seen) >= WARM_UP else ""
         if not wrong:
-            track.in_a_row = 0
+            track.in_a_row, track.moved = 0, False
             track.seen.append(new)
             return
         track.in_a_row += 1
-        if track.in_a_row >= PERSISTS:
+        if track.in_a_row >= (PERSISTS_MOVED if track.moved else PERSISTS):
             log_.warning("%s into %s have changed for good: learned anew", way, shard)
             self._tracks[way, shard] = _Track()
         raise InputFault("outlier", f"{way} into {shard}: {wrong}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from skerry.proto import ring_pb2 as pb
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.fields import bounded, hash_of, parsed, printable, serialized
+from skerry.protocol.fields import bounded, hash_of, parsed, printable, serialized, speed
 from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings import plan as pl
@@ -156,7 +156,10 @@ def _body(message: pb.Frame) -> fr.Body:
 
 def _ring_pb(ring: pl.Ring) -> pb.Ring:
     return pb.Ring(
-        members=[pb.Member(peer=m.peer, stages=m.stages, slots=m.slots) for m in ring.members],
+        members=[
+            pb.Member(peer=m.peer, stages=m.stages, slots=m.slots, rate=m.rate)
+            for m in ring.members
+        ],
         paths=[pb.Path(hops=_route_pb(path.hops), quota=path.quota) for path in ring.paths],
         in_flight=ring.in_flight,
     )
@@ -164,7 +167,10 @@ def _ring_pb(ring: pl.Ring) -> pb.Ring:
 
 def _ring(message: pb.Ring) -> pl.Ring:
     return pl.Ring(
-        members=tuple(pl.Member(_peer(m.peer), tuple(m.stages), m.slots) for m in message.members),
+        members=tuple(
+            pl.Member(_peer(m.peer), tuple(m.stages), m.slots, speed(m.rate))
+            for m in message.members
+        ),
         paths=tuple(pl.Path(_route(path.hops), path.quota) for path in message.paths),
         in_flight=message.in_flight,
     )

@@ -43,6 +43,8 @@ class Member:
     """Ascending."""
     slots: int
     """Microbatches it keeps at a time."""
+    rate: float = 0.0
+    """Text tokens per second through one block, forward, that the plan counts on; 0: not said."""
 
 
 @dataclass(frozen=True, slots=True)

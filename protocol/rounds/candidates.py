@@ -12,3 +12,5 @@ class Candidate:
 
     peer: PeerId
     offer: Offer
+    rate: float = 0.0
+    """Text tokens per second through one block, forward, to count on; 0: not measured."""

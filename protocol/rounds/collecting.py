@@ -21,6 +21,7 @@ MAX_EARLY_PARENTS = 16
 
 def on_trained(s: RoundState, event: Trained, now: float) -> list[Action]:
     """The inner steps have ended: encode what they brought."""
+    s.slowness.hear(s.me, event.block_rate)
     if not s.training or event.parent != s.at:
         return []
     s.trained = True

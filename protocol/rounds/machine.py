@@ -200,6 +200,7 @@ def _learn_member(s: RoundState, member: SignedMember) -> None:
 
 def _on_heartbeat(s: RoundState, heartbeat: SignedHeartbeat, now: float) -> list[Action]:
     beat, peer = heartbeat.message, heartbeat.signer
+    s.slowness.hear(peer, beat.block_rate)
     s.positions[peer] = Position(beat.head, beat.head_round, beat.weight)
     actions = note_rest(s, peer, beat.phase == Phase.PAUSED, now) + note_idle(s, peer, beat, now)
     if beat.head in s.chain:

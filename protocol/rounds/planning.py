@@ -5,6 +5,7 @@ decision of this machine: it is asked for (MakePlan) and comes back as an event 
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.messages import RoleOffer, SignedMember
@@ -16,6 +17,7 @@ from skerry.protocol.rounds.following import ROUND
 from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.rounds.leader import leader_of
 from skerry.protocol.rounds.publishing import waiting_members
+from skerry.protocol.rounds.slowness import counted_on
 from skerry.protocol.rounds.state import RoundState, leads
 
 
@@ -24,20 +26,29 @@ def ask_plan(s: RoundState) -> list[Action]:
 
     Planning may take longer than a round, and in rings alone another peer leads each.
     """
-    if s.phase not in ROUND or not (leads(s) or _leads_next(s)):
+    if s.phase not in ROUND:
         return []
-    return plan_for(s, _candidates(s))
+    if s.slowness.seen != s.at:
+        s.slowness.count_round(s.at, s.hosts.plan, s.round)
+    return plan_for(s, _candidates(s)) if leads(s) or _leads_next(s) else []
 
 
 def plan_for(s: RoundState, candidates: tuple[Candidate, ...]) -> list[Action]:
-    """Ask for a plan if the present one does not fit, once for the same candidates."""
-    if _fits(s, s.hosts, candidates):
+    """Ask for a plan if the present one does not fit, once for the same candidates.
+
+    It does not either if a member of a ring is much slower than it was made for.
+    """
+    slow = s.slowness.due
+    if not slow and _fits(s, s.hosts, candidates):
         s.plan_asked, s.plan_made, s.proposal = (), True, None
         return []
-    if s.plan_asked == candidates:
+    cause = (candidates, frozenset(one.peer for one in slow))
+    if s.plan_asked and s.plan_cause == cause:
         return []
-    s.plan_asked, s.plan_made, s.proposal = candidates, False, None
-    return [act.MakePlan(candidates, s.hosts.plan)]
+    rates = counted_on(s.hosts.plan, s.slowness.told, bool(slow))
+    s.plan_cause, s.plan_made, s.proposal = cause, False, None
+    s.plan_asked = tuple(replace(one, rate=rates.get(one.peer, 0.0)) for one in candidates)
+    return [act.MakePlan(s.plan_asked, s.hosts.plan)]
 
 
 def on_planned(s: RoundState, event: Planned) -> list[Action]:

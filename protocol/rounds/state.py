@@ -27,6 +27,7 @@ from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.rounds.hosting import NOTHING, Hosts
 from skerry.protocol.rounds.leader import leader_of
 from skerry.protocol.rounds.settings import Removal, Settings
+from skerry.protocol.rounds.slowness import Slowness
 from skerry.protocol.standing import ramp_of
 
 KEPT_DIGESTS = 128
@@ -236,8 +237,12 @@ class RoundState:
         default_factory=dict
     )
     """Findings of harm in contributions to a commit, by verifier and subject."""
+    slowness: Slowness = field(default_factory=Slowness)
+    """Who is slower than the plan in force counts on."""
+    plan_cause: tuple[tuple[Candidate, ...], frozenset[PeerId]] = ((), frozenset())
+    """For whom a plan was last asked for, and because of whose slowness."""
     plan_asked: tuple[Candidate, ...] = ()
-    """Whom a plan was last asked for."""
+    """The same peers, with the speeds that were known then."""
     plan_made: bool = False
     """The answer is here."""
     proposal: Plan | None = None

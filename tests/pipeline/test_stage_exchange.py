@@ -9,6 +9,7 @@ from skerry.pipeline.engine import Engine
 from skerry.pipeline.stage_exchange import StageExchange
 from skerry.pipeline.stages import tasks
 from skerry.pipeline.stages.frames import decode_result, encode
+from skerry.pipeline.stages.outliers import Outliers
 from skerry.pipeline.stages.tasks import Place
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.compute import (
@@ -185,6 +186,20 @@ def test_progress_that_is_not_encoded_is_not_opened_over(ring):
     tokens = {one.round_tokens for one in ring.encode().values()}
     assert tokens == {ring.manifest.inner.batch_size * ring.manifest.model.context}
     ring.open(OTHER)
+
+
+def test_what_is_usual_counts_for_less_in_a_new_round_and_not_in_one_that_goes_on(
+    ring, monkeypatch
+):
+    moved: list[Outliers] = []
+    monkeypatch.setattr(Outliers, "move", lambda outliers: moved.append(outliers))
+    ring.open()
+    ring.open()
+    assert len(moved) == len(HOSTED)
+    ring.train(4, 0)
+    ring.encode()
+    ring.open(OTHER)
+    assert len(moved) == 2 * len(HOSTED)
 
 
 def test_a_restarted_member_finds_its_error_feedback(ring, ring_manifest, store, tmp_path):

@@ -145,6 +145,7 @@ heartbeats = st.builds(
     steps=small,
     tokens_per_second=floats,
     loss=floats,
+    block_rate=st.floats(0, 1e300),
 )
 findings = st.builds(
     Finding,
@@ -335,6 +336,8 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (an_announce(parent=CommitHash("")), "malformed"),
         (a_beat(phase="x" * 65), "malformed"),
         (a_beat(tokens_per_second=-math.inf), "non-finite"),
+        (a_beat(block_rate=math.nan), "non-finite"),
+        (a_beat(block_rate=-1.0), "range"),
         (a_member(addresses=("/a",) * (codec.MAX_ADDRESSES + 1)), "size"),
         (a_member(addresses=("x" * (codec.MAX_ADDRESS_CHARS + 1),)), "malformed"),
         (a_member(agent="x" * 65), "malformed"),

@@ -141,6 +141,8 @@ def test_the_subspace_is_chosen_and_hashed():
         ("[model.subspace]\nrank = 3", "model.subspace.rank"),
         ("[ring]\nactivations = 'int4'\n[model.subspace]\ndim = 7", "even"),
         ("[ring]\nmicrobatch = 0", "ring.microbatch"),
+        ("[ring]\nswap_ratio = 0.6", "ring.swap_ratio"),
+        ("[model]\nlayers = 3\n[ring]\nswap_ratio = 0.5", "4 layers"),
         ("[ring]\nhop_min = '1m'", "hop_max"),
         ("[ring]\nattempt_max = '1s'", "attempt_max"),
     ],

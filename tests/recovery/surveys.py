@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from skerry.protocol.ids import PeerId
 from skerry.recovery.survey import Candidate, Copy, LostStage, Survey
+from skerry.recovery.swaps import learned_roles, visiting_order
 
 PEERS = [PeerId(f"peer-{letter}") for letter in "abcdef"]
 GONE = PeerId("peer-x")
@@ -57,7 +58,7 @@ def _drawn(seed: int) -> Survey:
         shadows=_held(dice, shards),
         kept=_held(dice, ["embed", "head"]),
         checkpoints=_held(dice, shards),
-        swaps=dice.random() < 0.5,
+        partners=learned_roles([visiting_order(len(stages), dice.random() < 0.5)]),
         may_skip=dice.random() < 0.8,
     )
 

@@ -57,10 +57,21 @@ def test_a_stage_in_the_middle_is_averaged_and_one_at_an_end_copied():
     assert {(one.rung, one.made_of) for one in last.shards} == {(Rung.SWAP, (3,))}
 
 
-@pytest.mark.parametrize(("swaps", "rung"), [(True, Rung.SWAP), (False, Rung.AVERAGE)])
-def test_the_second_stage_is_copied_only_if_the_first_has_learned_its_role(swaps, rung):
-    [second] = plan_healing(survey(1, swaps=swaps))
+@pytest.mark.parametrize(
+    ("partners", "rung"), [({0: 1, 1: 0}, Rung.SWAP), ({3: 4, 4: 3}, Rung.AVERAGE)]
+)
+def test_the_second_stage_is_copied_only_if_the_first_has_learned_its_role(partners, rung):
+    [second] = plan_healing(survey(1, partners=partners))
     assert set(rungs(second).values()) == {rung}
+
+
+def test_a_stage_is_copied_from_the_one_that_took_its_place_wherever_that_stands():
+    """Where the first stage has no blocks, the second is the model's end; others may be skipped."""
+    partners = {1: 2, 2: 1, 4: 2}
+    found = plan_healing(survey(1, 4, partners=partners))
+    assert [healing.shards[0].made_of for healing in found] == [(2,), (2,)]
+    [beside] = plan_healing(survey(2, 4, partners={4: 2}))[1:]
+    assert (beside.shards[0].rung, beside.shards[0].made_of) == (Rung.SWAP, (3,))
 
 
 def test_the_origin_comes_back_from_copies_its_neighbours_keep():

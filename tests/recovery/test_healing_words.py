@@ -43,7 +43,7 @@ def said(found: Survey) -> list[str]:
             "when a peer joins; until then microbatches pass over it",
         ),
         (
-            survey(4, swaps=True, may_skip=False),
+            survey(4, partners={3: 4, 4: 3}, may_skip=False),
             "block.8-9 lost with peer peer-x: no live host, no shadow, block.6-7 has learned its "
             "role: copying block.6-7 when a peer joins, for whom the ring waits",
         ),

@@ -3,16 +3,21 @@
 The swarm is that of the rounds' simulation: embedding and head are stage 0, each block is another.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import simulated_planner
 from simulated_node import Node
 from test_hosting_simulation import STAGE, lose, reaches, swarm, until_done, until_ring
 
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import Offer
+from skerry.protocol.rings.plan import Hop, Path, Ring
 from skerry.protocol.rounds import actions as act
 from skerry.recovery.healing import Place, Rung, plan_healing
+from skerry.recovery.healing_words import sentences
 from skerry.recovery.surveying import Remains, remains
 
 
@@ -50,6 +55,34 @@ def test_a_block_that_nobody_has_is_made_of_the_one_beside_it(found) -> None:
     }
     assert block.address == named["block.0"]
     assert left.stale == {}
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_who_has_learned_the_lost_role_is_read_from_the_plans_that_were_followed(
+    monkeypatch, found, swaps
+) -> None:
+    plain = simulated_planner.ring
+
+    def swapping(peers: list[PeerId], rates: Mapping[PeerId, float]) -> Ring:
+        ring = plain(peers, rates)
+        if swaps and len(peers) == 3:  # those who are left later take both stages in order
+            turned = (Hop(0, (0,)), Hop(2, (2,)), Hop(1, (1,)))
+            return replace(ring, paths=(*ring.paths, Path(turned, 1)))
+        return ring
+
+    monkeypatch.setattr(simulated_planner, "ring", swapping)
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p01", 6)
+    lose(world, "p03")
+    until_done(world)
+    [(_, _, left)] = [one for one in found if one[1].lost]
+    assert left.survey.partners == ({1: 2, 2: 1} if swaps else {})
+    [healing] = plan_healing(left.survey)
+    assert (healing.shards[0].rung, healing.shards[0].made_of) == (Rung.SWAP, (1,))
+    [sentence] = sentences(healing, left.survey)
+    assert ("block.0 has learned its role" in sentence) == swaps
 
 
 def test_who_is_left_brings_back_its_own_from_its_own_disk(found) -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.recovery.swaps import swap_partner, visiting_order
+from skerry.recovery.swaps import learned_roles, swap_partner, visiting_order
 
 
 @given(st.integers(0, 12))
@@ -24,3 +24,15 @@ def test_only_the_two_stages_at_each_end_swap(stages):
 def test_the_last_of_three_stages_is_copied_from_the_middle():
     assert [swap_partner(stage, 3) for stage in range(3)] == [1, 0, 1]
     assert [swap_partner(stage, 6) for stage in range(6)] == [1, 0, None, None, 5, 4]
+
+
+@given(st.integers(4, 12))
+def test_who_has_learned_whose_role_is_seen_in_the_paths(stages):
+    paths = [visiting_order(stages, False), visiting_order(stages, True)]
+    assert learned_roles(paths[:1]) == {}
+    ends = (0, 1, stages - 2, stages - 1)
+    assert learned_roles(paths) == {stage: swap_partner(stage, stages) for stage in ends}
+
+
+def test_where_stages_are_skipped_others_take_the_place_of_an_end():
+    assert learned_roles([(0, 1, 2, 4), (1, 0, 4, 2)]) == {0: 1, 1: 0, 2: 4, 4: 2}

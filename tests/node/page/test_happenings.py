@@ -100,6 +100,8 @@ VIEW = {"round": 4, "view": 1, "leader": "b", "passed_over": "a"}
         ("state-downloaded", {"bytes": 12}, "state-downloaded", "info"),
         ("healing", {"text": "block.3 lost"}, "healing", "warning"),
         ("healed", {"text": "block.3 trains again", "seconds": 2.1}, "healed", "info"),
+        ("planned", {"round": 4, "rings": [["a", "b"], ["c"]], "spares": ["d"]}, "planned", "info"),
+        ("slow", {"round": 4, "peer": PEER, "times": 2.25}, "slow", "warning"),
         ("warning", {"text": "mind the gap"}, "warning", "warning"),
         ("failed", {"text": "the run has failed"}, "warning", "error"),
         ("compute-failed", {"error": "SK-CMP-001"}, "warning", "error"),

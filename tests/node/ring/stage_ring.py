@@ -40,15 +40,15 @@ PATIENCE_S = 10_000.0
 LINK = Link(delay_s=0.02, bytes_per_s=5_000_000)
 
 
-def manifest_in(folder: Path, **ring: object) -> Manifest:
-    """A model of two blocks, whose microbatches are of 2 sequences and 16 KiB on the wire."""
+def manifest_in(folder: Path, layers: int = 2, **ring: object) -> Manifest:
+    """A model of few blocks, whose microbatches are of 2 sequences and 16 KiB on the wire."""
     text = folder / "text.txt"
     text.write_text("".join(f"{word} of the tide at the skerry\n" for word in range(600)))
     quick = {"hop_min": "1s", "attempt_min": "2s", "hop_max": "2s", "attempt_max": "8s"}
     settings = {"microbatch": 2, "activations": "fp32", "slots": 4, **quick, **ring}
     return Manifest(
         owner=PeerId("12D3KooWowner"),
-        model=ModelSection(layers=2, d_model=64, heads=2, kv_heads=1, ffn_dim=64, context=32),
+        model=ModelSection(layers=layers, d_model=64, heads=2, kv_heads=1, ffn_dim=64, context=32),
         data=DataSection(path=str(text), validation_batches=1),
         inner=InnerSection(steps=3, batch_size=BATCH, lr=5e-3, warmup_steps=0, clip=1e6),
         ring=RingSection.model_validate(settings),
@@ -132,12 +132,21 @@ class StageRing:
             await part.close()
 
 
+MakePlan = Callable[[Manifest, list[PeerId]], Plan]
+
+
 async def ring_over(
-    transports: list[Transport], folder: Path, hosted: list[tuple[int, ...]], **settings: object
+    transports: list[Transport],
+    folder: Path,
+    hosted: list[tuple[int, ...]],
+    make_plan: MakePlan | None = None,
+    layers: int = 2,
+    **settings: object,
 ) -> StageRing:
     """Start a ring whose members sit at these transports."""
-    manifest = manifest_in(folder, **settings)
-    plan = plan_of(manifest, [transport.peer_id for transport in transports], hosted)
+    manifest = manifest_in(folder, layers, **settings)
+    peers = [transport.peer_id for transport in transports]
+    plan = make_plan(manifest, peers) if make_plan else plan_of(manifest, peers, hosted)
     ring = StageRing(manifest, plan, transports)
     await ring.start(folder)
     return ring
@@ -151,6 +160,8 @@ def ring_test(
     scenario: Scenario,
     hosted: list[tuple[int, ...]] = THREE,
     link: Link = LINK,
+    make_plan: MakePlan | None = None,
+    layers: int = 2,
     **settings: object,
 ) -> StageRing:
     """Run a ring on virtual time, then ``scenario`` on it."""
@@ -160,7 +171,7 @@ def ring_test(
         transports: list[Transport] = [
             network.transport(peer) for peer in sorted(new_peer() for _ in hosted)
         ]
-        ring = await ring_over(transports, folder, hosted, **settings)
+        ring = await ring_over(transports, folder, hosted, make_plan, layers, **settings)
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await scenario(network, ring)

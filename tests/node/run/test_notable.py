@@ -1,6 +1,7 @@
 """What of a decision is written into the event log."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import run_world
@@ -11,10 +12,14 @@ from skerry.node.run.record import initial_state
 from skerry.node.run.replay import Step, replay
 from skerry.node.run.state import LEAVING, apply
 from skerry.protocol.codec import sign_message
+from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import Heartbeat, Signed
+from skerry.protocol.rings.plan import Member, Plan, Ring
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.rounds.settings import Removal, Settings
+from skerry.protocol.rounds.slowness import SlowPeer
 
 WRITTEN = {
     "peer-up",
@@ -155,6 +160,23 @@ def test_what_the_owner_changes_is_told_and_what_a_branch_takes_back(told) -> No
     lines = dict(notables.after(ev.Tick(), []))
     assert lines["readmitted"] == {"round": rounds.round, "peer": other}
     assert lines["outer-lr"]["outer_lr"] is None
+
+
+def test_a_plan_and_whose_slowness_it_follows_from_is_told_once(told) -> None:
+    state, _ = told
+    rounds, other = state.rounds, run_world.signer_of(2).peer_id
+    notables, me = Notables(state, Facts()), run_world.OWNER.peer_id
+    members = tuple(Member(peer, (i,), 1) for i, peer in enumerate((me, other)))
+    plan = Plan(7, 32, (), (Ring(members, (), 1),), (PeerId("idle"),))
+    hosts = Hosts(("embed",), plan)
+    rounds.chain._settings[rounds.at] = replace(rounds.settings, hosts=hosts)
+    rounds.slowness.due = (SlowPeer(other, 100.0, 40.0, 2.5),)
+    lines = dict(notables.after(ev.Tick(), []))
+    found = {"version": 7, "rings": [[me, other]], "spares": ["idle"]}
+    assert lines["planned"] == {"round": rounds.round, **found}
+    speeds = {"planned": 100.0, "measured": 40.0, "times": 2.5}
+    assert lines["slow"] == {"round": rounds.round, "peer": other, **speeds}
+    assert dict(notables.after(ev.Tick(), [])) == {}
 
 
 def test_who_may_come_is_told_when_it_changes(told) -> None:

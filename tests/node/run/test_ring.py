@@ -17,9 +17,9 @@ from stage_compute import StageCompute, one_thread
 from tiny_run import tiny_run_file
 
 from skerry.node.run.context import RunContext
-from skerry.node.run.peers import member_record
+from skerry.node.run.peers import Peers, member_record
 from skerry.node.run.ring import RingRounds
-from skerry.protocol.codec import sign_message
+from skerry.protocol.codec import open_envelope, sign_message
 from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import Manifest, parse_run_file
 from skerry.protocol.memory import Link, VirtualNetwork
@@ -202,6 +202,25 @@ def test_a_round_is_trained_by_all_members_and_each_is_told_when_it_is_over(tmp_
         [line] = world.origin.lines("trained")
         assert (line["round"], line["steps"]) == (1, STEPS)
         assert world.origin.context.facts.loss > 0
+
+    ring_test(tmp_path, scenario)
+
+
+def test_what_a_member_computes_slowly_is_told_as_its_speed(tmp_path):
+    async def scenario(world: RingWorld) -> None:
+        world.follow((0,), (1,), (2,))
+        for member, takes_s in zip(world.members, (0.01, 0.01, 0.04), strict=True):
+            member.asked().takes_s = takes_s
+        world.train()
+        rates = []
+        for member in world.members:
+            event = await member.trained()
+            assert event.block_rate == member.context.facts.block_rate
+            rates.append(event.block_rate)
+        # Stage 0 has no block. A microbatch takes four forwards in three computations.
+        assert rates == pytest.approx([0.0, 4 / 3 * 32 / 0.01, 4 / 3 * 32 / 0.04], rel=0.05)
+        beat = Peers(world.members[2].context).heartbeat()
+        assert open_envelope(beat).message.block_rate == rates[2]
 
     ring_test(tmp_path, scenario)
 

@@ -57,6 +57,19 @@ def test_a_part_of_the_microbatches_takes_the_ends_in_reverse(make_swarm) -> Non
     shop = workshop(make_swarm(3, limits=Limits(swap_ratio=0.9)))
     assert paths_over(shop, (0, 1, 2, 3), 1) == (((1, 0, 3, 2), 1),)
     assert paths_over(shop, (0, 1, 2), 4) == (((0, 1, 2), 4),)
+    shop = workshop(make_swarm(3, limits=Limits(swap_ratio=0.01)))
+    assert paths_over(shop, (0, 1, 2, 3), 5) == (((0, 1, 2, 3), 4), ((1, 0, 3, 2), 1))
+
+
+def test_paths_that_skip_swap_as_often_as_others(make_swarm) -> None:
+    """Each path has few microbatches; what is asked for is a share of all of the ring's."""
+    limits = Limits(slots=4, skip_ratio=1 / 6, swap_ratio=0.3)
+    cuts = tuple(Blocks(i, i + 1) for i in range(6))
+    problem = make_swarm(1, limits=limits, memory=1 << 40, per_ring=10)
+    (ring,) = skipping_layout(Workshop(problem, Simulator(problem), cuts)).rings
+    assert len(ring.paths) > 5
+    assert sum(count for path, count in ring.paths if list(path) != sorted(path)) == 3
+    assert ring.microbatches == 10
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Plans for the peers of a run: who offers what becomes who hosts what."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,6 +16,7 @@ from skerry.protocol.rings.codec import encode_plan
 from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.signing import Signer
+from skerry.recovery.swaps import learned_roles
 
 PEERS = [Signer(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32)).peer_id for i in range(1, 7)]
 MANIFEST = parse_run_file("model.layers = 4", PEERS[0])
@@ -62,7 +64,7 @@ def test_a_plan_that_runs_keeps_its_stages_when_a_peer_leaves():
 
 
 def test_the_run_s_skip_ratio_is_planned_for():
-    ring = manifest_with_skips(0.33)
+    ring = manifest_with("model.layers = 4\nring.skip_ratio = 0.33")
     plan = plan_of(asked(REPLICA, STAGE, STAGE, STAGE, manifest=ring))
     assert plan is not None
     routes = [path.hops for found in plan.rings for path in found.paths for _ in range(path.quota)]
@@ -73,6 +75,46 @@ def test_the_run_s_skip_ratio_is_planned_for():
     assert max(middle) - min(middle) <= 1
 
 
-def manifest_with_skips(ratio: float) -> Manifest:
-    run_file = f"model.layers = 4\ninner.batch_size = 8\nring.skip_ratio = {ratio}"
-    return parse_run_file(run_file, PEERS[0])
+@pytest.mark.parametrize("layers", [4, 8])
+def test_the_run_s_swap_ratio_is_planned_for_by_those_who_are_left_too(layers):
+    """There are enough stages to swap, though fewer of them would be faster."""
+    ring = manifest_with(f"model.layers = {layers}\nring.swap_ratio = 0.5")
+    plan = plan_of(asked(REPLICA, STAGE, STAGE, STAGE, manifest=ring))
+    assert plan is not None
+    after = plan_of(asked(REPLICA, STAGE, STAGE, running=plan, manifest=ring))
+    assert after is not None
+    for found in (plan, after):
+        orders = {
+            tuple(stage for hop in path.hops for stage in hop.stages): path.quota
+            for ring in found.rings
+            for path in ring.paths
+        }
+        assert orders.pop(tuple(range(len(plan.stages)))) == 4
+        [(turned, quota)] = orders.items()
+        assert (sorted(turned), quota) == (list(range(len(plan.stages))), 4)
+        with_blocks = [i for i, stage in enumerate(plan.stages) if len(stage.shards) != 2 or i]
+        ends = {*with_blocks[:2], *with_blocks[-2:]}
+        assert set(learned_roles(orders)) == ends
+        assert len(ends) == 4
+
+
+def test_a_peer_that_is_slower_than_planned_gives_way_to_one_that_stands_by():
+    """And a plan says on what speeds it counts; who was never measured is like the middle one."""
+    before = plan_of(asked(REPLICA, STAGE, STAGE, STAGE))
+    assert before is not None
+    [ring] = before.rings
+    [spare] = {*PEERS[1:4]} - {member.peer for member in ring.members}
+    assert before.spares == (spare,)
+    assert len({member.rate for member in ring.members}) == 1
+    slow = ring.members[1].peer
+    rates = {member.peer: 1000.0 for member in ring.members} | {slow: 100.0}
+    request = asked(REPLICA, STAGE, STAGE, STAGE, running=before)
+    told = (replace(one, rate=rates.get(one.peer, 0.0)) for one in request.candidates)
+    after = plan_of(replace(request, candidates=tuple(told)))
+    assert after is not None
+    assert (after.stages, after.spares) == (before.stages, (slow,))
+    assert {member.rate for member in after.rings[0].members} == {1000.0}
+
+
+def manifest_with(changes: str) -> Manifest:
+    return parse_run_file(f"inner.batch_size = 8\n{changes}", PEERS[0])

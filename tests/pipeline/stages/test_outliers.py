@@ -14,7 +14,7 @@ from torch import Tensor
 
 from convergence_sweep.local_ring import LocalRing, Refusal
 from skerry.pipeline.stages import tasks
-from skerry.pipeline.stages.outliers import PERSISTS, WARM_UP, Outliers
+from skerry.pipeline.stages.outliers import PERSISTS, PERSISTS_MOVED, WARM_UP, Outliers
 from skerry.pipeline.stages.tasks import Place
 from skerry.pipeline.stages.wire import Wire
 from skerry.protocol.errors import InputFault
@@ -200,6 +200,23 @@ def test_what_stays_different_becomes_usual_at_last():
     for seed in range(PERSISTS):
         with pytest.raises(InputFault):
             outliers.check("activations", "block.1", rows(seed, level=100.0))
+    outliers.check("activations", "block.1", rows(99, level=100.0))
+
+
+def test_after_an_outer_update_what_is_different_becomes_usual_soon_and_only_then():
+    outliers = warmed()
+    for _ in range(2):  # the second time it is as usual as it was
+        outliers.move()
+        for seed in range(PERSISTS_MOVED - 1):
+            with pytest.raises(InputFault):
+                outliers.check("activations", "block.1", rows(seed, level=100.0))
+        outliers.check("activations", "block.1", rows(99))
+    for seed in range(PERSISTS - 1):
+        with pytest.raises(InputFault):
+            outliers.check("activations", "block.1", rows(seed, level=100.0))
+    outliers.move()
+    with pytest.raises(InputFault):
+        outliers.check("activations", "block.1", rows(99, level=100.0))
     outliers.check("activations", "block.1", rows(99, level=100.0))
 
 

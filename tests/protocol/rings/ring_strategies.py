@@ -1,5 +1,7 @@
 """Frames and plans that hypothesis draws."""
 
+from dataclasses import replace
+
 from hypothesis import strategies as st
 from ring_world import plan_of
 
@@ -39,9 +41,23 @@ fences = st.builds(fr.Fence, run_ids, counts, small, counts, small)
 places = st.builds(fr.Place, st.integers(0, 4095), small, st.integers(0, pl.MAX_HOPS))
 frames = st.builds(fr.Frame, fences, places, bodies)
 
+
+def rated(plan: pl.Plan, rate: float) -> pl.Plan:
+    """The plan, made for members as fast as that."""
+    rings = [
+        replace(ring, members=tuple(replace(member, rate=rate) for member in ring.members))
+        for ring in plan.rings
+    ]
+    return replace(plan, rings=tuple(rings))
+
+
 plans = st.builds(
-    plan_of,
-    st.integers(1, 6),
-    slots=st.integers(1, pl.MAX_SLOTS),
-    in_flight=st.integers(1, 100),
+    rated,
+    st.builds(
+        plan_of,
+        st.integers(1, 6),
+        slots=st.integers(1, pl.MAX_SLOTS),
+        in_flight=st.integers(1, 100),
+    ),
+    st.floats(0, 1e300),
 )

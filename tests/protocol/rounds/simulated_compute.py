@@ -226,7 +226,7 @@ class Compute:
         work = tuple((me, request.parent, batch) for batch in slots)
         if self._is_in_a_whole_ring() or not self.world.strict:
             self.work = (request.parent, request.round, work)
-        return ev.Trained(request.parent)
+        return ev.Trained(request.parent, self.node.rate)
 
     def _is_in_a_whole_ring(self) -> bool:
         plan, up = self.node.s.hosts.plan, {node.name for node in self.world.live}

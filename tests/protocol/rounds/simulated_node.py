@@ -17,7 +17,7 @@ from simulated_compute import (
     state_of,
     stored,
 )
-from simulated_planner import plan_for
+from simulated_planner import USUAL_RATE, plan_for
 
 from skerry.protocol import codec
 from skerry.protocol.compute import Contribution, Hosting
@@ -98,6 +98,8 @@ class Node:
         self.crash_after: int | None = None
         self.corrupt_share = 0.0
         self.diverges = False
+        self.rate = USUAL_RATE
+        """What it says of its speed."""
         self.compute: Compute | None = None
         self.offer = offer
         record = MemberRecord(world.rules.chain.run_id, (), None, 1, "test", offer)
@@ -317,6 +319,7 @@ class Node:
             steps=0,
             tokens_per_second=0.0,
             loss=0.0,
+            block_rate=self.rate,
         )
         signed = Signed(beat, Envelope(Kind.HEARTBEAT, b"", self.name, b""))
         for other in self.world.started:

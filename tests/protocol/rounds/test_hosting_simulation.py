@@ -13,6 +13,7 @@ import pytest
 import simulation
 from simulated_compute import SHARDS, Compute
 from simulated_node import HEARTBEAT_S, Node, sign
+from simulated_planner import USUAL_RATE
 from simulation import REPLICA_BYTES, Monitor, Plan, World, rules_for
 
 from skerry.protocol.errors import ProtocolError
@@ -22,6 +23,7 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds import following
 from skerry.protocol.rounds.chain import Chain
+from skerry.protocol.rounds.slowness import REST
 from skerry.protocol.rounds.state import Phase
 
 SEEDS, CHUNK = 100, 25
@@ -250,6 +252,35 @@ def test_a_diverged_host_of_a_stage_heals_its_shards_alone():
     assert [who for who, _ in world.diverged] == [body.name]
     warnings = {peer for peer, note in world.notes if note.warning}
     assert warnings == {body.name}
+
+
+def test_a_member_that_is_slower_than_planned_is_planned_for_once():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=40)
+    slow = world.nodes[PeerId("p01")]
+    slow.rate = 45.0
+    until_done(world)
+    plans = [(c.round, c.plan) for c in commits(world) if c.plan is not None]
+    [(_, first), (later, second)] = plans
+    assert later > REST
+    assert first.rings[0].origin == slow.name
+    told = [(member.peer, member.rate) for member in second.rings[0].members]
+    assert told == [("p02", USUAL_RATE), ("p03", USUAL_RATE), (slow.name, slow.rate)]
+    assert not [note for _, note in world.notes if note.warning]
+
+
+def test_what_peers_say_of_their_speed_cannot_keep_a_swarm_planning():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=60)
+    liar, dice = world.nodes[PeerId("p02")], random.Random(1)
+
+    def lie() -> None:
+        liar.rate = dice.choice([1e-9, 1.0, 100.0, 1e12])
+        world.after(1.0, lie)
+
+    lie()
+    until_done(world)
+    planned = [c.round for c in commits(world) if c.plan is not None]
+    assert len(planned) <= 1 + 60 // (REST + 1)
+    assert all(b - a > REST for a, b in pairwise(planned[1:]))
 
 
 @pytest.mark.parametrize("name", ["agrees", "hosting_at"])
