@@ -62,7 +62,9 @@ class ControlService(ControlServicer):
         return self._status()
 
     async def Init(self, request: pb.InitRequest, grpc: Grpc) -> pb.RunReply:
-        """Start an own run."""
+        """Start an own run, or go on with one."""
+        if request.HasField("resume"):
+            return await _coded(grpc, self._daemon.part.resume(request.resume))
         return await _coded(grpc, self._daemon.part.init(request.manifest_toml))
 
     async def Join(self, request: pb.JoinRequest, grpc: Grpc) -> pb.RunReply:

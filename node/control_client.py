@@ -72,6 +72,14 @@ class ControlClient:
             reply: pb.RunReply = self._stub.Init(request, timeout=COMMAND_SECONDS)
             return reply
 
+    def resume_run(self, name: str) -> pb.RunReply:
+        """Go on with a run that the home keeps: by name or beginning of its id, or the newest."""
+        with self._translated():
+            reply: pb.RunReply = self._stub.Init(
+                pb.InitRequest(resume=name), timeout=COMMAND_SECONDS
+            )
+            return reply
+
     def join(self, token: str) -> pb.RunReply:
         """Join the run of a token."""
         with self._translated():

@@ -9,6 +9,7 @@ from typing import Any
 
 from skerry.node.config import NodeConfig
 from skerry.node.ending import Ending
+from skerry.node.run.kept import kept_run
 from skerry.node.run.opening import (
     CURRENT_FILE,
     NodeParts,
@@ -68,6 +69,15 @@ class Participation:
         async with self._changing:
             self._check_free()
             return await self._open(begin(self._parts, toml, secrets.token_bytes(16)))
+
+    async def resume(self, name: str) -> pb.RunReply:
+        """Go on with a run that the home keeps (kept.py). Raises: SkerryError."""
+        async with self._changing:
+            run_id = await asyncio.to_thread(kept_run, self._parts.home, name)
+            if self._opened is not None and self._opened.session.context.run_id == run_id:
+                return _reply(self._opened)  # a daemon just started goes on by itself
+            self._check_free()
+            return await self._open(go_on(self._parts, run_id))
 
     async def join(self, token: str) -> pb.RunReply:
         """Join a run. Raises: SkerryError."""
@@ -189,7 +199,7 @@ class Participation:
         run = opened.session.context
         self._running = asyncio.create_task(self._take_part(opened), name="run")
         self._parts.journal.write("entered", run=run.run_id, name=run.manifest.name)
-        return pb.RunReply(run_id=run.run_id, name=run.manifest.name, token=opened.token)
+        return _reply(opened)
 
     async def _take_part(self, opened: Opened) -> None:
         """Run a session; an unexpected exception in it is caught here and nowhere else."""
@@ -221,3 +231,8 @@ class Participation:
         for task in both:
             task.cancel()
         await asyncio.wait(both)
+
+
+def _reply(opened: Opened) -> pb.RunReply:
+    run = opened.session.context
+    return pb.RunReply(run_id=run.run_id, name=run.manifest.name, token=opened.token)

@@ -11,10 +11,12 @@ class Empty(_message.Message):
     def __init__(self) -> None: ...
 
 class InitRequest(_message.Message):
-    __slots__ = ("manifest_toml",)
+    __slots__ = ("manifest_toml", "resume")
     MANIFEST_TOML_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     manifest_toml: str
-    def __init__(self, manifest_toml: _Optional[str] = ...) -> None: ...
+    resume: str
+    def __init__(self, manifest_toml: _Optional[str] = ..., resume: _Optional[str] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("token",)

@@ -46,6 +46,10 @@ CATALOG: dict[str, Entry] = {
         "The file is missing, unreadable or not TOML.",
         "Check the path and the syntax; the message names the line.",
     ),
+    "SK-CFG-004": Entry(
+        "The home keeps no run of that name or id, or several.",
+        "Name one that the message lists, by the beginning of its id, or start a new run.",
+    ),
     "SK-KEY-001": Entry(
         "The identity key cannot be read or is not an Ed25519 key in PEM.",
         "Restore the key file from a backup, or move it away to get a new identity.",

@@ -31,7 +31,15 @@ def register(app: typer.Typer) -> None:
 
 def init(
     *,
-    run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="What to train, and how.")],
+    run_file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="RUN.toml", help="What to train, and how; with --resume a run's name or id."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that this home keeps.")
+    ] = False,
     home: HomeOption = None,
     output: OutputFlags,
     watch: WatchOption = False,
@@ -41,10 +49,16 @@ def init(
 
     A daemon is started if none runs. An empty file is a valid run: every key has a default.
 
+    With --resume the run goes on that this node took part in last, also after skerry leave, from
+    the newest round on its disk; nothing that the others did meanwhile is lost. A daemon that was
+    stopped needs no such thing: the next one goes on by itself.
+
     \b
     Examples:
       skerry init run.toml
       skerry init run.toml --port 4001 --watch
+      skerry init --resume
+      skerry init --resume 3f9c2a
     \b
     A run.toml:
       name = "first"
@@ -53,12 +67,14 @@ def init(
       data.source = "text"
       data.path = "/data/books"
     """
-    text = _read_run_file(run_file)
+    if run_file is None and not resume:
+        raise ConfigError("SK-CFG-002", "name a run file, or --resume")
+    text = "" if resume or run_file is None else _read_run_file(run_file)
     place = Home.resolve(home)
     from skerry.node.cli.background import daemon_for
 
     with daemon_for(place, flags) as client:
-        reply = client.init(text)
+        reply = client.resume_run(str(run_file or "")) if resume else client.init(text)
     found = {"run_id": reply.run_id, "name": reply.name}
     if reply.token:
         found |= {"token": reply.token, "others_type": f"skerry join {reply.token}"}

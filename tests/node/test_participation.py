@@ -89,6 +89,17 @@ async def test_one_run_at_a_time(home, part, run) -> None:
     await part.end()
 
 
+async def test_a_kept_run_is_gone_on_with(part, run, monkeypatch) -> None:
+    monkeypatch.setattr(participation_module, "kept_run", lambda _, name: name)
+    assert (await part.resume(RUN_ID)).run_id == RUN_ID
+    assert (await part.resume(RUN_ID)).token == "the-token"  # a daemon may have done so by itself
+    with pytest.raises(DaemonError, match="SK-DMN-003"):
+        await part.resume("another")
+    await part.leave()
+    assert (await part.resume(RUN_ID)).name == "first"
+    await part.end()
+
+
 async def test_a_stop_ends_what_is_being_opened(part, run) -> None:
     run.gate.clear()
     joining = asyncio.create_task(part.join("token"))

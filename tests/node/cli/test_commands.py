@@ -45,6 +45,17 @@ class TestInit:
         ]
         assert pb.InitRequest(manifest_toml='name = "first"') in control.asked
 
+    def test_goes_on_with_a_kept_run(self, invoke, control) -> None:
+        assert f"run id       {RUN_ID}" in invoke("init", "--resume")
+        assert pb.InitRequest(resume="") in control.asked
+        invoke("init", "--resume", "first")
+        assert pb.InitRequest(resume="first") in control.asked
+
+    def test_without_a_file_starts_no_daemon(self, invoke, home) -> None:
+        with pytest.raises(ConfigError, match=r"SK-CFG-002: name a run file, or --resume"):
+            invoke("init")
+        assert not home.path.exists()
+
     def test_as_json(self, invoke, control, tmp_path) -> None:
         (tmp_path / "run.toml").write_text("")
         found = json.loads(invoke("init", str(tmp_path / "run.toml"), "--format", "json"))
