@@ -155,12 +155,10 @@ class Effects:
         self,
         build: Callable[[int], cp.Request],
         then: Callable[[cp.Reply], None],
-        damaged: Callable[[SkerryError], None] | None = None,
+        damaged: Callable[[], None] | None = None,
     ) -> None:
-        """Send a request now; pass its reply on, or to ``damaged`` what was wrong on this disk.
-
-        Any other failure ends the process, which is healed.
-        """
+        """Send a request now; pass its reply on. A failure ends the process, which is healed,
+        unless what it was given was ``damaged`` on this disk."""
         if self.compute is not None:
             reply = self.compute.submit(build)
             self._spawn(self._answer(self.compute, reply, then, damaged))
@@ -176,24 +174,24 @@ class Effects:
         compute: ComputeProcess,
         reply: "asyncio.Future[cp.Reply]",
         then: Callable[[cp.Reply], None],
-        damaged: Callable[[SkerryError], None] | None,
+        damaged: Callable[[], None] | None,
     ) -> None:
         try:
             then(await reply)
         except SkerryError as error:
             if damaged is not None and error.code == _DAMAGED:
-                damaged(error)
+                damaged()
             elif compute is self.compute:  # else its end is known already
                 self._context.facts.warning = str(error)
                 self._context.journal.write("compute-failed", error=str(error), fix=error.fix)
                 await compute.kill()
 
     def _begin(self, digest: Digest | None, shards: tuple[ShardPayload, ...] | None) -> None:
-        def damaged(error: SkerryError) -> None:
-            self._context.journal.write("warning", text=f"stored parameters are refused: {error}")
-            self._context.post(ev.StateFailed(digest))
-
-        self._ask(lambda n: cp.Begin(request=n, shards=shards), self._on_ready, damaged)
+        self._ask(
+            lambda n: cp.Begin(request=n, shards=shards),
+            self._on_ready,
+            damaged=lambda: self._context.post(ev.StateFailed(digest)),
+        )
 
     def _train(self, action: act.Train) -> None:
         if self._is_staged():

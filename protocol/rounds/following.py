@@ -149,10 +149,10 @@ def on_load_failed(s: RoundState, event: StateFailed, now: float) -> list[Action
     """Nobody could give the state: try again, perhaps with a newer one, or do without it."""
     if s.phase is not Phase.LOADING or event.digest != s.loading:
         return []
-    if event.digest in s.states:  # on this disk, and damaged: there is an older one, or the others
+    if event.digest in s.states:  # there is an older one, or the others have it
         del s.states[event.digest]
-        note = act.Note(True, f"state {short(event.digest)} is damaged on this disk")
-        return [note, *plan(s, now)]
+        text = f"state {short(event.digest)} is damaged on this disk (SK-DSK-002)"
+        return [act.Note(True, text), *plan(s, now)]
     s.failures += 1
     if s.failures >= _MAX_FAILURES and s.queue and not _somebody_applied(s, s.queue[0]):
         why = f"nobody has the state before round {_round(s, s.queue[0])}"
