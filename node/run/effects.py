@@ -19,6 +19,7 @@ from skerry.node.run.peers import Peers
 from skerry.node.run.planning import plan_for
 from skerry.node.run.ring import RingRounds
 from skerry.node.run.talking import Talking
+from skerry.node.run.validating import note_validation
 from skerry.protocol import compute as cp
 from skerry.protocol.compute import Hosting
 from skerry.protocol.errors import ComputeError, SkerryError, StateError
@@ -251,7 +252,7 @@ class Effects:
     def _evaluate(self, action: act.Evaluate) -> None:
         if self.compute is not None:
             reply = self.compute.submit(lambda n: cp.Evaluate(request=n))
-            self._spawn(self._on_evaluated(action.round, reply))
+            self._spawn(note_validation(self._context, self.disk, action.round, reply))
 
     def _try(self, action: act.Try) -> None:
         author = action.contribution.author
@@ -271,17 +272,6 @@ class Effects:
             self._context.post(ev.Tried(action.commit, author, reply.gain))
 
         self._ask(build, then)
-
-    async def _on_evaluated(self, round_number: int, answer: "asyncio.Future[cp.Reply]") -> None:
-        try:
-            reply = await answer
-        except SkerryError as error:  # only a measurement: the run goes on without it
-            self._context.journal.write("warning", text=f"no validation loss: {error}")
-            return
-        assert isinstance(reply, cp.Evaluated)
-        self._context.facts.validated(round_number, reply.loss)
-        self.disk.keep_facts()
-        self._context.journal.write("validated", round=round_number, loss=round(reply.loss, 4))
 
     # -- payloads and states ---------------------------------------------------------------
 

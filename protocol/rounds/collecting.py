@@ -7,13 +7,13 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.chain import check_announce, most_text_tokens
 from skerry.protocol.rounds.events import Checked, Encoded, Trained
-from skerry.protocol.rounds.following import begin_round, encode_trained, enter
 from skerry.protocol.rounds.ordering import remind
 from skerry.protocol.rounds.planning import candidates_of, plan_for
 from skerry.protocol.rounds.publishing import first_commit, publish
 from skerry.protocol.rounds.settings import welcome
 from skerry.protocol.rounds.settling import forget_settled, settle
 from skerry.protocol.rounds.state import Phase, RoundState, leads
+from skerry.protocol.rounds.training import begin_round, encode_trained, enter
 from skerry.protocol.rounds.trust import may_judge
 
 MAX_EARLY_PARENTS = 16

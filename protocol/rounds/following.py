@@ -33,6 +33,14 @@ from skerry.protocol.rounds.state import (
     contributions_of,
     outcome_key,
 )
+from skerry.protocol.rounds.training import (
+    ROUND,
+    begin_round,
+    enter,
+    evaluate,
+    leave_round,
+    reset_round,
+)
 from skerry.protocol.rounds.trust import is_misjudged, judged, spot_checks, with_standing
 from skerry.protocol.rounds.voting import State
 
@@ -41,15 +49,6 @@ _MAX_FAILURES = 4
 
 BUSY = {Phase.LOADING, Phase.APPLYING}
 """The compute process is changing its parameters: a new plan waits for that to end."""
-
-ROUND = {Phase.TRAINING, Phase.ENCODING, Phase.COLLECTING}
-"""This peer takes part in the round upon ``at``."""
-
-
-def enter(s: RoundState, phase: Phase, now: float) -> None:
-    """Change the phase and note since when."""
-    if s.phase is not phase:
-        s.phase, s.phase_since = phase, now
 
 
 def consider(s: RoundState, now: float) -> list[Action]:
@@ -124,7 +123,7 @@ def _removed_at(s: RoundState, commit: CommitHash) -> bool:
 
 def _stop(s: RoundState, now: float) -> list[Action]:
     """Take no further part, since the owner wants it so; a later order may let us in again."""
-    left = _leave_round(s)
+    left = leave_round(s)
     told = s.phase is Phase.REMOVED
     enter(s, Phase.REMOVED, now)
     if told or s.removal is None:
@@ -172,7 +171,7 @@ def on_gathered(s: RoundState, event: Gathered, now: float) -> list[Action]:
     commit = s.chain[event.commit].message
     outer_lr = s.chain.settings(commit.parent).outer_lr
     apply = act.Apply(event.commit, commit.round, with_standing(s, event.commit), outer_lr)
-    return [*_leave_round(s), *spot_checks(s, event.commit, outer_lr), apply]
+    return [*leave_round(s), *spot_checks(s, event.commit, outer_lr), apply]
 
 
 def on_applied(s: RoundState, event: Applied, now: float) -> list[Action]:
@@ -197,7 +196,7 @@ def on_compute_lost(s: RoundState, now: float) -> list[Action]:
 
 def _host(s: RoundState, goal: CommitHash, now: float) -> list[Action]:
     """Host other shards than before: the move to ``goal`` begins once the process is up again."""
-    left = _leave_round(s)
+    left = leave_round(s)
     _forget_parameters(s, now)
     s.digests.clear()  # of other shards
     s.outcomes.clear()
@@ -238,7 +237,7 @@ def _advance(s: RoundState, now: float) -> list[Action]:
             enter(s, Phase.FETCHING, now)
             holders = _holders(s, s.queue[0])
             return [*left, act.Gather(s.queue[0], contributions_of(commit), holders)]
-        left += _leave_round(s)
+        left += leave_round(s)
         s.at = s.queue.pop(0)
         assert s.loaded is not None
         s.digests[s.at] = s.loaded
@@ -254,13 +253,13 @@ def _start_from(
 ) -> list[Action]:
     """Begin the move at ``commit``, after which the state ``digest`` stands."""
     if digest is not None and digest == s.loaded:
-        left = _leave_round(s) if commit != s.at else []
+        left = leave_round(s) if commit != s.at else []
         s.at, s.digests[commit] = commit, digest
         return left + _advance(s, now)
     local = s.states.get(digest) if digest is not None else None
     s.base, s.loading = commit, digest if local else None
     enter(s, Phase.LOADING, now)
-    return [*_leave_round(s), act.LoadState(s.loading, local, ())]
+    return [*leave_round(s), act.LoadState(s.loading, local, ())]
 
 
 def _download(s: RoundState, now: float) -> list[Action]:
@@ -285,7 +284,7 @@ def _renew(s: RoundState, renew: act.Renew, now: float) -> list[Action]:
     s.queue, s.base, s.loading = [renew.commit], s.chain[renew.commit].message.parent, None
     s.renewed, s.renewed_after = frozenset(renew.renewed), s.base
     enter(s, Phase.LOADING, now)
-    return [*_leave_round(s), renew]
+    return [*leave_round(s), renew]
 
 
 def _await_state(s: RoundState, now: float) -> list[Action]:
@@ -294,7 +293,7 @@ def _await_state(s: RoundState, now: float) -> list[Action]:
     s.base, s.loading, s.retry_at = None, None, now + s.rules.grace / 2
     enter(s, Phase.LOADING, now)
     text = "nobody vouches for all shards that this peer is to host; waiting for their hosts"
-    return [*_leave_round(s), act.Note(True, text)]
+    return [*leave_round(s), act.Note(True, text)]
 
 
 def _heal(s: RoundState, commit: Commit, now: float) -> list[Action]:
@@ -323,7 +322,7 @@ def _load_from_peers(s: RoundState, name: CommitHash, wanted: State, now: float)
     s.base, s.loading = s.chain[name].message.parent, state_digest(wanted)
     enter(s, Phase.LOADING, now)
     load = act.LoadState(s.loading, s.states.get(s.loading), _holders(s, name), wanted)
-    return [*_leave_round(s), load]
+    return [*leave_round(s), load]
 
 
 def _holders(s: RoundState, commit: CommitHash) -> tuple[PeerId, ...]:
@@ -383,14 +382,6 @@ def _has_applied(s: RoundState, peer: PeerId, commit: CommitHash) -> bool:
     )
 
 
-def _leave_round(s: RoundState) -> list[Action]:
-    """Keep what was trained upon ``at`` as error feedback before the parameters change."""
-    if not s.training:
-        return []
-    s.training = False
-    return [act.FinishTraining(), act.Encode(s.at, send=False)]
-
-
 def _resume(s: RoundState, now: float) -> list[Action]:
     """Go back to the round upon ``at`` after a move that led nowhere."""
     s.view += 1
@@ -402,73 +393,14 @@ def _resume(s: RoundState, now: float) -> list[Action]:
     return begin_round(s, now) if s.round_at == s.at else _arrive(s, now)
 
 
-def encode_trained(s: RoundState, now: float) -> list[Action]:
-    """Turn the finished inner steps into a contribution."""
-    s.training, s.encoding = False, s.at
-    enter(s, Phase.ENCODING, now)
-    return [act.Encode(s.at, send=True)]
-
-
 def _arrive(s: RoundState, now: float) -> list[Action]:
     """In step with the goal: settle what was sent before, tidy up, begin the next round."""
     s.goal, s.failures = None, 0
     actions = [*settle(s), act.StoreStates(tuple(s.states.values())), *retain(s)]
-    actions += _evaluate(s)
+    actions += evaluate(s)
     if s.round_at != s.at:
-        _reset_round(s, now)
+        reset_round(s, now)
     return actions + begin_round(s, now) + remind(s)
-
-
-def begin_round(s: RoundState, now: float) -> list[Action]:
-    """Begin the round upon ``at``, or go on with it where it was left."""
-    if s.finished:
-        enter(s, Phase.DONE, now)
-        return []
-    if s.paused:
-        enter(s, Phase.PAUSED, now)
-        return []
-    if s.head is None:
-        enter(s, Phase.WAITING, now)
-        return []
-    if s.me not in s.roster:
-        enter(s, Phase.OBSERVING, now)
-        return [act.Present()]
-    if s.training:
-        enter(s, Phase.TRAINING, now)
-        return encode_trained(s, now) if s.trained else []
-    if s.encoding == s.at:
-        enter(s, Phase.ENCODING, now)
-        return []
-    sent = s.own or s.history.get(s.at)
-    announce = sent.message if sent else s.unsent.get(s.at)
-    if announce is not None:
-        enter(s, Phase.COLLECTING, now)
-        return [act.PublishAnnounce(announce)]
-    enter(s, Phase.TRAINING, now)
-    s.training, s.trained, s.finishing = True, False, False
-    s.idle.discard(s.me)
-    assert s.held is not None
-    s.starts[s.at] = s.held
-    readers = s.hosts.readers(s.roster)
-    slot = readers.index(s.me) if s.me in readers else 0
-    return [act.Train(s.round, s.at, s.head.cursor, slot, len(readers))]
-
-
-def _reset_round(s: RoundState, now: float) -> None:
-    s.round_at, s.round_since, s.view, s.view_since = s.at, now, 0, now
-    s.own, s.complete_since, s.published_view = None, None, None
-    s.began_late, s.rehosting = s.rehosting, False
-    s.resent_at = now
-    s.unheard = set(s.roster) - s.alive - s.lost - {s.me}
-    s.announces, s.arrived, s.sound, s.unsound = {}, {}, set(), set()
-    s.vetted, s.vetting, s.idle = set(), set(), set()
-
-
-def _evaluate(s: RoundState) -> list[Action]:
-    done = s.chain.round_of(s.at)
-    due = done >= 0 and (done % s.rules.validation_every == 0 or s.finished)
-    whole = s.hosting is None
-    return [act.Evaluate(done)] if due and whole and s.round_at != s.at else []
 
 
 def _digest_after(s: RoundState, commit: CommitHash, child: Commit | None) -> Digest | None:

@@ -9,8 +9,8 @@ from skerry.protocol.ids import PeerId
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.collecting import progress, start_run
-from skerry.protocol.rounds.following import ROUND, begin_round, enter
 from skerry.protocol.rounds.state import Phase, RoundState
+from skerry.protocol.rounds.training import ROUND, begin_round, enter
 
 _STILL = ROUND | {Phase.WAITING, Phase.OBSERVING}
 """Phases from which a pause begins at once; a move to another commit is finished first."""

@@ -13,12 +13,12 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.events import Planned
-from skerry.protocol.rounds.following import ROUND
 from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.rounds.leader import leader_of
 from skerry.protocol.rounds.publishing import waiting_members
 from skerry.protocol.rounds.slowness import counted_on
 from skerry.protocol.rounds.state import RoundState, leads
+from skerry.protocol.rounds.training import ROUND
 
 
 def ask_plan(s: RoundState) -> list[Action]:

@@ -95,7 +95,7 @@ def test_a_seed_tells_the_same_story_twice(seed):
     assert tell(seed) == tell(seed)
 
 
-@pytest.mark.parametrize("name", ["settle", "retain", "_heal", "_leave_round", "unban"])
+@pytest.mark.parametrize("name", ["settle", "retain", "_heal", "leave_round", "unban"])
 def test_a_machine_with_a_part_missing_is_found_out(monkeypatch, name):
     def nothing(s, *rest):
         return []
