@@ -1,6 +1,7 @@
 """The daemon's part in a run: entered, paused, left, and gone on with after a restart."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Coroutine
@@ -22,6 +23,7 @@ from skerry.node.run.opening import (
 from skerry.node.run.orders import Sender, change_of, note_order
 from skerry.node.run.peers import Peers
 from skerry.node.run.session import Session
+from skerry.node.run.talking import DISK_RETRY_SECONDS
 from skerry.proto import control_pb2 as pb
 from skerry.protocol.codec import decode_invite
 from skerry.protocol.errors import DaemonError, SkerryError
@@ -31,6 +33,7 @@ from skerry.protocol.token import encode_token
 
 _LOG = logging.getLogger(__name__)
 _FAREWELL_SECONDS = 1.0
+_DISK_FULL = "SK-DSK-001"
 
 
 class Participation:
@@ -86,19 +89,37 @@ class Participation:
             return await self._open(join(self._parts, token))
 
     async def go_on(self) -> None:
-        """Go on with the run that this home took part in last, if it did not leave it."""
-        run_id = self._last_run()
-        if run_id is None:
-            return
+        """Go on with the run that this home took part in last, if it did not leave it.
+
+        On a full disk this is tried again, until there is room or the user wants something else.
+        """
+        run_id, told = self._last_run(), ""
+        while run_id is not None and (failure := await self._go_on(run_id)):
+            if failure != told:
+                _LOG.warning("%s", failure)
+                self._parts.journal.write("warning", text=failure)
+            told = failure
+            if _DISK_FULL not in failure or await self._ends_within(DISK_RETRY_SECONDS):
+                return
+            run_id = self._last_run()
+
+    async def _go_on(self, run_id: RunId) -> str:
+        """Open a run unless there is one; return why it cannot be."""
         async with self._changing:
+            if self._opened is not None:
+                return ""
             try:
                 await self._open(go_on(self._parts, run_id))
             except (SkerryError, OSError) as error:
-                if self._ending.asked.is_set():
-                    return
-                _LOG.warning("run %s cannot be continued: %s", run_id[:8], error)
-                text = f"run {run_id[:8]} cannot be continued: {error}"
-                self._parts.journal.write("warning", text=text)
+                if not self._ending.asked.is_set():
+                    return f"run {run_id[:8]} cannot be continued: {error}"
+            return ""
+
+    async def _ends_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ending.asked.wait()
+        return self._ending.asked.is_set()
 
     async def pause(self, paused: bool) -> None:
         """Stop training but follow the run, or train again. Raises: SkerryError."""

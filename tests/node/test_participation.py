@@ -12,7 +12,7 @@ from skerry.node import participation as participation_module
 from skerry.node.ending import Ending
 from skerry.node.participation import Participation
 from skerry.node.run.journal import Journal
-from skerry.protocol.errors import DaemonError, NetworkError
+from skerry.protocol.errors import DaemonError, NetworkError, StateError
 
 RUN_ID = "ab" * 32
 
@@ -121,6 +121,48 @@ async def test_a_run_that_fails_ends_the_daemon(home, part, run) -> None:
     await part.end()
     assert run.told == []  # nobody is left to say goodbye
     assert events(home) == ["entered", "failed", "left"]
+
+
+async def test_a_run_that_finds_the_disk_full_is_tried_until_there_is_room(
+    home, part, run, monkeypatch
+) -> None:
+    tries: list[int] = []
+
+    async def opened(*_: object) -> Any:
+        tries.append(1)
+        if len(tries) < 4:
+            raise StateError("SK-DSK-001", "no space left")
+        return await run.opened()
+
+    monkeypatch.setattr(participation_module, "go_on", opened)
+    monkeypatch.setattr(participation_module, "DISK_RETRY_SECONDS", 0.0)
+    (home.path / "current").write_text(RUN_ID)
+    await part.go_on()
+    assert (part.session, len(tries)) == (run, 4)
+    assert events(home) == ["warning", "entered"]
+    await part.end()
+
+
+async def test_a_run_that_cannot_be_gone_on_with_is_given_up(home, part, monkeypatch) -> None:
+    async def opened(*_: object) -> Any:
+        raise StateError("SK-DSK-002", "its manifest is damaged")
+
+    monkeypatch.setattr(participation_module, "go_on", opened)
+    (home.path / "current").write_text(RUN_ID)
+    await part.go_on()
+    assert part.session is None
+    assert events(home) == ["warning"]
+
+
+async def test_a_stop_ends_the_wait_for_room_on_the_disk(home, part, monkeypatch) -> None:
+    async def opened(*_: object) -> Any:
+        part._ending.ask()
+        raise StateError("SK-DSK-001", "no space left")
+
+    monkeypatch.setattr(participation_module, "go_on", opened)
+    (home.path / "current").write_text(RUN_ID)
+    await part.go_on()
+    assert part.session is None
 
 
 async def test_the_last_run_is_gone_on_with(home, part, run) -> None:
