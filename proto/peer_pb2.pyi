@@ -214,7 +214,7 @@ class RemovePeer(_message.Message):
     def __init__(self, peer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("run_id", "head", "head_round", "weight", "phase", "step", "steps", "tokens_per_second", "loss", "block_rate")
+    __slots__ = ("run_id", "head", "head_round", "weight", "phase", "step", "steps", "tokens_per_second", "loss", "block_rate", "links")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     HEAD_ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +225,7 @@ class Heartbeat(_message.Message):
     TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     BLOCK_RATE_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     head: bytes
     head_round: int
@@ -235,7 +236,18 @@ class Heartbeat(_message.Message):
     tokens_per_second: float
     loss: float
     block_rate: float
-    def __init__(self, run_id: _Optional[bytes] = ..., head: _Optional[bytes] = ..., head_round: _Optional[int] = ..., weight: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., block_rate: _Optional[float] = ...) -> None: ...
+    links: _containers.RepeatedCompositeFieldContainer[LinkFigures]
+    def __init__(self, run_id: _Optional[bytes] = ..., head: _Optional[bytes] = ..., head_round: _Optional[int] = ..., weight: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., block_rate: _Optional[float] = ..., links: _Optional[_Iterable[_Union[LinkFigures, _Mapping]]] = ...) -> None: ...
+
+class LinkFigures(_message.Message):
+    __slots__ = ("peer", "round_trip_us", "bytes_per_s")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIP_US_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    round_trip_us: int
+    bytes_per_s: int
+    def __init__(self, peer: _Optional[str] = ..., round_trip_us: _Optional[int] = ..., bytes_per_s: _Optional[int] = ...) -> None: ...
 
 class HelloRequest(_message.Message):
     __slots__ = ("protocol", "run_id", "member")
@@ -290,3 +302,11 @@ class BlobChunk(_message.Message):
     size: int
     data: bytes
     def __init__(self, size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ProbeRequest(_message.Message):
+    __slots__ = ("run_id", "size")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    size: int
+    def __init__(self, run_id: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...

@@ -54,6 +54,11 @@ class PeerStub(object):
                 request_serializer=skerry_dot_proto_dot_peer__pb2.BlobRequest.SerializeToString,
                 response_deserializer=skerry_dot_proto_dot_peer__pb2.BlobChunk.FromString,
                 _registered_method=True)
+        self.Probe = channel.unary_stream(
+                '/skerry.peer.v1.Peer/Probe',
+                request_serializer=skerry_dot_proto_dot_peer__pb2.ProbeRequest.SerializeToString,
+                response_deserializer=skerry_dot_proto_dot_peer__pb2.BlobChunk.FromString,
+                _registered_method=True)
 
 
 class PeerServicer(object):
@@ -83,6 +88,13 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Probe(self, request, context):
+        """bytes that mean nothing, in chunks of at
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -104,6 +116,11 @@ def add_PeerServicer_to_server(servicer, server):
             'Blob': grpc.unary_stream_rpc_method_handler(
                     servicer.Blob,
                     request_deserializer=skerry_dot_proto_dot_peer__pb2.BlobRequest.FromString,
+                    response_serializer=skerry_dot_proto_dot_peer__pb2.BlobChunk.SerializeToString,
+            ),
+            'Probe': grpc.unary_stream_rpc_method_handler(
+                    servicer.Probe,
+                    request_deserializer=skerry_dot_proto_dot_peer__pb2.ProbeRequest.FromString,
                     response_serializer=skerry_dot_proto_dot_peer__pb2.BlobChunk.SerializeToString,
             ),
     }
@@ -214,6 +231,33 @@ class Peer(object):
             target,
             '/skerry.peer.v1.Peer/Blob',
             skerry_dot_proto_dot_peer__pb2.BlobRequest.SerializeToString,
+            skerry_dot_proto_dot_peer__pb2.BlobChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Probe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/skerry.peer.v1.Peer/Probe',
+            skerry_dot_proto_dot_peer__pb2.ProbeRequest.SerializeToString,
             skerry_dot_proto_dot_peer__pb2.BlobChunk.FromString,
             options,
             channel_credentials,

@@ -19,6 +19,7 @@ from skerry.protocol.fields import (
     serialized,
     speed,
 )
+from skerry.protocol.heartbeat_codec import MAX_NAME_CHARS, decode_heartbeat, heartbeat_pb
 from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
     FULL,
@@ -58,7 +59,6 @@ MAX_PEERS = 256
 MAX_SHARDS = 1024
 MAX_ADDRESSES = 16
 MAX_ADDRESS_CHARS = 256
-MAX_NAME_CHARS = 64
 MAX_ORDERS, MAX_FINDINGS = 16, 64
 """In one commit."""
 MAX_REASON_CHARS = 200
@@ -103,7 +103,7 @@ def encode(message: Message) -> tuple[Kind, bytes]:
         case MemberRecord():
             return Kind.MEMBER, encode_member(message)
         case Heartbeat():
-            return Kind.HEARTBEAT, serialized(_heartbeat_pb(message))
+            return Kind.HEARTBEAT, serialized(heartbeat_pb(message))
         case Announce():
             return Kind.ANNOUNCE, serialized(_announce_pb(message))
         case Commit():
@@ -220,37 +220,6 @@ def _offer(message: pb.Offer) -> Offer:
     except ValueError:
         raise ProtocolError("range", f"unknown role {message.role}") from None
     return Offer(role, bounded(message.memory), speed(message.forward), speed(message.backward))
-
-
-def _heartbeat_pb(beat: Heartbeat) -> pb.Heartbeat:
-    return pb.Heartbeat(
-        run_id=bytes.fromhex(beat.run_id),
-        head=bytes.fromhex(beat.head),
-        head_round=beat.head_round,
-        weight=beat.weight,
-        phase=beat.phase,
-        step=beat.step,
-        steps=beat.steps,
-        tokens_per_second=beat.tokens_per_second,
-        loss=beat.loss,
-        block_rate=beat.block_rate,
-    )
-
-
-def _decode_heartbeat(body: bytes) -> Heartbeat:
-    message = parsed(pb.Heartbeat, body)
-    return Heartbeat(
-        run_id=RunId(hash_of(message.run_id)),
-        head=CommitHash(hash_of(message.head)),
-        head_round=bounded(message.head_round),
-        weight=bounded(message.weight),
-        phase=printable(message.phase, MAX_NAME_CHARS),
-        step=message.step,
-        steps=message.steps,
-        tokens_per_second=finite(message.tokens_per_second),
-        loss=finite(message.loss),
-        block_rate=speed(message.block_rate),
-    )
 
 
 def _announce_pb(announce: Announce) -> pb.Announce:
@@ -469,7 +438,7 @@ def _change(message: pb.Order) -> Change:
 
 _DECODERS: dict[Kind, Callable[[bytes], Message]] = {
     Kind.MEMBER: decode_member,
-    Kind.HEARTBEAT: _decode_heartbeat,
+    Kind.HEARTBEAT: decode_heartbeat,
     Kind.ANNOUNCE: _decode_announce,
     Kind.COMMIT: _decode_commit,
     Kind.INVITE: decode_invite,

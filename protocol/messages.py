@@ -269,6 +269,21 @@ class Commit:
     """Who hosts what from the next round on; None: as before."""
 
 
+MAX_LINKS = 64
+"""In one heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFigures:
+    """What a peer has measured between itself and another one."""
+
+    peer: PeerId
+    round_trip_us: int
+    """Microseconds; 0: not measured."""
+    bytes_per_s: int
+    """At which the other one sends to it; 0: not measured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Sign of life, with what others need to notice that one of them is behind."""
@@ -285,6 +300,8 @@ class Heartbeat:
     loss: float
     block_rate: float = 0.0
     """Text tokens per second through one block, forward, as measured in a ring; 0: not yet."""
+    links: tuple[LinkFigures, ...] = ()
+    """In some heartbeats only: each of its newest figures, of another peer each."""
 
 
 Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order | Finding

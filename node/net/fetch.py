@@ -8,6 +8,7 @@ own. Not here: which blobs are needed, who holds them, and what follows from the
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,6 +33,8 @@ OnBad = Callable[[PeerId, str], None]
 """Told which peer broke the rules, and the reason."""
 OnReceived = Callable[[PeerId, int], None]
 """Told how many bytes of a blob came from a peer, good or bad."""
+OnDownloaded = Callable[[PeerId, int, float], None]
+"""Told how many bytes of a blob a peer has sent in how many seconds, without the first delay."""
 Order = Callable[[Sequence[PeerId]], Sequence[PeerId]]
 """Returns holders in the order in which they are best asked."""
 
@@ -65,6 +68,17 @@ class _Lock:
     users: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """Who is told what of what comes in."""
+
+    received: OnReceived = lambda peer, num_bytes: None
+    downloaded: OnDownloaded = lambda peer, num_bytes, seconds: None
+
+
+UNWATCHED = Watchers()
+
+
 class Fetcher:
     """Downloads into one blob store."""
 
@@ -75,13 +89,13 @@ class Fetcher:
         run_id: RunId,
         on_bad: OnBad = lambda peer, reason: None,
         stall_seconds: float = STALL_SECONDS,
-        on_received: OnReceived = lambda peer, num_bytes: None,
         order: Order = tuple,
+        watchers: Watchers = UNWATCHED,
     ) -> None:
         """Fetch for ``run_id``; a holder that sends nothing for ``stall_seconds`` is left."""
         self._client, self._store, self._run_id = client, store, run_id
         self._on_bad, self._stall_seconds = on_bad, stall_seconds
-        self._on_received, self._order = on_received, order
+        self._watchers, self._order = watchers, order
         self._locks: dict[Address, _Lock] = {}
         self.received_bytes = 0
         """Blob bytes that arrived, good or bad."""
@@ -195,9 +209,12 @@ class Fetcher:
             call: _Call = stub.Blob(request)
             try:
                 await self._check_size(await self._next(call, holder), partial, payload)
+                began, before = time.monotonic(), partial.offset
                 while partial.offset < payload.size:
                     data = (await self._next(call, holder)).data
                     await self._store_chunk(data, partial, payload)
+                took_s = time.monotonic() - began
+                self._watchers.downloaded(holder, partial.offset - before, took_s)
             finally:
                 call.cancel()
 
@@ -225,7 +242,7 @@ class Fetcher:
             raise PeerUnavailable("SK-NET-003", detail) from None
         if not isinstance(chunk, pb.BlobChunk):  # grpc.aio.EOF
             raise PeerUnavailable("SK-NET-003", f"{holder} stopped in the middle")
-        self._on_received(holder, len(chunk.data))
+        self._watchers.received(holder, len(chunk.data))
         return chunk
 
     def _blame(self, holder: PeerId, error: ProtocolError) -> None:

@@ -56,6 +56,8 @@ class RunContext:
     leases: Leases = field(default_factory=Leases)
     """What others are downloading."""
     quotas: Quotas = field(default_factory=Quotas)
+    probes_given: dict[PeerId, float] = field(default_factory=dict)
+    """When a member was last given a probe, in monotonic seconds."""
     awaited_in_ring: Callable[[], tuple[PeerId | str, ...]] = tuple
     """Whom or what the ring that this node trains in waits for, if it has waited for long."""
     unwelcome: "asyncio.Queue[PeerId]" = field(default_factory=asyncio.Queue)
@@ -117,6 +119,8 @@ class RunContext:
     def saw(self, peer: PeerId, heartbeat: Heartbeat) -> None:
         """Note a peer's newest heartbeat for the status."""
         self.facts.seen[peer] = Seen(heartbeat, time.monotonic())
+        if heartbeat.links:
+            self.facts.links.told[peer] = heartbeat.links
 
     def refuse(self, peer: PeerId, reason: str, detail: str = "") -> None:
         """Count and log what was not accepted from a peer, and hold it against it."""

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from skerry.node.run.links import Links
 from skerry.protocol.compute import Progress
 from skerry.protocol.ids import PeerId
 from skerry.protocol.layout import FP32_BYTES
@@ -67,6 +68,8 @@ class Facts:
     """By reason."""
     traffic: defaultdict[PeerId, Traffic] = field(default_factory=lambda: defaultdict(Traffic))
     """By peer; only of members, so that strangers cannot fill it."""
+    links: Links = field(default_factory=Links)
+    """To the other members, and what they say of theirs."""
     seen: dict[PeerId, Seen] = field(default_factory=dict)
     shard_params: dict[str, int] = field(default_factory=dict)
     """Parameters by shard name."""
@@ -87,6 +90,7 @@ class Facts:
 
     def answered(self, peer: PeerId, took_s: float) -> None:
         """Take in how long a peer took to answer a heartbeat."""
+        self.links.answered(peer, took_s)
         traffic = self.traffic[peer]
         before = took_s if traffic.round_trip_s is None else traffic.round_trip_s
         traffic.round_trip_s = before + _SMOOTHING * (took_s - before)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 from skerry.node.net.rpc import RpcClient
 from skerry.node.net.rpc_errors import translate
@@ -46,6 +47,8 @@ CALL_SECONDS = 10.0
 MAX_COMMITS = 256
 """Commits taken from one answer; a longer chain is asked for in parts."""
 NOT_ADMITTED = "not-admitted"
+_LINKS_GAP = 8
+"""Heartbeats from one that tells of links to the next."""
 _KNOCKING_GAPS = 10
 """Heartbeats between two questions of a removed peer whether it may come back."""
 
@@ -138,14 +141,14 @@ class Peers:
     async def keep_beating(self) -> None:
         """Send heartbeats to all greeted members."""
         async with asyncio.TaskGroup() as group:
-            while True:
-                envelope = self.heartbeat()
+            for number in count():
+                envelope = self.heartbeat(links=number % _LINKS_GAP == 0)
                 for peer in self.greeted:
                     group.create_task(self.deliver(peer, envelope, 3 * self._context.heartbeat_s))
                 await asyncio.sleep(self._context.heartbeat_s)
 
-    def heartbeat(self, leaving: bool = False) -> Envelope:
-        """Return a signed sign of life."""
+    def heartbeat(self, leaving: bool = False, links: bool = False) -> Envelope:
+        """Return a signed sign of life; with ``links``, of what lies between us and others too."""
         context, rounds = self._context, self._context.state.rounds
         facts = context.facts
         beat = Heartbeat(
@@ -159,6 +162,7 @@ class Peers:
             tokens_per_second=0.0 if rounds.paused else facts.tokens_per_second,
             loss=facts.loss,
             block_rate=facts.block_rate,
+            links=facts.links.figures(rounds.alive & rounds.members.keys()) if links else (),
         )
         return sign_message(context.signer, beat).envelope
 

@@ -2,8 +2,10 @@
 
 from skerry.node.run.asking import answer_of
 from skerry.node.run.context import RunContext
-from skerry.pipeline.planning.request import Request
+from skerry.node.run.links import agreed
+from skerry.pipeline.planning.request import MeasuredLink, Request
 from skerry.protocol.errors import SkerryError
+from skerry.protocol.ids import PeerId
 from skerry.protocol.rings.codec import decode_plan, encode_plan
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds.candidates import Candidate
@@ -30,10 +32,24 @@ async def make_plan(context: RunContext, candidates: tuple[Candidate, ...]) -> P
     is no plan.
     """
     running = context.state.rounds.hosts.plan
+    links = measured_links(context, [candidate.peer for candidate in candidates])
+    context.journal.write("note", text=_planning(len(candidates), len(links)))
     request = Request(
         manifest=context.manifest.canonical().decode(),
         candidates=candidates,
         running=encode_plan(running).hex() if running else "",
+        links=links,
     )
     found = await answer_of("skerry.pipeline.planning.maker", request.to_json(), _SECONDS)
     return decode_plan(found) if found else None
+
+
+def measured_links(context: RunContext, peers: list[PeerId]) -> tuple[MeasuredLink, ...]:
+    """Return what both ends have measured of the links between these peers."""
+    links = context.facts.links
+    return agreed({**links.told, context.me: links.figures(peers)}, peers)
+
+
+def _planning(peers: int, links: int) -> str:
+    pairs = peers * (peers - 1) // 2
+    return f"planning for {peers} peers; {links} of the {pairs} links between them are measured"

@@ -12,6 +12,7 @@ from skerry.node.net.fetch import blob_chunks
 from skerry.node.net.rpc_errors import refuse
 from skerry.node.run.context import RunContext
 from skerry.node.run.peers import MAX_COMMITS, MAX_RECORD_SECONDS, NOT_ADMITTED
+from skerry.node.run.probing import check_probe, probe_chunks
 from skerry.proto import peer_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
 from skerry.protocol.codec import (
@@ -115,6 +116,17 @@ class RunServicer(PeerServicer):
                 yield chunk
         except SkerryError as error:
             await self._refuse(error, grpc)
+
+    async def Probe(self, request: pb.ProbeRequest, grpc: Grpc) -> AsyncIterator[pb.BlobChunk]:
+        """Give bytes that mean nothing, to a member and seldom: it measures how fast they come."""
+        context = await self._member_context(request.run_id, grpc)
+        try:
+            check_probe(context.probes_given, self._peer, request.size, time.monotonic())
+        except ProtocolError as error:
+            await self._refuse(error, grpc)
+        for chunk in probe_chunks(request.size):
+            context.facts.traffic[self._peer].sent += len(chunk.data)
+            yield chunk
 
     def _context(self, run_id: bytes) -> RunContext:
         context = self._current()

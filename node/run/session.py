@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skerry.node.net.fetch import Fetcher, Order
+from skerry.node.net.fetch import Fetcher, Order, Watchers
 from skerry.node.run.compute import ComputeProcess
 from skerry.node.run.context import RunContext
 from skerry.node.run.effects import Effects
 from skerry.node.run.notable import Notables
 from skerry.node.run.orders import new_order
 from skerry.node.run.peers import Peers
+from skerry.node.run.probing import Prober
 from skerry.node.run.record import Recorder
 from skerry.node.run.state import Network, NodeEvent, apply, next_deadline
 from skerry.protocol import compute as cp
@@ -65,8 +66,8 @@ class Session:
             context.blobs,
             context.run_id,
             self._on_bad,
-            on_received=context.facts.received_from,
             order=order,
+            watchers=Watchers(context.facts.received_from, context.facts.links.received),
         )
         self._ledger: tuple[CommitHash, ...] = ()
         """Open contributions, as the newest compute process knows them."""
@@ -108,6 +109,7 @@ class Session:
                 group.create_task(self.context.keep_out())
                 group.create_task(self.peers.keep_greeting())
                 group.create_task(self.peers.keep_beating())
+                group.create_task(Prober(self.context, self.peers).keep_probing())
                 if self._discovery is not None:
                     group.create_task(self._discovery(self.context, self.peers))
                 await self._decide(self._effects)

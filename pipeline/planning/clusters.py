@@ -4,7 +4,7 @@ The peer farthest from all others chooses its neighbours first, because for it t
 most; annealing then improves on it. Distances are seconds of one hop, both directions averaged.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,22 @@ Enough = Callable[[list[int]], bool]
 
 
 def clusters(
-    hops_NN: Distances, pool: Sequence[int], enough: Enough, most: int
+    hops_NN: Distances,
+    pool: Sequence[int],
+    enough: Enough,
+    most: int,
+    leaders: Collection[int] | None = None,
 ) -> tuple[list[list[int]], list[int]]:
     """Split a pool into groups that can each form a ring, and those left over.
 
     Args:
         enough: asked for a growing group until it says yes.
         most: largest size of a group; one that is still not enough is given up.
+        leaders: of whom each group needs one; None: anyone will do.
     """
     rest, found = list(pool), []
     while rest:
-        group = gather(hops_NN, rest, enough, most)
+        group = gather(hops_NN, rest, enough, most, leaders)
         if group is None:
             break
         found.append(group)
@@ -33,17 +38,30 @@ def clusters(
     return found, rest
 
 
-def gather(hops_NN: Distances, rest: list[int], enough: Enough, most: int) -> list[int] | None:
-    """Gather the nearest around the most remote peer; None if even ``most`` are not enough."""
-    among = np.array(rest)
+def gather(
+    hops_NN: Distances,
+    rest: list[int],
+    enough: Enough,
+    most: int,
+    leaders: Collection[int] | None = None,
+) -> list[int] | None:
+    """Gather the nearest around the most remote peer; None if even ``most`` are not enough.
+
+    The last place is kept for one of ``leaders`` if there is none yet.
+    """
+    among, most = np.array(rest), min(most, len(rest))
+    leading_N = np.isin(among, list(rest if leaders is None else leaders))
     remote = int(among[np.argmax(hops_NN[np.ix_(among, among)].mean(axis=1))])
     group = [remote]
     distance_N = hops_NN[remote, among].copy()
     distance_N[among == remote] = np.inf
     while not enough(group):
-        if len(group) == min(most, len(rest)):
+        if len(group) == most:
             return None
-        nearest = int(np.argmin(distance_N))
+        last = len(group) == most - 1 and not np.isin(group, among[leading_N]).any()
+        nearest = int(np.argmin(np.where(leading_N | (not last), distance_N, np.inf)))
+        if np.isinf(distance_N[nearest]):
+            return None  # nobody is left who could lead
         group.append(int(among[nearest]))
         distance_N += hops_NN[group[-1], among]
         distance_N[nearest] = np.inf

@@ -48,7 +48,8 @@ def _complete_rings(workshop: Workshop, pool: Sequence[int]) -> tuple[list[Group
             return False  # so at once in most cases
         return staged(workshop, led(workshop, group)) is not None
 
-    groups, spares = clusters(hops_NN, pool, enough, stages)
+    origins = [peer for peer in pool if workshop.fits(peer, (0,))]
+    groups, spares = clusters(hops_NN, pool, enough, stages, origins)
     rings = []
     for group in groups:  # memory may forbid the short order; that of gathering is known to do
         orders = (led(workshop, short_tour(hops_NN, group)), led(workshop, group))

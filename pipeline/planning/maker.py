@@ -5,6 +5,7 @@ planner searches for seconds and compiles its simulator, which the node's event 
 """
 
 import sys
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from statistics import median_high
 
@@ -14,13 +15,14 @@ from skerry.pipeline.planning.plan import Blocks, Hop, Member, Path, Plan, Ring
 from skerry.pipeline.planning.planner import Budget, make_plan
 from skerry.pipeline.planning.problem import Problem
 from skerry.pipeline.planning.replan import replan
-from skerry.pipeline.planning.request import Request
+from skerry.pipeline.planning.request import MeasuredLink, Request
 from skerry.pipeline.planning.ring_plan import ring_plan
 from skerry.pipeline.planning.swarm_file import (
     BACKWARD_PER_FORWARD,
     LinkEntry,
     PeerEntry,
     PlanSection,
+    SiteLink,
     SwarmFile,
 )
 from skerry.pipeline.planning.swarm_file import problem_of as problem_of_file
@@ -49,7 +51,7 @@ def plan_of(request: Request) -> wire.Plan | None:
     able = [c for c in request.candidates if c.offer.role != RoleOffer.REPLICA]
     running = decode_plan(bytes.fromhex(request.running)) if request.running else None
     try:
-        problem = _problem(manifest, able, enough)
+        problem = _problem(manifest, able, enough, request.links)
         plan = _search(problem, running)
     except ConfigError:  # those who are here cannot hold the model
         return None
@@ -69,15 +71,25 @@ def _search(problem: Problem, running: wire.Plan | None) -> Plan:
     return replan(_known(running), problem, budget)
 
 
-def _problem(manifest: Manifest, candidates: list[Candidate], enough: int) -> Problem:
+def _problem(
+    manifest: Manifest,
+    candidates: list[Candidate],
+    enough: int,
+    measured: Sequence[MeasuredLink],
+) -> Problem:
     if not candidates:
         raise ConfigError("SK-PLN-001", "nobody offers to host a part")
-    peers = _entries(candidates)
+    links = _links(measured, {candidate.peer for candidate in candidates})
+    linked = {end for link in links for end in (link.a, link.b)}
+    peers = tuple(
+        entry.model_copy(update={"site": entry.name if entry.name in linked else ""})
+        for entry in _entries(candidates)
+    )
     ring = manifest.ring
     section = PlanSection(
         slots=ring.slots, skip_ratio=ring.skip_ratio, swap_ratio=ring.swap_ratio, shadow_below=0
     )
-    file = SwarmFile(plan=section, peers=peers, default_link=_USUAL_LINK)
+    file = SwarmFile(plan=section, peers=peers, links=links, default_link=_USUAL_LINK)
     problem = problem_of_file(file, manifest)
     # Who is to host a part has no room for the whole model, as the planner counts it.
     most = host_bytes(problem, problem.model.blocks, is_origin=True) - 1
@@ -87,6 +99,20 @@ def _problem(manifest: Manifest, candidates: list[Candidate], enough: int) -> Pr
         for peer in problem.peers
     )
     return replace(problem, peers=tuple(capped))
+
+
+def _links(measured: Sequence[MeasuredLink], peers: Collection[PeerId]) -> tuple[SiteLink, ...]:
+    """Return the links between those who are planned for; each peer is a site of its own."""
+    return tuple(
+        SiteLink(
+            a=link.a,
+            b=link.b,
+            latency=link.latency_s,
+            bandwidth=link.bandwidth or _USUAL_LINK.bandwidth,
+        )
+        for link in measured
+        if {link.a, link.b} <= set(peers)
+    )
 
 
 def _entries(candidates: list[Candidate]) -> tuple[PeerEntry, ...]:

@@ -5,7 +5,20 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
+from skerry.protocol.ids import PeerId
 from skerry.protocol.rounds.candidates import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredLink:
+    """What lies between two peers, both ways."""
+
+    a: PeerId
+    b: PeerId
+    latency_s: float
+    """One way."""
+    bandwidth: float
+    """Bytes per second; 0: not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +30,8 @@ class Request:
     candidates: tuple[Candidate, ...]
     running: str
     """The plan in force, as its bytes in hex; empty if there is none."""
+    links: tuple[MeasuredLink, ...] = ()
+    """Of pairs of candidates; what lies between others is not known."""
 
     def to_json(self) -> bytes:
         """Return it as one line."""

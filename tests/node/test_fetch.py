@@ -10,7 +10,7 @@ import p2pd_swarm
 import pytest
 
 from skerry.node.net import fetch as fetching
-from skerry.node.net.fetch import Fetcher, Wanted, blob_chunks
+from skerry.node.net.fetch import Fetcher, Wanted, Watchers, blob_chunks
 from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.rpc_errors import refuse
 from skerry.proto import peer_pb2 as pb
@@ -123,6 +123,18 @@ async def test_blob_arrives_whole_and_is_counted_once(net):
     await fetcher.fetch(PAYLOAD, net.ids, len(DATA))  # it is here: nobody is asked
     assert (fetcher.received_bytes, len(net.holders[0].requests)) == (len(DATA), 1)
     assert net.blamed == []
+
+
+async def test_what_came_how_fast_is_told_of_each_holder(net):
+    address = net.holders[0].store.put(DATA)
+    told: list[tuple[PeerId, int, float]] = []
+    note = lambda peer, size, seconds: told.append((peer, size, seconds))  # noqa: E731
+    fetcher = Fetcher(net.client, net.store, RUN, watchers=Watchers(downloaded=note))
+    await fetcher.fetch(PAYLOAD, net.ids[:1], len(DATA))
+    assert net.store.read(address) == DATA
+    [(peer, size, seconds)] = told
+    assert (peer, size) == (net.ids[0], len(DATA))
+    assert seconds > 0
 
 
 async def test_holders_are_asked_in_the_order_that_is_best(net):

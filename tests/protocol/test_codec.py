@@ -14,6 +14,7 @@ from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
     FULL,
+    MAX_LINKS,
     MAX_OUTER_LR,
     AllowPeer,
     Announce,
@@ -24,6 +25,7 @@ from skerry.protocol.messages import (
     Invite,
     Judgement,
     Kind,
+    LinkFigures,
     MemberRecord,
     Offer,
     Order,
@@ -146,6 +148,9 @@ heartbeats = st.builds(
     tokens_per_second=floats,
     loss=floats,
     block_rate=st.floats(0, 1e300),
+    links=st.lists(
+        st.builds(LinkFigures, peers, counts, counts), max_size=3, unique_by=lambda one: one.peer
+    ).map(tuple),
 )
 findings = st.builds(
     Finding,
@@ -338,6 +343,10 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (a_beat(tokens_per_second=-math.inf), "non-finite"),
         (a_beat(block_rate=math.nan), "non-finite"),
         (a_beat(block_rate=-1.0), "range"),
+        (a_beat(links=(LinkFigures("nobody", 1, 1),)), "peer-id"),
+        (a_beat(links=(LinkFigures(SIGNERS[0].peer_id, 1, fields.MAX_COUNT + 1),)), "range"),
+        (a_beat(links=(LinkFigures(SIGNERS[0].peer_id, 1, 1),) * 2), "size"),
+        (a_beat(links=(LinkFigures(SIGNERS[0].peer_id, 1, 1),) * (MAX_LINKS + 1)), "size"),
         (a_member(addresses=("/a",) * (codec.MAX_ADDRESSES + 1)), "size"),
         (a_member(addresses=("x" * (codec.MAX_ADDRESS_CHARS + 1),)), "malformed"),
         (a_member(agent="x" * 65), "malformed"),

@@ -191,6 +191,16 @@ class TestMessages:
         sent = one.context.facts.sent_bytes["control"]
         assert sent == other.context.facts.received_bytes["control"] > 100
 
+    async def test_some_heartbeats_tell_of_links_to_members_that_are_there(self, pair) -> None:
+        one, other = pair
+        one.context.facts.links.answered(other.peer_id, 0.25)
+        assert open_envelope(one.session.peers.heartbeat(links=True)).message.links == ()
+        one.context.state.rounds.alive.add(other.peer_id)
+        one.knows(other)
+        assert open_envelope(one.session.peers.heartbeat()).message.links == ()
+        [link] = open_envelope(one.session.peers.heartbeat(links=True)).message.links
+        assert (link.peer, link.round_trip_us) == (other.peer_id, 250_000)
+
     async def test_last_heartbeat_says_goodbye(self, pair) -> None:
         beat = open_envelope(pair[0].session.peers.heartbeat(leaving=True)).message
         assert beat.phase == LEAVING

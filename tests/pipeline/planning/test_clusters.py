@@ -27,6 +27,15 @@ def test_a_group_that_is_never_enough_is_given_up() -> None:
     assert clusters(hops_NN, [0, 1, 2], lambda group: False, 9) == ([], [0, 1, 2])
 
 
+def test_the_last_place_is_for_the_nearest_who_can_lead() -> None:
+    hops_NN = distances([0, 1, 2, 3, 4, 50])
+    three = lambda group: len(group) == 3  # noqa: E731
+    assert gather(hops_NN, list(range(6)), three, 3, {2, 3}) == [5, 4, 3]
+    assert gather(hops_NN, list(range(6)), three, 3, {0, 1}) == [5, 4, 1]
+    assert gather(hops_NN, list(range(6)), three, 3, {5}) == [5, 4, 3]
+    assert gather(hops_NN, list(range(5)), three, 3, {5}) is None
+
+
 def length(hops_NN, tour) -> float:
     return sum(hops_NN[a, b] for a, b in zip(tour, [*tour[1:], tour[0]], strict=True))
 

@@ -32,6 +32,16 @@ def test_who_can_be_no_part_of_a_ring_is_left_over(make_swarm) -> None:
     assert complete_layout(workshop(make_swarm(2)), range(2), []).rings == []
 
 
+@pytest.mark.parametrize("able", range(6))
+def test_a_ring_is_found_wherever_the_one_stands_that_can_be_its_origin(make_swarm, able) -> None:
+    problem = make_swarm(6, memory=60_000_000)
+    peers = list(problem.peers)
+    peers[able] = replace(peers[able], memory=1 << 27)
+    layout = complete_layout(workshop(replace(problem, peers=tuple(peers))), range(6), [])
+    [ring] = layout.rings
+    assert ring.members[0] == able
+
+
 def test_microbatches_are_shared_in_proportion_to_speed(make_swarm) -> None:
     speeds = (3.0, 3.0, 3.0, 1.0, 1.0, 1.0)
     layout = complete_layout(workshop(make_swarm(6, speeds=speeds, microbatches=13)), range(6), [])

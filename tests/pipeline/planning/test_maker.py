@@ -2,13 +2,14 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.pipeline.capacity import needed_bytes
 from skerry.pipeline.planning.maker import plan_of
-from skerry.pipeline.planning.request import Request
+from skerry.pipeline.planning.request import MeasuredLink, Request
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import Manifest, parse_run_file
 from skerry.protocol.messages import Offer, RoleOffer
@@ -114,6 +115,17 @@ def test_a_peer_that_is_slower_than_planned_gives_way_to_one_that_stands_by():
     assert after is not None
     assert (after.stages, after.spares) == (before.stages, (slow,))
     assert {member.rate for member in after.rings[0].members} == {1000.0}
+
+
+def test_peers_with_a_fast_link_between_them_form_the_ring():
+    """Of three that are alike, two of which suffice; links that nobody has measured are usual."""
+    for near in combinations(PEERS[1:4], 2):
+        links = [MeasuredLink(*pair, 1.0, 20e3) for pair in combinations(PEERS[:4], 2)]
+        fast = MeasuredLink(*near, 0.001, 0.0)
+        measured = [fast if {link.a, link.b} == set(near) else link for link in links]
+        request = replace(asked(REPLICA, STAGE, STAGE, STAGE), links=tuple(measured))
+        assert Request.from_json(request.to_json()) == request
+        assert hosts_of(plan_of(request)).ringed == set(near)
 
 
 def manifest_with(changes: str) -> Manifest:
