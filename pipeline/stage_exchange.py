@@ -84,7 +84,8 @@ class StageExchange(Exchange[StageModel]):
         if self._round is None or not self._tally.text_tokens:
             return None
         number, parent = self._round
-        return RoundWork(parent, number, self._tally.text_tokens, self._tally.loss)
+        tally = self._tally
+        return RoundWork(parent, number, tally.text_tokens, tally.loss, tally.norms)
 
     def forget_training(self) -> None:
         """Close the round; what is under way in it is forgotten with it."""

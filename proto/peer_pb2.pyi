@@ -106,7 +106,7 @@ class ShardState(_message.Message):
     def __init__(self, shard: _Optional[str] = ..., address: _Optional[bytes] = ...) -> None: ...
 
 class Announce(_message.Message):
-    __slots__ = ("run_id", "round", "parent", "text_tokens", "round_tokens", "loss", "shards", "state")
+    __slots__ = ("run_id", "round", "parent", "text_tokens", "round_tokens", "loss", "shards", "state", "norms")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +115,7 @@ class Announce(_message.Message):
     LOSS_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    NORMS_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     round: int
     parent: bytes
@@ -123,7 +124,8 @@ class Announce(_message.Message):
     loss: float
     shards: _containers.RepeatedCompositeFieldContainer[ShardPayload]
     state: _containers.RepeatedCompositeFieldContainer[ShardState]
-    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., parent: _Optional[bytes] = ..., text_tokens: _Optional[int] = ..., round_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[ShardState, _Mapping]]] = ...) -> None: ...
+    norms: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., parent: _Optional[bytes] = ..., text_tokens: _Optional[int] = ..., round_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[ShardState, _Mapping]]] = ..., norms: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("run_id", "round", "view", "parent", "announces", "roster", "admissions", "cursor", "weight", "orders", "judgements", "findings", "state", "plan")

@@ -263,6 +263,7 @@ def _announce_pb(announce: Announce) -> pb.Announce:
         loss=announce.loss,
         shards=[payload_to_pb(shard) for shard in announce.shards],
         state=_state_pb(announce.state),
+        norms=announce.norms,
     )
 
 
@@ -277,7 +278,17 @@ def _decode_announce(body: bytes) -> Announce:
         round_tokens=bounded(message.round_tokens),
         loss=finite(message.loss),
         shards=payloads_from_pb(list(message.shards)),
+        norms=_norms(message),
     )
+
+
+def _norms(message: pb.Announce) -> tuple[float, ...]:
+    """Return the norms of an announcement: one of each shard, or none at all."""
+    if len(message.norms) not in (0, len(message.shards)):
+        raise ProtocolError("size", f"{len(message.norms)} norms of {len(message.shards)} shards")
+    if min(message.norms, default=0.0) < 0:
+        raise ProtocolError("range", "a negative norm")
+    return tuple(finite(norm) for norm in message.norms)
 
 
 def payload_to_pb(payload: ShardPayload) -> pb.ShardPayload:

@@ -286,6 +286,8 @@ class Encoded:
     round_tokens: int
     loss: float
     shards: tuple[ShardPayload, ...]
+    norms: tuple[float, ...] = ()
+    """Of the gradient of each of ``shards``, before it was clipped; none where not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

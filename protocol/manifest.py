@@ -251,6 +251,14 @@ class RoundSection(Section):
         return self
 
 
+class RecoverySection(Section):
+    """How what is lost comes back where no live host has it."""
+
+    norm_exponent: Literal[1, 2] = 2
+    """p: of the two stages beside a lost one, each counts by its gradient's norm to the power p.
+    CheckFree prints it squared (arXiv:2506.15461, algorithm 1), its published code does not."""
+
+
 class PeerSection(Section):
     """How many peers a run takes."""
 
@@ -310,6 +318,7 @@ class RunFile(Section):
     aggregation: AggregationSection = AggregationSection()
     ring: RingSection = RingSection()
     round: RoundSection = RoundSection()
+    recovery: RecoverySection = RecoverySection()
     peers: PeerSection = PeerSection()
     admission: AdmissionSection = AdmissionSection()
 

@@ -159,6 +159,10 @@ class Announce:
     loss: float
     """Mean training loss of the round, nats per text token."""
     shards: tuple[ShardPayload, ...]
+    norms: tuple[float, ...] = ()
+    """L2 norm of the gradient of each of ``shards`` before it was clipped, as the root mean square
+    over the round's inner steps; none where the author does not know. A peer of a ring does: should
+    a stage be lost, the one beside it that has the larger gradient gives more to its average."""
 
 
 @dataclass(frozen=True, slots=True)

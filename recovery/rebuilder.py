@@ -33,7 +33,7 @@ def made(request: Request) -> Made:
     there = {stage.number: _neighbour(stage, layout, store) for stage in request.there}
     found: list[ShardPayload] = []
     for healing in request.healings:
-        tensors = rebuilt(healing, there)
+        tensors = rebuilt(healing, there, manifest.recovery.norm_exponent)
         for one in healing.shards:
             if one.rung is Rung.SEED:
                 spec = layout[one.shard]

@@ -14,6 +14,7 @@ from skerry.protocol.messages import ShardState
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds.renewing import MEMORY, own_shards, recent_hosts
 from skerry.protocol.rounds.state import KEPT_STATES, RoundState
+from skerry.recovery.gradients import stage_norm
 from skerry.recovery.healing import is_block
 from skerry.recovery.survey import Candidate, Copy, LostStage, Shards, Survey
 from skerry.recovery.swaps import learned_roles
@@ -29,6 +30,8 @@ class Remains:
     survey: Survey
     blocks: dict[int, tuple[ShardState, ...]]
     """Of the stages whose blocks are there, by number."""
+    norms: dict[int, float]
+    """Of the last gradients of those stages; 0 where that is not known."""
     stale: dict[str, Address]
     """Own old copies of shards that were given to this peer, by shard."""
 
@@ -62,7 +65,9 @@ def remains(s: RoundState, goal: CommitHash, given: Collection[str]) -> Remains:
         shadows={x: (Copy(s.me, _age(s, goal, ShardState(x, stale[x]))),) for x in stale},
         partners=learned_roles(_orders(s, goal, plan)),
     )
-    return Remains(survey, {n: some for n, some in blocks.items() if some}, stale)
+    there_now = {n: some for n, some in blocks.items() if some}
+    norms = {n: stage_norm(s.chain, goal, [x.shard for x in b]) for n, b in there_now.items()}
+    return Remains(survey, there_now, norms, stale)
 
 
 def _orders(s: RoundState, goal: CommitHash, plan: Plan) -> set[tuple[int, ...]]:

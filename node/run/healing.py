@@ -115,7 +115,11 @@ class Healer:
         wanted = tuple(entry for number in numbers for entry in left.blocks[number])
         found = {x.shard: x for x in await self._payloads.fetch_state(wanted, holders)}
         return tuple(
-            Stage(number, tuple(found[entry.shard] for entry in left.blocks[number]), norm=0.0)
+            Stage(
+                number,
+                tuple(found[entry.shard] for entry in left.blocks[number]),
+                left.norms[number],
+            )
             for number in numbers
         )
 

@@ -102,6 +102,10 @@ announces = st.builds(
     round_tokens=counts,
     loss=floats,
     shards=st.lists(payloads, max_size=3).map(tuple),
+).flatmap(
+    lambda made: st.sampled_from([(), tuple(0.5 * i for i in range(len(made.shards)))]).map(
+        lambda norms: replace(made, norms=norms)
+    )
 )
 commits = st.builds(
     Commit,
@@ -330,6 +334,10 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (an_announce(shards=(a_shard(shard="a\nb"),)), "malformed"),
         (an_announce(shards=(a_shard(size=fields.MAX_COUNT + 1),)), "range"),
         (an_announce(shards=(a_shard(address=Address("aa" * 31)),)), "malformed"),
+        (an_announce(norms=(1.0, 1.0)), "size"),
+        (an_announce(norms=(-1.0,)), "range"),
+        (an_announce(norms=(math.nan,)), "non-finite"),
+        (an_announce(norms=(math.inf,)), "non-finite"),
         (an_announce(loss=math.nan), "non-finite"),
         (an_announce(loss=math.inf), "non-finite"),
         (an_announce(text_tokens=fields.MAX_COUNT + 1), "range"),
