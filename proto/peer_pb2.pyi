@@ -20,6 +20,7 @@ class Envelope(_message.Message):
         INVITE: _ClassVar[Envelope.Kind]
         ORDER: _ClassVar[Envelope.Kind]
         FINDING: _ClassVar[Envelope.Kind]
+        SHADOW: _ClassVar[Envelope.Kind]
     KIND_UNSPECIFIED: Envelope.Kind
     MEMBER: Envelope.Kind
     HEARTBEAT: Envelope.Kind
@@ -29,6 +30,7 @@ class Envelope(_message.Message):
     INVITE: Envelope.Kind
     ORDER: Envelope.Kind
     FINDING: Envelope.Kind
+    SHADOW: Envelope.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     SIGNER_FIELD_NUMBER: _ClassVar[int]
@@ -292,3 +294,37 @@ class BlobChunk(_message.Message):
     size: int
     data: bytes
     def __init__(self, size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ShadowCopy(_message.Message):
+    __slots__ = ("run_id", "shard", "round", "parts")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    shard: str
+    round: int
+    parts: _containers.RepeatedCompositeFieldContainer[ShardPayload]
+    def __init__(self, run_id: _Optional[bytes] = ..., shard: _Optional[str] = ..., round: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ...) -> None: ...
+
+class ShadowChunk(_message.Message):
+    __slots__ = ("copy", "data")
+    COPY_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    copy: Envelope
+    data: bytes
+    def __init__(self, copy: _Optional[_Union[Envelope, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ShadowReply(_message.Message):
+    __slots__ = ("refused",)
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    refused: str
+    def __init__(self, refused: _Optional[str] = ...) -> None: ...
+
+class ShadowsRequest(_message.Message):
+    __slots__ = ("run_id", "shards")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    shards: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run_id: _Optional[bytes] = ..., shards: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -257,6 +257,10 @@ class RecoverySection(Section):
     norm_exponent: Literal[1, 2] = 2
     """p: of the two stages beside a lost one, each counts by its gradient's norm to the power p.
     CheckFree prints it squared (arXiv:2506.15461, algorithm 1), its published code does not."""
+    shadow_every: Annotated[int, Field(ge=0, le=1_000_000)] = 10
+    """Inner steps after which a ring's stages are copied again, in bf16, to a peer that is not
+    beside them; not before the next round, since they are agreed upon only once in each. 0: they
+    never are."""
 
 
 class PeerSection(Section):

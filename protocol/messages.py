@@ -28,6 +28,7 @@ class Kind(IntEnum):
     INVITE = 6
     ORDER = 7
     FINDING = 8
+    SHADOW = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,18 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowCopy:
+    """A host's word on what it has sent of a shard to the peer that keeps a stale copy of it."""
+
+    run_id: RunId
+    shard: str
+    round: int
+    """Whose start the parameters are of."""
+    parts: tuple[ShardPayload, ...]
+    """A whole copy, then differences, each upon those before it (pipeline/shadow_codec.py)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """The list of contributions that make up a round, and who trains the next one."""
 
@@ -291,7 +304,7 @@ class Heartbeat:
     """Text tokens per second through one block, forward, as measured in a ring; 0: not yet."""
 
 
-Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order | Finding
+Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order | Finding | ShadowCopy
 
 SignedAnnounce = Signed[Announce]
 SignedCommit = Signed[Commit]
@@ -299,3 +312,4 @@ SignedOrder = Signed[Order]
 SignedFinding = Signed[Finding]
 SignedMember = Signed[MemberRecord]
 SignedHeartbeat = Signed[Heartbeat]
+SignedShadow = Signed[ShadowCopy]

@@ -32,6 +32,7 @@ from skerry.protocol.messages import (
     RevokeInvite,
     RoleOffer,
     SetOuterLr,
+    ShadowCopy,
     ShardPayload,
     ShardState,
     Signed,
@@ -158,6 +159,13 @@ findings = st.builds(
     subject=peers,
     gain=st.floats(width=32, allow_infinity=False, max_value=-(2.0**-20)),
 )
+shadows = st.builds(
+    ShadowCopy,
+    run_id=hashes.map(RunId),
+    shard=names,
+    round=counts,
+    parts=st.lists(payloads, max_size=3).map(tuple),
+)
 judgements = st.builds(
     Judgement,
     peer=peers,
@@ -170,7 +178,7 @@ commits = st.builds(
     st.lists(judgements, max_size=3).map(tuple),
     st.lists(signed(findings), max_size=2).map(tuple),
 )
-messages = st.one_of(invites, members, announces, commits, heartbeats, orders, findings)
+messages = st.one_of(invites, members, announces, commits, heartbeats, orders, findings, shadows)
 
 
 def a_shard(**changes) -> ShardPayload:
