@@ -48,6 +48,11 @@ class RunHome:
         """Folder of the compute process: error feedback and ledger."""
         return self.folder / "compute"
 
+    @property
+    def shadows(self) -> Path:
+        """Folder of the stale copies that this node keeps for others."""
+        return self.folder / "shadows"
+
 
 class Home:
     """A node's home folder. Nothing is created before ``create``."""

@@ -119,7 +119,7 @@ class Exchange(ABC, Generic[Model]):
             entry = self._feedback.fold(work, self._parameters.progress(), request.send)
         self.forget_training()
         self._parameters.rewind()
-        return self._encoded(request, entry)
+        return self._encoded(request, entry, work)
 
     def validate(self, request: Validate) -> Validated:
         """Decode a contribution; may be called between two inner steps."""
@@ -164,13 +164,18 @@ class Exchange(ABC, Generic[Model]):
         self.reset_moments()
         return True
 
-    def _encoded(self, request: Encode, entry: LedgerEntry | None) -> Encoded:
+    def _encoded(
+        self, request: Encode, entry: LedgerEntry | None, work: RoundWork | None
+    ) -> Encoded:
         sent = entry is not None and entry.state != "unsent"
+        shards = entry.shards if entry else ()
+        known = work is not None and all(x.shard in work.norms for x in shards)
         return Encoded(
             request=request.request,
             parent=request.parent,
             text_tokens=entry.text_tokens if entry and sent else max(0, self._feedback.pending),
             round_tokens=entry.round_tokens if entry else 0,
             loss=entry.loss if entry else 0.0,
-            shards=entry.shards if entry else (),
+            shards=shards,
+            norms=tuple(work.norms[x.shard] for x in shards) if work and known else (),
         )

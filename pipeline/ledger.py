@@ -27,6 +27,8 @@ class RoundWork:
     """Text tokens trained in the round."""
     loss: float
     """Mean over the steps done, nats per text token."""
+    norms: dict[str, float] = field(default_factory=dict)
+    """Of the gradient of each shard, before it was clipped; none where they are not measured."""
 
 
 @dataclass(frozen=True, slots=True)

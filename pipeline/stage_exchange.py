@@ -12,6 +12,7 @@ from skerry.pipeline.corpus import Corpus, load_corpus, unigram_entropy
 from skerry.pipeline.evaluation import ValidationWindows
 from skerry.pipeline.exchange import Exchange
 from skerry.pipeline.ledger import RoundWork
+from skerry.pipeline.shader import Shader
 from skerry.pipeline.stages.cuts import ORIGIN, Stages
 from skerry.pipeline.stages.host import Room, StageHost, Text
 from skerry.pipeline.stages.round_tally import RoundTally
@@ -23,6 +24,7 @@ from skerry.protocol.compute import Hello, Hosting, Open, Opened, StageDone, Sta
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import CommitHash, PeerId, content_hash
 from skerry.protocol.manifest import Manifest
+from skerry.protocol.shading import Shade, Shaded
 
 
 class StageExchange(Exchange[StageModel]):
@@ -47,6 +49,7 @@ class StageExchange(Exchange[StageModel]):
             text=_text(manifest, corpus) if corpus else None,
             device=self.device,
         )
+        self._shader = Shader(folder)
         self._round: tuple[int, CommitHash] | None = None
         self._tally = RoundTally()
         model = self._host.model
@@ -79,12 +82,31 @@ class StageExchange(Exchange[StageModel]):
         frame = answer(self._host, request.frame, self._tally.add)
         return StageDone(request=request.request, frame=frame)
 
+    def shade(self, request: Shade) -> Shaded:
+        """Encode a shard of the round's start as its stale copy elsewhere.
+
+        Raises: ComputeError if no round is open or the shard is not hosted, StateError on a full
+        disk.
+        """
+        theta = {spec.name: flat for spec, flat in self._parameters.hosted()}
+        if self._round is None or request.shard not in theta:
+            raise ComputeError("SK-CMP-002", f"{request.shard} cannot be copied now")
+        payload, bits, whole = self._shader.copy(request.shard, theta[request.shard], request.base)
+        return Shaded(
+            request=request.request,
+            round=self._round[0],
+            payload=payload,
+            whole=whole,
+            bits=bits,
+        )
+
     def trained(self) -> RoundWork | None:
         """Return what the open round has trained, if anything."""
         if self._round is None or not self._tally.text_tokens:
             return None
         number, parent = self._round
-        return RoundWork(parent, number, self._tally.text_tokens, self._tally.loss)
+        tally = self._tally
+        return RoundWork(parent, number, tally.text_tokens, tally.loss, tally.norms)
 
     def forget_training(self) -> None:
         """Close the round; what is under way in it is forgotten with it."""

@@ -32,7 +32,6 @@ from skerry.protocol.compute import (
     Failed,
     Finish,
     Hello,
-    Launch,
     Open,
     Progress,
     Reply,
@@ -46,7 +45,9 @@ from skerry.protocol.compute import (
     Validate,
 )
 from skerry.protocol.errors import ComputeError, SkerryError, from_code
+from skerry.protocol.launch import Launch
 from skerry.protocol.manifest import Manifest, parse_canonical
+from skerry.protocol.shading import Shade
 
 PROGRESS_INTERVAL_S = 0.1
 """At most so often does Progress go out; people read no faster."""
@@ -93,7 +94,7 @@ class Worker:
                 self._engine, Engine
             ):
                 return self._do_whole(self._engine, request)
-            case Open() | StageTask() if isinstance(self._engine, StageExchange):
+            case Open() | StageTask() | Shade() if isinstance(self._engine, StageExchange):
                 return self._do_stages(self._engine, request)
         raise ComputeError("SK-CMP-002", f"{request.kind} is not for this process")
 
@@ -110,8 +111,14 @@ class Worker:
             case Export():
                 return engine.export(request)
 
-    def _do_stages(self, engine: StageExchange, request: Open | StageTask) -> Reply:
-        return engine.open(request) if isinstance(request, Open) else engine.do(request)
+    def _do_stages(self, engine: StageExchange, request: Open | StageTask | Shade) -> Reply:
+        match request:
+            case Open():
+                return engine.open(request)
+            case StageTask():
+                return engine.do(request)
+            case Shade():
+                return engine.shade(request)
 
     def _train(self, engine: Engine, request: Train) -> Reply:
         reporter = Reporter(self._channel)

@@ -20,6 +20,7 @@ class Envelope(_message.Message):
         INVITE: _ClassVar[Envelope.Kind]
         ORDER: _ClassVar[Envelope.Kind]
         FINDING: _ClassVar[Envelope.Kind]
+        SHADOW: _ClassVar[Envelope.Kind]
     KIND_UNSPECIFIED: Envelope.Kind
     MEMBER: Envelope.Kind
     HEARTBEAT: Envelope.Kind
@@ -29,6 +30,7 @@ class Envelope(_message.Message):
     INVITE: Envelope.Kind
     ORDER: Envelope.Kind
     FINDING: Envelope.Kind
+    SHADOW: Envelope.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     SIGNER_FIELD_NUMBER: _ClassVar[int]
@@ -106,7 +108,7 @@ class ShardState(_message.Message):
     def __init__(self, shard: _Optional[str] = ..., address: _Optional[bytes] = ...) -> None: ...
 
 class Announce(_message.Message):
-    __slots__ = ("run_id", "round", "parent", "text_tokens", "round_tokens", "loss", "shards", "state")
+    __slots__ = ("run_id", "round", "parent", "text_tokens", "round_tokens", "loss", "shards", "state", "norms")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     PARENT_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +117,7 @@ class Announce(_message.Message):
     LOSS_FIELD_NUMBER: _ClassVar[int]
     SHARDS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    NORMS_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     round: int
     parent: bytes
@@ -123,7 +126,8 @@ class Announce(_message.Message):
     loss: float
     shards: _containers.RepeatedCompositeFieldContainer[ShardPayload]
     state: _containers.RepeatedCompositeFieldContainer[ShardState]
-    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., parent: _Optional[bytes] = ..., text_tokens: _Optional[int] = ..., round_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[ShardState, _Mapping]]] = ...) -> None: ...
+    norms: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, run_id: _Optional[bytes] = ..., round: _Optional[int] = ..., parent: _Optional[bytes] = ..., text_tokens: _Optional[int] = ..., round_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., shards: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ..., state: _Optional[_Iterable[_Union[ShardState, _Mapping]]] = ..., norms: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("run_id", "round", "view", "parent", "announces", "roster", "admissions", "cursor", "weight", "orders", "judgements", "findings", "state", "plan")
@@ -310,3 +314,37 @@ class ProbeRequest(_message.Message):
     run_id: bytes
     size: int
     def __init__(self, run_id: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+
+class ShadowCopy(_message.Message):
+    __slots__ = ("run_id", "shard", "round", "parts")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    shard: str
+    round: int
+    parts: _containers.RepeatedCompositeFieldContainer[ShardPayload]
+    def __init__(self, run_id: _Optional[bytes] = ..., shard: _Optional[str] = ..., round: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ...) -> None: ...
+
+class ShadowChunk(_message.Message):
+    __slots__ = ("copy", "data")
+    COPY_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    copy: Envelope
+    data: bytes
+    def __init__(self, copy: _Optional[_Union[Envelope, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ShadowReply(_message.Message):
+    __slots__ = ("refused",)
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    refused: str
+    def __init__(self, refused: _Optional[str] = ...) -> None: ...
+
+class ShadowsRequest(_message.Message):
+    __slots__ = ("run_id", "shards")
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    SHARDS_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    shards: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run_id: _Optional[bytes] = ..., shards: _Optional[_Iterable[str]] = ...) -> None: ...

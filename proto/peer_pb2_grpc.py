@@ -59,6 +59,16 @@ class PeerStub(object):
                 request_serializer=skerry_dot_proto_dot_peer__pb2.ProbeRequest.SerializeToString,
                 response_deserializer=skerry_dot_proto_dot_peer__pb2.BlobChunk.FromString,
                 _registered_method=True)
+        self.Shadow = channel.stream_unary(
+                '/skerry.peer.v1.Peer/Shadow',
+                request_serializer=skerry_dot_proto_dot_peer__pb2.ShadowChunk.SerializeToString,
+                response_deserializer=skerry_dot_proto_dot_peer__pb2.ShadowReply.FromString,
+                _registered_method=True)
+        self.Shadows = channel.unary_stream(
+                '/skerry.peer.v1.Peer/Shadows',
+                request_serializer=skerry_dot_proto_dot_peer__pb2.ShadowsRequest.SerializeToString,
+                response_deserializer=skerry_dot_proto_dot_peer__pb2.Envelope.FromString,
+                _registered_method=True)
 
 
 class PeerServicer(object):
@@ -95,6 +105,19 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Shadow(self, request_iterator, context):
+        """most 64 KiB: how fast the way is
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Shadows(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -122,6 +145,16 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Probe,
                     request_deserializer=skerry_dot_proto_dot_peer__pb2.ProbeRequest.FromString,
                     response_serializer=skerry_dot_proto_dot_peer__pb2.BlobChunk.SerializeToString,
+            ),
+            'Shadow': grpc.stream_unary_rpc_method_handler(
+                    servicer.Shadow,
+                    request_deserializer=skerry_dot_proto_dot_peer__pb2.ShadowChunk.FromString,
+                    response_serializer=skerry_dot_proto_dot_peer__pb2.ShadowReply.SerializeToString,
+            ),
+            'Shadows': grpc.unary_stream_rpc_method_handler(
+                    servicer.Shadows,
+                    request_deserializer=skerry_dot_proto_dot_peer__pb2.ShadowsRequest.FromString,
+                    response_serializer=skerry_dot_proto_dot_peer__pb2.Envelope.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -259,6 +292,60 @@ class Peer(object):
             '/skerry.peer.v1.Peer/Probe',
             skerry_dot_proto_dot_peer__pb2.ProbeRequest.SerializeToString,
             skerry_dot_proto_dot_peer__pb2.BlobChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Shadow(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/skerry.peer.v1.Peer/Shadow',
+            skerry_dot_proto_dot_peer__pb2.ShadowChunk.SerializeToString,
+            skerry_dot_proto_dot_peer__pb2.ShadowReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Shadows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/skerry.peer.v1.Peer/Shadows',
+            skerry_dot_proto_dot_peer__pb2.ShadowsRequest.SerializeToString,
+            skerry_dot_proto_dot_peer__pb2.Envelope.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,10 +23,7 @@ from skerry.protocol.heartbeat_codec import MAX_NAME_CHARS, decode_heartbeat, he
 from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
     FULL,
-    MAX_OUTER_LR,
-    AllowPeer,
     Announce,
-    Change,
     Commit,
     Envelope,
     Finding,
@@ -38,11 +35,8 @@ from skerry.protocol.messages import (
     Message,
     Offer,
     Order,
-    ReadmitPeer,
-    RemovePeer,
-    RevokeInvite,
     RoleOffer,
-    SetOuterLr,
+    ShadowCopy,
     ShardPayload,
     ShardState,
     Signed,
@@ -51,7 +45,9 @@ from skerry.protocol.messages import (
     SignedFinding,
     SignedMember,
     SignedOrder,
+    SignedShadow,
 )
+from skerry.protocol.order_codec import decode_order, order_to_pb
 from skerry.protocol.rings.codec import decode_plan, encode_plan
 from skerry.protocol.signing import Signer, verify
 
@@ -61,7 +57,6 @@ MAX_ADDRESSES = 16
 MAX_ADDRESS_CHARS = 256
 MAX_ORDERS, MAX_FINDINGS = 16, 64
 """In one commit."""
-MAX_REASON_CHARS = 200
 MAX_INVITE_USES = 2**20
 SIGNATURE_BYTES = 64
 # Generous upper bounds by kind, checked before anything is parsed.
@@ -74,6 +69,7 @@ MAX_BODY_BYTES = {
     Kind.INVITE: 256,
     Kind.ORDER: 1024,
     Kind.FINDING: 512,
+    Kind.SHADOW: 8 * 1024,
 }
 
 
@@ -111,9 +107,11 @@ def encode(message: Message) -> tuple[Kind, bytes]:
         case Invite():
             return Kind.INVITE, encode_invite(message)
         case Order():
-            return Kind.ORDER, serialized(_order_pb(message))
+            return Kind.ORDER, serialized(order_to_pb(message))
         case Finding():
             return Kind.FINDING, serialized(_finding_pb(message))
+        case ShadowCopy():
+            return Kind.SHADOW, serialized(_shadow_pb(message))
 
 
 def envelope_to_pb(envelope: Envelope) -> pb.Envelope:
@@ -232,6 +230,7 @@ def _announce_pb(announce: Announce) -> pb.Announce:
         loss=announce.loss,
         shards=[payload_to_pb(shard) for shard in announce.shards],
         state=_state_pb(announce.state),
+        norms=announce.norms,
     )
 
 
@@ -246,7 +245,17 @@ def _decode_announce(body: bytes) -> Announce:
         round_tokens=bounded(message.round_tokens),
         loss=finite(message.loss),
         shards=payloads_from_pb(list(message.shards)),
+        norms=_norms(message),
     )
+
+
+def _norms(message: pb.Announce) -> tuple[float, ...]:
+    """Return the norms of an announcement: one of each shard, or none at all."""
+    if len(message.norms) not in (0, len(message.shards)):
+        raise ProtocolError("size", f"{len(message.norms)} norms of {len(message.shards)} shards")
+    if min(message.norms, default=0.0) < 0:
+        raise ProtocolError("range", "a negative norm")
+    return tuple(finite(norm) for norm in message.norms)
 
 
 def payload_to_pb(payload: ShardPayload) -> pb.ShardPayload:
@@ -390,50 +399,23 @@ def _decode_finding(body: bytes) -> Finding:
     )
 
 
-def _order_pb(order: Order) -> pb.Order:
-    message = pb.Order(run_id=bytes.fromhex(order.run_id), sequence=order.sequence)
-    match order.change:
-        case RemovePeer(peer, reason):
-            message.remove.peer, message.remove.reason = peer, reason
-        case ReadmitPeer(peer):
-            message.readmit = peer
-        case SetOuterLr(lr):
-            message.outer_lr = lr or 0.0
-        case RevokeInvite(nonce, reason):
-            message.revoke.nonce, message.revoke.reason = nonce, reason
-        case AllowPeer(peer):
-            message.allow = peer
-    return message
-
-
-def _decode_order(body: bytes) -> Order:
-    message = parsed(pb.Order, body)
-    return Order(
-        run_id=RunId(hash_of(message.run_id)),
-        sequence=bounded(message.sequence),
-        change=_change(message),
+def _shadow_pb(copy: ShadowCopy) -> pb.ShadowCopy:
+    return pb.ShadowCopy(
+        run_id=bytes.fromhex(copy.run_id),
+        shard=copy.shard,
+        round=copy.round,
+        parts=[payload_to_pb(part) for part in copy.parts],
     )
 
 
-def _change(message: pb.Order) -> Change:
-    match message.WhichOneof("change"):
-        case "remove":
-            reason = printable(message.remove.reason, MAX_REASON_CHARS)
-            return RemovePeer(peer_id(message.remove.peer), reason)
-        case "readmit":
-            return ReadmitPeer(peer_id(message.readmit))
-        case "outer_lr":
-            lr = finite(message.outer_lr)
-            if not 0 <= lr <= MAX_OUTER_LR:
-                raise ProtocolError("range", f"outer learning rate {lr}, limit {MAX_OUTER_LR}")
-            return SetOuterLr(lr or None)
-        case "revoke":
-            reason = printable(message.revoke.reason, MAX_REASON_CHARS)
-            return RevokeInvite(nonce(message.revoke.nonce), reason)
-        case "allow":
-            return AllowPeer(peer_id(message.allow))
-        case _:
-            raise ProtocolError("malformed", "an order that changes nothing")
+def _decode_shadow(body: bytes) -> ShadowCopy:
+    message = parsed(pb.ShadowCopy, body)
+    return ShadowCopy(
+        run_id=RunId(hash_of(message.run_id)),
+        shard=printable(message.shard, MAX_NAME_CHARS),
+        round=bounded(message.round),
+        parts=payloads_from_pb(list(message.parts)),
+    )
 
 
 _DECODERS: dict[Kind, Callable[[bytes], Message]] = {
@@ -442,8 +424,9 @@ _DECODERS: dict[Kind, Callable[[bytes], Message]] = {
     Kind.ANNOUNCE: _decode_announce,
     Kind.COMMIT: _decode_commit,
     Kind.INVITE: decode_invite,
-    Kind.ORDER: _decode_order,
+    Kind.ORDER: decode_order,
     Kind.FINDING: _decode_finding,
+    Kind.SHADOW: _decode_shadow,
 }
 
 
@@ -460,4 +443,12 @@ def open_member(envelope: Envelope) -> SignedMember:
     opened = open_envelope(envelope)
     if not isinstance(opened.message, MemberRecord):
         raise ProtocolError("kind", f"expected a member record, got {envelope.kind.name}")
+    return Signed(opened.message, envelope)
+
+
+def open_shadow(envelope: Envelope) -> SignedShadow:
+    """Open an envelope that must hold a stale copy's record. Raises: ProtocolError."""
+    opened = open_envelope(envelope)
+    if not isinstance(opened.message, ShadowCopy):
+        raise ProtocolError("kind", f"expected a shadow, got {envelope.kind.name}")
     return Signed(opened.message, envelope)

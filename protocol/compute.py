@@ -8,7 +8,6 @@ content-addressed blob store on disk, and messages name them. Requests are handl
 reply of the same ``request`` number (``Train`` by ``Trained``, after any number of ``Progress``).
 """
 
-import json
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeVar
 
@@ -17,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import CommitHash, Digest, PeerId
 from skerry.protocol.messages import FULL, Judgement, ShardPayload
+from skerry.protocol.shading import Shade, Shaded
 
 MAX_FRAME_BYTES = 2**30
 MAX_HEAD_BYTES = 16 * 2**20
@@ -217,6 +217,7 @@ Request = (
     | Export
     | Open
     | StageTask
+    | Shade
     | Stop
 )
 
@@ -286,6 +287,8 @@ class Encoded:
     round_tokens: int
     loss: float
     shards: tuple[ShardPayload, ...]
+    norms: tuple[float, ...] = ()
+    """Of the gradient of each of ``shards``, before it was clipped; none where not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,6 +401,7 @@ Reply = (
     | Exported
     | Opened
     | StageDone
+    | Shaded
     | Failed
 )
 
@@ -470,30 +474,3 @@ class Hosting:
     """Ascending."""
     slots: int
     """Microbatches whose inputs it keeps at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What a compute process is told on its command line, as JSON."""
-
-    manifest: str
-    """Canonical JSON of the manifest."""
-    store: str
-    """Folder of the blob store, shared with the node process."""
-    folder: str
-    """Folder for error feedback and ledger of this run."""
-    author: PeerId
-    """This peer; what is random in its error feedback is its own."""
-    threads: int
-    """Torch threads."""
-    hosting: Hosting | None = None
-    """The stages of a peer of a ring; None: the whole model."""
-
-    def to_json(self) -> str:
-        """Return it as one line."""
-        return TypeAdapter(Launch).dump_json(self).decode()
-
-    @staticmethod
-    def from_json(text: str) -> "Launch":
-        """Read what to_json wrote."""
-        return TypeAdapter(Launch).validate_python(json.loads(text))

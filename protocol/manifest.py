@@ -251,6 +251,18 @@ class RoundSection(Section):
         return self
 
 
+class RecoverySection(Section):
+    """How what is lost comes back where no live host has it."""
+
+    norm_exponent: Literal[1, 2] = 2
+    """p: of the two stages beside a lost one, each counts by its gradient's norm to the power p.
+    CheckFree prints it squared (arXiv:2506.15461, algorithm 1), its published code does not."""
+    shadow_every: Annotated[int, Field(ge=0, le=1_000_000)] = 10
+    """Inner steps after which a ring's stages are copied again, in bf16, to a peer that is not
+    beside them; not before the next round, since they are agreed upon only once in each. 0: they
+    never are."""
+
+
 class PeerSection(Section):
     """How many peers a run takes."""
 
@@ -310,6 +322,7 @@ class RunFile(Section):
     aggregation: AggregationSection = AggregationSection()
     ring: RingSection = RingSection()
     round: RoundSection = RoundSection()
+    recovery: RecoverySection = RecoverySection()
     peers: PeerSection = PeerSection()
     admission: AdmissionSection = AdmissionSection()
 

@@ -28,6 +28,7 @@ class Kind(IntEnum):
     INVITE = 6
     ORDER = 7
     FINDING = 8
+    SHADOW = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,10 @@ class Announce:
     loss: float
     """Mean training loss of the round, nats per text token."""
     shards: tuple[ShardPayload, ...]
+    norms: tuple[float, ...] = ()
+    """L2 norm of the gradient of each of ``shards`` before it was clipped, as the root mean square
+    over the round's inner steps; none where the author does not know. A peer of a ring does: should
+    a stage be lost, the one beside it that has the larger gradient gives more to its average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +244,18 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowCopy:
+    """A host's word on what it has sent of a shard to the peer that keeps a stale copy of it."""
+
+    run_id: RunId
+    shard: str
+    round: int
+    """Whose start the parameters are of."""
+    parts: tuple[ShardPayload, ...]
+    """A whole copy, then differences, each upon those before it (pipeline/shadow_codec.py)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """The list of contributions that make up a round, and who trains the next one."""
 
@@ -304,7 +321,7 @@ class Heartbeat:
     """In some heartbeats only: each of its newest figures, of another peer each."""
 
 
-Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order | Finding
+Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order | Finding | ShadowCopy
 
 SignedAnnounce = Signed[Announce]
 SignedCommit = Signed[Commit]
@@ -312,3 +329,4 @@ SignedOrder = Signed[Order]
 SignedFinding = Signed[Finding]
 SignedMember = Signed[MemberRecord]
 SignedHeartbeat = Signed[Heartbeat]
+SignedShadow = Signed[ShadowCopy]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from skerry.protocol.ids import PeerId
+from skerry.protocol.shadows import NO_BASE, NOT_NOW
 
 QUOTA = "quota"
 """Reason under which is counted what a peer sends while it is shut out."""
@@ -18,7 +19,8 @@ REMOVED = "removed"
 """Reason under which messages of a peer are counted that the run's owner keeps out."""
 JUDGED = frozenset({"norm", "direction", "copy"})
 """Contributions that do not count: their author is doubted, but may go on."""
-HARMLESS = JUDGED | {QUOTA, REMOVED, "stale-round", "state-digest", "unavailable"}
+NO_FAULT = {"stale-round", "state-digest", "unavailable", NO_BASE, *NOT_NOW}
+HARMLESS = JUDGED | NO_FAULT | {QUOTA, REMOVED}
 """Refused, but no fault: what a slow, diverged or unreachable honest peer meets."""
 
 

@@ -13,6 +13,8 @@ from skerry.protocol.ids import PeerId
 
 CONTROL_PROTOCOL = "/skerry/control/1"
 BULK_PROTOCOL = "/skerry/bulk/1"
+SHADOW_PROTOCOL = "/skerry/shadow/1"
+"""Stale copies of stages, on their way to who keeps them."""
 STATE_PROTOCOL = "/skerry/state/1"
 """Parameters for who joins or heals: apart from payloads, so that these go first."""
 

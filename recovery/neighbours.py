@@ -35,11 +35,16 @@ class Neighbour:
     both were clipped, and say nothing."""
 
 
+MOST_RATIO = 4.0
+"""Of the weights of two neighbours: a norm is what its host says, and must not take over."""
+
+
 def shares(before: float, after: float, exponent: int) -> tuple[float, float]:
     """Return the weights of two neighbours, from the gradient norms of both; their sum is 1.
 
-    The one with the larger gradient has converged less and gives more. Without usable norms
-    (none yet, or one that is not finite) both give half.
+    The one with the larger gradient has converged less and gives more, but never more than
+    MOST_RATIO times as much. Without usable norms (none yet, or one that is not finite) both give
+    half.
 
     Args:
         exponent: p of the weight norm^p; the paper's text can be read as 1 or 2.
@@ -48,7 +53,8 @@ def shares(before: float, after: float, exponent: int) -> tuple[float, float]:
     if not (isfinite(before) and isfinite(after) and min(before, after) >= 0 and largest > 0):
         return 0.5, 0.5
     # Divided by the larger first, so that no power overflows.
-    first, second = (before / largest) ** exponent, (after / largest) ** exponent
+    least = 1 / MOST_RATIO
+    first, second = (max((norm / largest) ** exponent, least) for norm in (before, after))
     return first / (first + second), second / (first + second)
 
 

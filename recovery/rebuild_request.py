@@ -20,6 +20,14 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class StaleCopy:
+    """A stale copy of a shard; its parts lie in the blob store."""
+
+    shard: str
+    parts: tuple[ShardPayload, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What is to be made, and of what."""
 
@@ -29,6 +37,7 @@ class Request:
     """Folder of the blob store."""
     healings: tuple[StageHealing, ...]
     there: tuple[Stage, ...]
+    copies: tuple[StaleCopy, ...] = ()
 
     def to_json(self) -> bytes:
         """Return it as one line."""
@@ -45,6 +54,8 @@ class Made:
     """Where the shards lie that were made."""
 
     shards: tuple[ShardPayload, ...]
+    unusable: tuple[str, ...] = ()
+    """Shards whose stale copies are none."""
 
     def to_json(self) -> bytes:
         """Return it as one line."""

@@ -5,7 +5,7 @@ their hosts are known. Parameters are meant as of the state before a commit, the
 can verify.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,7 +14,9 @@ from skerry.protocol.messages import ShardState
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds.renewing import MEMORY, own_shards, recent_hosts
 from skerry.protocol.rounds.state import KEPT_STATES, RoundState
+from skerry.recovery.gradients import stage_norm
 from skerry.recovery.healing import is_block
+from skerry.recovery.shadow_survey import HeldShadow, aged
 from skerry.recovery.survey import Candidate, Copy, LostStage, Shards, Survey
 from skerry.recovery.swaps import learned_roles
 
@@ -29,13 +31,21 @@ class Remains:
     survey: Survey
     blocks: dict[int, tuple[ShardState, ...]]
     """Of the stages whose blocks are there, by number."""
+    norms: dict[int, float]
+    """Of the last gradients of those stages; 0 where that is not known."""
     stale: dict[str, Address]
     """Own old copies of shards that were given to this peer, by shard."""
+    held: dict[str, tuple[HeldShadow, ...]]
+    """Of those shards, the newest stale copies that peers keep for others."""
 
 
-def remains(s: RoundState, goal: CommitHash, given: Collection[str]) -> Remains:
+def remains(
+    s: RoundState, goal: CommitHash, given: Collection[str], held: Iterable[HeldShadow] = ()
+) -> Remains:
     """Return what is left, as of the state before ``goal``, when this peer is given shards.
 
+    Args:
+        held: stale copies of those shards on peers that are there.
     Raises: ValueError if no plan says which stages there are.
     """
     plan = s.chain.settings(goal).hosts.plan
@@ -54,15 +64,44 @@ def remains(s: RoundState, goal: CommitHash, given: Collection[str]) -> Remains:
     lost = [n for n, shards in enumerate(stages) if _is_lost(shards, given, blocks[n])]
     mine = tuple(n for n, shards in enumerate(stages) if n not in lost and shards[0] in s.hosted)
     stale = {shard: own[shard][-1] for shard in given if shard in own}
+    kept = _kept(s, goal, stale, [one for one in held if one.copy.message.shard in given])
+    stale = {shard: address for shard, address in stale.items() if shard not in kept}
     survey = Survey(
         stages=stages,
         lost=tuple(LostStage(n, _last_host(s, goal, stages[n]), _ROOM) for n in lost),
         candidates=(Candidate(s.me, mine, _ROOM * len(stages), 0.0),),
         hosts={x: tuple(Copy(p, 0) for p in _live(s, goal, x)) for x in there},
-        shadows={x: (Copy(s.me, _age(s, goal, ShardState(x, stale[x]))),) for x in stale},
+        shadows={
+            **{x: (Copy(s.me, _age(s, goal, ShardState(x, stale[x]))),) for x in stale},
+            **{x: tuple(_aged(s, goal, one) for one in some) for x, some in kept.items()},
+        },
         partners=learned_roles(_orders(s, goal, plan)),
     )
-    return Remains(survey, {n: some for n, some in blocks.items() if some}, stale)
+    there_now = {n: some for n, some in blocks.items() if some}
+    norms = {n: stage_norm(s.chain, goal, [x.shard for x in b]) for n, b in there_now.items()}
+    return Remains(survey, there_now, norms, stale, kept)
+
+
+def _kept(
+    s: RoundState, goal: CommitHash, stale: Mapping[str, Address], held: Sequence[HeldShadow]
+) -> dict[str, tuple[HeldShadow, ...]]:
+    """Return the newest copies that peers keep, of shards of which the own disk has none newer."""
+    found: dict[str, list[HeldShadow]] = {}
+    for one in sorted(held, key=lambda one: (_aged(s, goal, one).age, one.holder)):
+        some = found.setdefault(one.copy.message.shard, [])
+        if not some or _aged(s, goal, one).age == _aged(s, goal, some[0]).age:
+            some.append(one)
+    newer = (
+        (shard, some)
+        for shard, some in found.items()
+        if shard not in stale
+        or _aged(s, goal, some[0]).age < _age(s, goal, ShardState(shard, stale[shard]))
+    )
+    return {shard: tuple(some) for shard, some in newer}
+
+
+def _aged(s: RoundState, goal: CommitHash, held: HeldShadow) -> Copy:
+    return aged(held, s.chain, goal, s.rules.chain.steps)
 
 
 def _orders(s: RoundState, goal: CommitHash, plan: Plan) -> set[tuple[int, ...]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recovery_bench.policies import Policy
 from recovery_bench.staged import StagedModel
+from skerry.pipeline.shadow_codec import decode_shadow, encode_shadow
 from skerry.pipeline.shards import initial_shard
 from skerry.protocol.ids import PeerId
 from skerry.protocol.manifest import InnerSection, Manifest
@@ -17,7 +18,6 @@ from skerry.recovery.bypass import Bypass, routes_around
 from skerry.recovery.healing import StageHealing, plan_healing
 from skerry.recovery.neighbours import Neighbour
 from skerry.recovery.rebuilding import rebuilt
-from skerry.recovery.shadow_codec import decode_shadow, encode_shadow
 from skerry.recovery.survey import Copy, LostStage, Survey
 from skerry.recovery.swaps import learned_roles, visiting_order
 

@@ -20,8 +20,9 @@ from skerry.node.ring.settings import hosting_of
 from skerry.node.run.compute import ComputeProcess
 from skerry.pipeline.planning.plan import Blocks
 from skerry.pipeline.planning.ring_plan import check_plan, stage_shards
-from skerry.protocol.compute import Begin, Launch, Progress
+from skerry.protocol.compute import Begin, Progress
 from skerry.protocol.ids import CommitHash, PeerId
+from skerry.protocol.launch import Launch
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.memory import Link, VirtualNetwork
 from skerry.protocol.rings.actions import StepDone

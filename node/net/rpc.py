@@ -31,6 +31,7 @@ from skerry.protocol.quota import Quotas
 from skerry.protocol.transport import (
     BULK_PROTOCOL,
     CONTROL_PROTOCOL,
+    SHADOW_PROTOCOL,
     STATE_PROTOCOL,
     ByteStream,
     Transport,
@@ -50,6 +51,7 @@ _SLACK_BYTES = 64 * 1024  # the envelope around a body, the message around a chu
 MAX_MESSAGE_BYTES = {
     CONTROL_PROTOCOL: max(MAX_BODY_BYTES.values()) + _SLACK_BYTES,
     BULK_PROTOCOL: BLOB_CHUNK_BYTES + _SLACK_BYTES,
+    SHADOW_PROTOCOL: BLOB_CHUNK_BYTES + _SLACK_BYTES,
     STATE_PROTOCOL: BLOB_CHUNK_BYTES + _SLACK_BYTES,
 }
 """Largest message that is received, in bytes."""

@@ -17,6 +17,7 @@ from skerry.protocol.rings.frames import RING_PROTOCOL
 from skerry.protocol.transport import (
     BULK_PROTOCOL,
     CONTROL_PROTOCOL,
+    SHADOW_PROTOCOL,
     STATE_PROTOCOL,
     ByteStream,
     StreamHandler,
@@ -27,6 +28,7 @@ PRIORITIES = {
     CONTROL_PROTOCOL: Priority.CONTROL,
     RING_PROTOCOL: Priority.GRADIENT,
     BULK_PROTOCOL: Priority.PSEUDO_GRADIENT,
+    SHADOW_PROTOCOL: Priority.SHADOW,
     STATE_PROTOCOL: Priority.STATE,
 }
 PIECE_BYTES = 16 * 1024
@@ -49,6 +51,8 @@ class Throttle:
         self._bucket = Bucket()
         self._turns: dict[int, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self.passed = 0
+        """Bytes that have gone through."""
 
     @property
     def bytes_per_s(self) -> float:
@@ -160,6 +164,7 @@ class _ShapedStream:
         return data
 
     async def write(self, data: bytes) -> None:
+        self._up.passed += len(data)
         if math.isinf(self._up.bytes_per_s):
             await self._stream.write(data)
             return

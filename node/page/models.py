@@ -41,8 +41,8 @@ from pydantic import Field
 
 from skerry.node.page.data import Amount, Count, Data
 from skerry.node.page.round import Round
-from skerry.protocol.codec import MAX_REASON_CHARS
 from skerry.protocol.messages import MAX_OUTER_LR
+from skerry.protocol.order_codec import MAX_REASON_CHARS
 
 PeerState = Literal["alive", "suspect", "dead", "left", "joining", "removed"]
 """alive: heard in time. suspect: silent for longer than its rhythm lets expect, or a request to

@@ -15,7 +15,6 @@ from pathlib import Path
 from skerry.protocol.compute import (
     Failed,
     Hello,
-    Launch,
     Progress,
     Reply,
     Request,
@@ -25,6 +24,7 @@ from skerry.protocol.compute import (
     frame_length,
 )
 from skerry.protocol.errors import ComputeError, SkerryError, from_code
+from skerry.protocol.launch import Launch
 
 _LOG = logging.getLogger(__name__)
 _START_SECONDS = 300.0

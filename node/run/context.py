@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from skerry.node.net.rpc import RpcClient
+from skerry.node.net.shaping import Throttle
 from skerry.node.run.facts import Facts, Seen
 from skerry.node.run.journal import Journal
 from skerry.node.run.state import NodeEvent, NodeState
@@ -55,6 +56,8 @@ class RunContext:
     """Blobs that others may ask for; True for parameter shards."""
     leases: Leases = field(default_factory=Leases)
     """What others are downloading."""
+    upload: Throttle = field(default_factory=Throttle)
+    """What all that leaves this node goes through."""
     quotas: Quotas = field(default_factory=Quotas)
     probes_given: dict[PeerId, float] = field(default_factory=dict)
     """When a member was last given a probe, in monotonic seconds."""

@@ -232,7 +232,12 @@ class Effects:
         assert isinstance(reply, cp.Encoded)
         self._payloads.offer(reply.shards, is_state=False)
         event = ev.Encoded(
-            reply.parent, reply.text_tokens, reply.round_tokens, reply.loss, reply.shards
+            reply.parent,
+            reply.text_tokens,
+            reply.round_tokens,
+            reply.loss,
+            reply.shards,
+            reply.norms,
         )
         self._context.post(event)
 

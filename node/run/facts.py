@@ -56,7 +56,7 @@ class Facts:
     compute: str = "starting"
     warning: str = ""
     sent_bytes: Counter[str] = field(default_factory=Counter)
-    """By kind: payload, state, control."""
+    """By kind: payload, state, control, shadow."""
     received_bytes: Counter[str] = field(default_factory=Counter)
     dense_bytes: int = 0
     """What the payloads handed out would have been as dense fp32."""

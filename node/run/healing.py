@@ -5,19 +5,22 @@ made of what is left, by the first rung that applies (recovery/healing.py), in a
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from skerry.node.run.asking import answer_of
 from skerry.node.run.context import RunContext
 from skerry.node.run.payloads import Payloads
+from skerry.node.run.shadow_finding import ShadowFinder
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import ShardPayload, ShardState
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.renewing import own_shards
-from skerry.recovery.healing import MADE_UP, Rung, StageHealing, plan_healing
+from skerry.recovery.healing import MADE_UP, Rung, ShardHealing, StageHealing, plan_healing
 from skerry.recovery.healing_words import healed, sentences
-from skerry.recovery.rebuild_request import Made, Request, Stage
+from skerry.recovery.rebuild_request import Made, Request, Stage, StaleCopy
+from skerry.recovery.shadow_survey import HeldShadow
 from skerry.recovery.surveying import Remains, remains
 
 _SECONDS = 300.0
@@ -38,6 +41,7 @@ class Healer:
     def __init__(self, context: RunContext, payloads: Payloads) -> None:
         """Heal nothing yet."""
         self._context, self._payloads = context, payloads
+        self._finder = ShadowFinder(context, payloads)
         self._patients: dict[str, _Patient] = {}
         """By shard."""
 
@@ -57,15 +61,35 @@ class Healer:
 
         Raises: SkerryError if something that they are made of cannot be had.
         """
-        left = remains(self._context.state.rounds, action.commit, action.lost)
+        while True:
+            held = await self._finder.find(action.commit, action.lost)
+            shards = await self._renewed(action, held)
+            if shards is not None:
+                return shards
+
+    async def _renewed(
+        self, action: act.Renew, held: tuple[HeldShadow, ...]
+    ) -> tuple[ShardPayload, ...] | None:
+        """Return where all hosted shards lie; None if a stale copy turned out to be useless."""
+        left = remains(self._context.state.rounds, action.commit, action.lost, held)
         healings = self._admit(left, action.lost)
         rungs = {one.shard: one.rung for healing in healings for one in healing.shards}
-        stale = [ShardState(x, left.stale[x]) for x in action.lost if rungs[x] is Rung.SHADOW]
+        old = [shard for shard in action.lost if rungs[shard] is Rung.SHADOW]
+        copies = {shard: left.held[shard][0] for shard in old if shard in left.held}
+        stale = [ShardState(shard, left.stale[shard]) for shard in old if shard not in copies]
+        for copy in copies.values():
+            if not await self._finder.fetch(copy):
+                return None
         known = await self._payloads.fetch_state((*action.wanted, *stale), action.holders)
         shards = {shard.shard: shard for shard in known}
-        if any(rungs[shard] in MADE_UP for shard in action.lost):
+        if copies or any(rungs[shard] in MADE_UP for shard in action.lost):
             there = await self._sources(left, healings, action.holders)
-            shards |= {shard.shard: shard for shard in await self._made(healings, there)}
+            made = await self._made(healings, there, copies)
+            for shard in made.unusable:
+                self._finder.give_up(copies[shard])
+            if made.unusable:
+                return None
+            shards |= {shard.shard: shard for shard in made.shards}
         return tuple(shards[name] for name in self._context.state.rounds.hosted)
 
     def discharge(self) -> None:
@@ -97,14 +121,21 @@ class Healer:
         for healing in found:
             told = tuple(x for x in healing.shards if x.shard in given)
             copied = all(x.rung is Rung.COPY for x in told)
-            if self._patients.keys() >= {x.shard for x in told} or (
+            if all(self._is_known(x) for x in told) or (
                 copied and healing.lost.peer == me  # nobody is gone: the plan moved it here
             ):
                 continue
-            self._patients |= {x.shard: _Patient(x.rung, now) for x in told}
+            for x in told:
+                known = self._patients.get(x.shard)
+                self._patients[x.shard] = _Patient(x.rung, known.since if known else now)
             for sentence in sentences(replace(healing, shards=told), left.survey):
                 self._context.journal.write("healing", text=sentence)
         return found
+
+    def _is_known(self, one: ShardHealing) -> bool:
+        """Say whether it was told already how a shard comes back."""
+        patient = self._patients.get(one.shard)
+        return patient is not None and patient.rung is one.rung
 
     async def _sources(
         self, left: Remains, healings: tuple[StageHealing, ...], holders: tuple[PeerId, ...]
@@ -115,13 +146,20 @@ class Healer:
         wanted = tuple(entry for number in numbers for entry in left.blocks[number])
         found = {x.shard: x for x in await self._payloads.fetch_state(wanted, holders)}
         return tuple(
-            Stage(number, tuple(found[entry.shard] for entry in left.blocks[number]), norm=0.0)
+            Stage(
+                number,
+                tuple(found[entry.shard] for entry in left.blocks[number]),
+                left.norms[number],
+            )
             for number in numbers
         )
 
     async def _made(
-        self, healings: tuple[StageHealing, ...], there: tuple[Stage, ...]
-    ) -> tuple[ShardPayload, ...]:
+        self,
+        healings: tuple[StageHealing, ...],
+        there: tuple[Stage, ...],
+        copies: Mapping[str, HeldShadow],
+    ) -> Made:
         """Have shards made. Raises: ComputeError("SK-CMP-001") if that process fails."""
         context = self._context
         request = Request(
@@ -129,10 +167,11 @@ class Healer:
             store=str(context.blobs.folder),
             healings=healings,
             there=there,
+            copies=tuple(StaleCopy(x, one.copy.message.parts) for x, one in copies.items()),
         )
         try:
             found = await answer_of("skerry.recovery.rebuilder", request.to_json(), _SECONDS)
         except ComputeError as error:
             context.journal.write("warning", text=f"what was lost is not made yet: {error}")
             raise
-        return Made.from_json(found).shards
+        return Made.from_json(found)

@@ -13,7 +13,7 @@ from skerry.node.home import Home
 from skerry.node.net.fetch import Order
 from skerry.node.net.node_transport import NodeTransport
 from skerry.node.net.rpc import RpcClient
-from skerry.node.net.shaping import ShapedTransport
+from skerry.node.net.shaping import ShapedTransport, Throttle
 from skerry.node.reach.keeper import Reachability
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
@@ -32,7 +32,6 @@ from skerry.protocol.codec import (
     envelope_from_pb,
     open_member,
 )
-from skerry.protocol.compute import Launch
 from skerry.protocol.errors import (
     ConfigError,
     NetworkError,
@@ -42,6 +41,7 @@ from skerry.protocol.errors import (
 )
 from skerry.protocol.fields import NONCE_BYTES
 from skerry.protocol.ids import PeerId, RunId
+from skerry.protocol.launch import Launch
 from skerry.protocol.manifest import Manifest, parse_canonical, parse_run_file
 from skerry.protocol.messages import Envelope, Kind, Offer, RoleOffer, SignedMember
 from skerry.protocol.quota import Quotas
@@ -228,6 +228,7 @@ def _session(
         invite=token.invite if me not in manifest.owner_keys else None,
         transport=parts.shaped or parts.transport,
         client=parts.client,
+        upload=parts.shaped.up if parts.shaped else Throttle(),
         store=store,
         blobs=blobs,
         journal=parts.journal,

@@ -11,7 +11,7 @@ from skerry.node.run.admission import holders_of
 from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
 from skerry.proto import control_pb2 as pb
-from skerry.protocol.codec import MAX_REASON_CHARS, sign_message
+from skerry.protocol.codec import sign_message
 from skerry.protocol.errors import OrderError, ProtocolError
 from skerry.protocol.fields import NONCE_BYTES
 from skerry.protocol.ids import PeerId, short
@@ -27,6 +27,7 @@ from skerry.protocol.messages import (
     Signed,
     SignedOrder,
 )
+from skerry.protocol.order_codec import MAX_REASON_CHARS
 from skerry.protocol.rounds.ordering import MAX_PENDING, next_sequence
 from skerry.protocol.rounds.settings import check_order
 from skerry.protocol.signing import public_key_of

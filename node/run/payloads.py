@@ -80,6 +80,14 @@ class Payloads:
         facts.received_bytes["state"] += sum(shard.size for shard in missing)
         return shards
 
+    async def fetch_parts(self, parts: tuple[ShardPayload, ...], holder: PeerId) -> None:
+        """Get the parts of a stale copy, whose sizes were checked. Raises: SkerryError."""
+        missing = [part for part in parts if self._context.blobs.size(part.address) is None]
+        await self._fetcher.fetch_all(
+            [Wanted(part, (holder,), part.size, STATE_PROTOCOL) for part in parts]
+        )
+        self._context.facts.received_bytes["state"] += sum(part.size for part in missing)
+
     def _spread(
         self, shards: tuple[ShardPayload, ...], holders: tuple[PeerId, ...]
     ) -> list[Wanted]:

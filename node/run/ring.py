@@ -16,6 +16,7 @@ from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.part import News, RingPart
 from skerry.node.ring.stage_engine import StagesStepped
 from skerry.node.run.context import RunContext
+from skerry.node.run.shadow_sending import ShadowSender
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, SkerryError
 from skerry.protocol.ids import PeerId
@@ -35,6 +36,7 @@ class RingRounds:
         """Compute by ``ask``; nothing runs before ``train``."""
         self._context, self._ask = context, ask
         self._tasks = OwnedTasks()
+        self._shadows = ShadowSender(context, ask)
         self._part: RingPart | None = None
         self._plan: Plan | None = None
         self._over = asyncio.Event()
@@ -82,6 +84,7 @@ class RingRounds:
     async def close(self) -> None:
         """End all streams and all work; never raises."""
         await self._tasks.cancel()
+        await self._shadows.close()
         await self.leave()
 
     async def _finish(self) -> None:
@@ -107,6 +110,8 @@ class RingRounds:
         try:
             part = await self._follow()
             await part.begin_round(action.round, action.parent)
+            if self._plan is not None:
+                self._shadows.begin_round(self._plan, action.round)
             if self._is_origin():
                 await self._steps(part, action)
             elif not (part.ended and self._trained[action.round]):

@@ -13,6 +13,7 @@ from skerry.node.net.rpc_errors import refuse
 from skerry.node.run.context import RunContext
 from skerry.node.run.peers import MAX_COMMITS, MAX_RECORD_SECONDS, NOT_ADMITTED
 from skerry.node.run.probing import check_probe, probe_chunks
+from skerry.node.run.shadow_taking import ShadowTaker
 from skerry.proto import peer_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
 from skerry.protocol.codec import (
@@ -21,7 +22,7 @@ from skerry.protocol.codec import (
     open_envelope,
     open_member,
 )
-from skerry.protocol.errors import ProtocolError, SkerryError
+from skerry.protocol.errors import ProtocolError, SkerryError, StateError
 from skerry.protocol.ids import Address, PeerId
 from skerry.protocol.messages import (
     PROTOCOL_VERSION,
@@ -55,6 +56,7 @@ class RunServicer(PeerServicer):
     def __init__(self, peer: PeerId, current: Callable[[], RunContext | None]) -> None:
         """Answer ``peer``."""
         self._peer, self._current = peer, current
+        self._shadows = ShadowTaker(peer)
 
     async def Hello(self, request: pb.HelloRequest, grpc: Grpc) -> pb.HelloReply:
         """Take in a member record; give the manifest and the members."""
@@ -112,7 +114,9 @@ class RunServicer(PeerServicer):
             context.leases.asked(address, time.monotonic())
 
         try:
-            async for chunk in blob_chunks(context.blobs, request, sent):
+            held = context.blobs.size(address) is None
+            store = context.store.shadows.blobs if held else context.blobs
+            async for chunk in blob_chunks(store, request, sent):
                 yield chunk
         except SkerryError as error:
             await self._refuse(error, grpc)
@@ -127,6 +131,29 @@ class RunServicer(PeerServicer):
         for chunk in probe_chunks(request.size):
             context.facts.traffic[self._peer].sent += len(chunk.data)
             yield chunk
+
+    async def Shadow(self, chunks: AsyncIterator[pb.ShadowChunk], grpc: Grpc) -> pb.ShadowReply:
+        """Keep a stale copy of a shard, or say why not."""
+        context = self._current()
+        if context is None:
+            return pb.ShadowReply(refused=NOT_ADMITTED)
+        try:
+            self._check_known(context)
+            await self._shadows.take(context, chunks)
+        except ProtocolError as error:
+            context.refuse(self._peer, error.reason, error.detail)
+            return pb.ShadowReply(refused=error.reason)
+        except StateError as error:
+            await self._refuse(error, grpc)
+        return pb.ShadowReply()
+
+    async def Shadows(self, request: pb.ShadowsRequest, grpc: Grpc) -> AsyncIterator[pb.Envelope]:
+        """Give the signed words on those stale copies that are kept here."""
+        context = await self._member_context(request.run_id, grpc)
+        copies = context.store.shadows.copies
+        for shard in dict.fromkeys(request.shards):
+            if shard in copies:
+                yield envelope_to_pb(copies[shard].envelope)
 
     def _context(self, run_id: bytes) -> RunContext:
         context = self._current()

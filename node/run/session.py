@@ -25,6 +25,7 @@ from skerry.protocol import compute as cp
 from skerry.protocol.compute import Hosting
 from skerry.protocol.errors import ComputeError, SkerryError
 from skerry.protocol.ids import CommitHash, PeerId
+from skerry.protocol.launch import Launch
 from skerry.protocol.layout import layout_of
 from skerry.protocol.messages import Change, SignedMember, SignedOrder
 from skerry.protocol.rounds import events as ev
@@ -45,7 +46,7 @@ class Session:
     def __init__(
         self,
         context: RunContext,
-        launch: cp.Launch,
+        launch: Launch,
         compute_log: Path,
         recorder: Recorder | None = None,
         discovery: Discovery | None = None,

@@ -14,6 +14,7 @@ from skerry.node.run.chain_file import ChainFile
 from skerry.node.run.facts import Facts
 from skerry.node.run.frame_file import Frame, append, framed, read_frames
 from skerry.node.run.measured import MAX_BYTES, facts_from_json
+from skerry.node.run.shadow_store import ShadowStore
 from skerry.protocol.blobs import disk_errors, write_atomic
 from skerry.protocol.codec import decode_envelope, encode_envelope, open_envelope
 from skerry.protocol.messages import (
@@ -28,6 +29,7 @@ from skerry.protocol.messages import (
     SignedOrder,
 )
 from skerry.protocol.rounds.events import LocalState
+from skerry.protocol.shading import SHADOWS_FOLDER
 
 _LOG = logging.getLogger(__name__)
 MAX_OWN = 128
@@ -68,6 +70,9 @@ class RunStore:
                 folder.mkdir(parents=True, exist_ok=True)
         self.chain = ChainFile(home.chain_file)
         self.orders = OrderFile(home.folder / "orders.bin")
+        self.shadows = ShadowStore(home.shadows)
+        self.own_shadows = home.compute / SHADOWS_FOLDER
+        """Copies of the stages that are hosted here, on their way to others."""
 
     def save_manifest(self, manifest: Envelope, token: str) -> None:
         """Keep the signed manifest and the token by which this node takes part."""

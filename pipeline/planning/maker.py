@@ -60,7 +60,9 @@ def plan_of(request: Request) -> wire.Plan | None:
     idle = (c for c in able if c.peer not in placed and not c.offer.is_whole(enough))
     spares = tuple(sorted(c.peer for c in idle))
     rates = {peer.name: peer.forward for peer in problem.peers}
-    found = replace(plan, rings=rings, spares=spares)
+    there = {member.peer for ring in rings for member in ring.members} | set(spares)
+    shadows = tuple(x for x in plan.shadows if {x.source, x.holder} <= there)
+    found = replace(plan, rings=rings, spares=spares, shadows=shadows)
     return ring_plan(found, manifest, rates) if rings else None
 
 
@@ -86,9 +88,9 @@ def _problem(
         for entry in _entries(candidates)
     )
     ring = manifest.ring
-    section = PlanSection(
-        slots=ring.slots, skip_ratio=ring.skip_ratio, swap_ratio=ring.swap_ratio, shadow_below=0
-    )
+    section = PlanSection(slots=ring.slots, skip_ratio=ring.skip_ratio, swap_ratio=ring.swap_ratio)
+    if not manifest.recovery.shadow_every:
+        section = section.model_copy(update={"shadow_below": 0})
     file = SwarmFile(plan=section, peers=peers, links=links, default_link=_USUAL_LINK)
     problem = problem_of_file(file, manifest)
     # Who is to host a part has no room for the whole model, as the planner counts it.

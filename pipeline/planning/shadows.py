@@ -3,9 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from skerry.pipeline.planning.draft import RingDraft, Workshop, needed_bytes
+from skerry.pipeline.planning.draft import RingDraft, Workshop
 from skerry.pipeline.planning.plan import Shadow
-from skerry.pipeline.planning.problem import UNLIMITED
 
 _COPY_BYTES_PER_PARAMETER = 2
 """bf16."""
@@ -18,7 +17,8 @@ def shadows(
 
     Never a host of the stage or of its neighbours in the same ring (both may be lost together),
     nor a peer of the copied one's failure domain; first one outside the domains of all hosts, then
-    a spare, then one that holds few copies, then the nearest.
+    a spare, then one that holds few copies, then the nearest. Copies lie on the holder's disk, so
+    they take none of its memory.
     """
     problem, peers = workshop.problem, workshop.problem.peers
     if not problem.limits.shadow_below:
@@ -35,9 +35,7 @@ def shadows(
         able = [
             peer
             for peer in range(len(peers))
-            if peer not in barred
-            and peers[peer].domain != peers[source].domain
-            and held[peer] + _copy_bytes(workshop, stage) <= _free_bytes(workshop, rings, peer)
+            if peer not in barred and peers[peer].domain != peers[source].domain
         ]
         if able:
             holder = min(
@@ -75,17 +73,3 @@ def _copy_bytes(workshop: Workshop, stage: int) -> int:
     params = workshop.units(stage) * model.block_params
     params += model.embed_params + model.head_params if stage == 0 else 0
     return params * _COPY_BYTES_PER_PARAMETER
-
-
-def _free_bytes(workshop: Workshop, rings: Sequence[RingDraft], peer: int) -> int:
-    memory = workshop.problem.peers[peer].memory
-    own = [
-        stages
-        for ring in rings
-        for member, stages in zip(ring.members, ring.stages, strict=True)
-        if member == peer
-    ]
-    if memory == UNLIMITED or not own:
-        return memory
-    blocks = workshop.blocks(own[0])
-    return memory - needed_bytes(workshop.problem, blocks, 0 in own[0])

@@ -1,6 +1,7 @@
 """The step of one stage: its gradients over its own text tokens, clipped, into its own AdamW."""
 
 from collections.abc import Sequence
+from math import hypot
 
 from torch import nn
 
@@ -47,20 +48,29 @@ class StageOptimizer:
         # The origin counts at the embedding: what got there has passed the head as well.
         counted = tally.of(self._first)
         visits = StageVisits(self._stage, tuple(sorted(counted.microbatches)))
-        norm, reason = 0.0, ""
+        norm, reason, shard_norms = 0.0, "", dict[str, float]()
         if expected is not None and visits.microbatches != expected:
             reason = "visits"
         elif not counted.text_tokens:
             reason = "idle"
         else:
             self._divide(tally)
+            shard_norms = self._norms()
             update = self._adamw.step(number)
             norm, reason = update.norm, "" if update.taken else "non-finite"
         self.release_gradients()
-        return StageStep(visits, counted.text_tokens, norm, reason)
+        kept = {} if reason else shard_norms
+        return StageStep(visits, counted.text_tokens, norm, reason, kept)
 
     def _divide(self, tally: Tally) -> None:
         for shard, parameters in self._shards.items():
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad.div_(tally.of(shard).text_tokens)
+
+    def _norms(self) -> dict[str, float]:
+        """Return the L2 norm of each shard's gradient, before it is clipped."""
+        return {
+            shard: hypot(*(float(p.grad.norm()) for p in parameters if p.grad is not None))
+            for shard, parameters in self._shards.items()
+        }

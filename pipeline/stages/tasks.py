@@ -31,7 +31,7 @@ already still passes gradients on, and adds nothing. What is owed for an attempt
 it is dropped, or when a later one begins here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 MAX_MICROBATCHES = 4096
@@ -275,6 +275,8 @@ class StageStep:
     """Of the gradient, before it was clipped; 0 if there was none."""
     reason: str
     """Why the parameters did not change: "idle", "visits" or "non-finite"; empty if they did."""
+    shard_norms: dict[str, float] = field(default_factory=dict)
+    """The same norm of each shard by itself; none if the parameters did not change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,7 @@ def _announce_of(s: RoundState, event: Encoded) -> Announce:
         round_tokens=event.round_tokens,
         loss=event.loss,
         shards=event.shards,
+        norms=event.norms,
     )
 
 

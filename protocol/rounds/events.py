@@ -90,6 +90,8 @@ class Encoded:
     round_tokens: int
     loss: float
     shards: tuple[ShardPayload, ...]
+    norms: tuple[float, ...] = ()
+    """Of the gradient of each of ``shards``; none where not known."""
 
 
 @dataclass(frozen=True, slots=True)

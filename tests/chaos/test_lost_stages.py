@@ -32,7 +32,7 @@ def test_a_ring_brings_back_what_nobody_has_any_more(tmp_path: Path) -> None:
         _all_contribute(origin, body, lost)
 
         lost.kill()
-        assert spare.wait_for("healed", patience=PATIENCE_S)["rung"] == "swap"
+        assert spare.wait_for("healed", patience=PATIENCE_S)["rung"] == "shadow"
         _all_contribute(origin, body, spare)
 
         body.kill()

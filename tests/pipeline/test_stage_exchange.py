@@ -129,6 +129,8 @@ def test_a_ring_and_a_replica_share_a_round(ring, replica, ring_manifest):
     assert encoded[ORIGIN].loss == pytest.approx(trained.loss, rel=1e-5)
     assert encoded[BODY].loss == 0.0
     assert [shard.shard for shard in encoded[ORIGIN].shards] == ["embed", "head"]
+    assert all(len(x.norms) == len(x.shards) and min(x.norms) > 0 for x in encoded.values())
+    assert ring.encode()[BODY].norms == (), "offered again, when what was trained is forgotten"
     own = replica.encode(Encode(request=8, parent=PARENT, send=True))
     contributions = tuple(
         Contribution(author, one.round_tokens, one.shards)

@@ -31,7 +31,6 @@ from skerry.protocol.compute import (
     Failed,
     Finish,
     Hello,
-    Launch,
     Progress,
     Ready,
     Reply,
@@ -52,6 +51,7 @@ from skerry.protocol.compute import (
 )
 from skerry.protocol.errors import StateError
 from skerry.protocol.ids import CommitHash, PeerId
+from skerry.protocol.launch import Launch
 from skerry.protocol.manifest import DataSection, Manifest, ModelSection
 
 PATIENCE_S = 240.0

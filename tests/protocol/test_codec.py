@@ -34,6 +34,7 @@ from skerry.protocol.messages import (
     RevokeInvite,
     RoleOffer,
     SetOuterLr,
+    ShadowCopy,
     ShardPayload,
     ShardState,
     Signed,
@@ -104,6 +105,10 @@ announces = st.builds(
     round_tokens=counts,
     loss=floats,
     shards=st.lists(payloads, max_size=3).map(tuple),
+).flatmap(
+    lambda made: st.sampled_from([(), tuple(0.5 * i for i in range(len(made.shards)))]).map(
+        lambda norms: replace(made, norms=norms)
+    )
 )
 commits = st.builds(
     Commit,
@@ -159,6 +164,13 @@ findings = st.builds(
     subject=peers,
     gain=st.floats(width=32, allow_infinity=False, max_value=-(2.0**-20)),
 )
+shadows = st.builds(
+    ShadowCopy,
+    run_id=hashes.map(RunId),
+    shard=names,
+    round=counts,
+    parts=st.lists(payloads, max_size=3).map(tuple),
+)
 judgements = st.builds(
     Judgement,
     peer=peers,
@@ -171,7 +183,7 @@ commits = st.builds(
     st.lists(judgements, max_size=3).map(tuple),
     st.lists(signed(findings), max_size=2).map(tuple),
 )
-messages = st.one_of(invites, members, announces, commits, heartbeats, orders, findings)
+messages = st.one_of(invites, members, announces, commits, heartbeats, orders, findings, shadows)
 
 
 def a_shard(**changes) -> ShardPayload:
@@ -335,6 +347,10 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (an_announce(shards=(a_shard(shard="a\nb"),)), "malformed"),
         (an_announce(shards=(a_shard(size=fields.MAX_COUNT + 1),)), "range"),
         (an_announce(shards=(a_shard(address=Address("aa" * 31)),)), "malformed"),
+        (an_announce(norms=(1.0, 1.0)), "size"),
+        (an_announce(norms=(-1.0,)), "range"),
+        (an_announce(norms=(math.nan,)), "non-finite"),
+        (an_announce(norms=(math.inf,)), "non-finite"),
         (an_announce(loss=math.nan), "non-finite"),
         (an_announce(loss=math.inf), "non-finite"),
         (an_announce(text_tokens=fields.MAX_COUNT + 1), "range"),

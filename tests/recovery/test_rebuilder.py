@@ -51,8 +51,8 @@ async def test_a_stage_between_two_is_averaged_by_a_process_that_ends(tmp_path):
     answer = await answer_of("skerry.recovery.rebuilder", request.to_json(), 300.0)
     found = values(Made.from_json(answer), store)
     assert sorted(found) == ["block.2", "block.3"]
-    assert bool((found["block.2"] == 0.25 * 0 + 0.75 * 4).all())
-    assert bool((found["block.3"] == 0.25 * 1 + 0.75 * 5).all())
+    assert bool((found["block.2"] == 0.2 * 0 + 0.8 * 4).all())  # 9 to 1 by the squares, capped
+    assert bool((found["block.3"] == 0.2 * 1 + 0.8 * 5).all())
 
 
 def test_what_nothing_is_left_of_begins_from_the_seed(tmp_path):

@@ -55,6 +55,7 @@ def test_a_block_that_nobody_has_is_made_of_the_one_beside_it(found) -> None:
     }
     assert block.address == named["block.0"]
     assert left.stale == {}
+    assert left.norms == {1: 1.0}, "as the host of block.0 has announced it"
 
 
 @pytest.mark.parametrize("swaps", [True, False])

@@ -28,8 +28,8 @@ from skerry.node.run.state import apply
 from skerry.node.run.store import RunStore
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.blobs import BlobStore
-from skerry.protocol.compute import Launch
 from skerry.protocol.ids import Address
+from skerry.protocol.launch import Launch
 from skerry.protocol.layout import layout_of, state_digest
 from skerry.protocol.manifest import Manifest, parse_run_file
 from skerry.protocol.memory import VirtualNetwork

@@ -15,11 +15,12 @@ from skerry.node.run import compute as compute_module
 from skerry.node.run.compute import ComputeProcess
 from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, ConfigError
+from skerry.protocol.launch import Launch
 from skerry.protocol.layout import layout_of
 
 
 @pytest.fixture
-def launch(tmp_path) -> cp.Launch:
+def launch(tmp_path) -> Launch:
     home = RunHome(tmp_path / "run")
     for folder in (home.blobs, home.compute):
         folder.mkdir(parents=True)

@@ -196,9 +196,9 @@ class TestCompute:
     async def test_encoded_contribution_can_be_asked_for(self, edge) -> None:
         edge.do(act.Encode(PARENT, send=True))
         fields = {"parent": PARENT, "text_tokens": 64, "round_tokens": 32, "loss": 1.5}
-        edge.compute.answer(cp.Encoded, **fields, shards=SHARDS)
+        edge.compute.answer(cp.Encoded, **fields, shards=SHARDS, norms=(0.5,))
         encoded = await edge.member.event(ev.Encoded)
-        assert encoded == ev.Encoded(PARENT, 64, 32, 1.5, SHARDS)
+        assert encoded == ev.Encoded(PARENT, 64, 32, 1.5, SHARDS, norms=(0.5,))
         assert edge.context.served == {SHARDS[0].address: (SHARDS[0], False)}
 
     async def test_applied_update_is_an_event_with_those_who_were_rejected(self, edge) -> None:

@@ -16,6 +16,7 @@ from test_hosting_simulation import STAGE, lose, reaches, swarm, until_done, unt
 from skerry.node.run.healing import Healer
 from skerry.protocol.errors import PeerUnavailable
 from skerry.protocol.ids import PeerId, short
+from skerry.protocol.manifest import parse_run_file
 from skerry.protocol.messages import Offer, ShardPayload, ShardState
 from skerry.protocol.rounds import actions as act
 
@@ -49,7 +50,11 @@ async def _twice(state: Any, action: act.Renew) -> tuple[Journal, NoPeers]:
     """Try to bring something back twice, and train then."""
     journal, payloads = Journal(), NoPeers()
     context: Any = SimpleNamespace(
-        state=SimpleNamespace(rounds=state), journal=journal, me=state.me
+        state=SimpleNamespace(rounds=state),
+        journal=journal,
+        me=state.me,
+        manifest=parse_run_file("", PeerId("owner")),
+        store=SimpleNamespace(shadows=SimpleNamespace(copies={})),
     )
     healer = Healer(context, payloads)  # type: ignore[arg-type]
     for _ in range(2):

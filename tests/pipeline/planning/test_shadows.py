@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from skerry.pipeline.planning.draft import RingDraft, Workshop
 from skerry.pipeline.planning.plan import Blocks, Shadow
 from skerry.pipeline.planning.problem import Limits, Problem
@@ -45,10 +43,9 @@ def test_stages_in_enough_domains_need_none(make_swarm) -> None:
     assert shadows(shop(replace(problem, limits=Limits(shadow_below=0))), [RING], []) == ()
 
 
-@pytest.mark.parametrize(("memory", "held"), [(1_000, 0), (3_000_000, 0), (1 << 30, 3)])
-def test_a_holder_has_room(make_swarm, memory, held) -> None:
+def test_a_copy_lies_on_disk_and_takes_no_memory(make_swarm) -> None:
     problem = in_domains(make_swarm(4), "x", "y", "z", "w")
-    spare = replace(problem.peers[3], memory=memory)
+    spare = replace(problem.peers[3], memory=1_000)
     problem = replace(problem, peers=(*problem.peers[:3], spare))
     found = shadows(shop(problem), [RING], [3])
-    assert sum(shadow.holder == "p3" for shadow in found) == held
+    assert {shadow.holder for shadow in found} == {"p3"}

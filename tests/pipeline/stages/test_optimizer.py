@@ -31,6 +31,8 @@ def test_each_shard_is_divided_by_its_own_text_tokens(parts):
     count = sum(p.numel() for p in model.parameters_of("block.0"))
     assert step.norm == pytest.approx((count * (1 / 4 + 1 / 64)) ** 0.5, rel=1e-5)
     assert (step.reason, step.visits) == ("", StageVisits(1, (0,)))
+    expected = {"block.0": count**0.5 / 2, "block.1": count**0.5 / 8}
+    assert step.shard_norms == pytest.approx(expected, rel=1e-5)
     assert all(p.any() and p.grad is None for p in model.parameters())
 
 
@@ -45,7 +47,7 @@ def test_gradients_that_are_not_finite_change_nothing(parts):
     model, optimizer, tally = parts
     model.parameters_of("block.1")[1].grad[0, 0] = float("inf")
     step = optimizer.step(0, tally, expected=(0,))
-    assert step.reason == "non-finite"
+    assert (step.reason, step.shard_norms) == ("non-finite", {})
     assert not any(p.any() for p in model.parameters())
 
 

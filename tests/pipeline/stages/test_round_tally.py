@@ -1,5 +1,7 @@
 """What a round has trained, from the results of its tasks."""
 
+from dataclasses import replace
+
 import pytest
 
 from skerry.pipeline.stages.round_tally import RoundTally
@@ -44,6 +46,13 @@ def test_only_what_was_stepped_with_counts():
 
 def test_the_stage_that_saw_most_counts_for_its_peer():
     assert told(stepped(stage(1, 0, 1), stage(2, 0, 1, 2))).text_tokens == 30
+
+
+def test_norms_are_the_root_mean_square_of_the_steps_that_were_taken():
+    first = replace(stage(1, 0), shard_norms={"block.0": 3.0, "block.1": 1.0})
+    second = replace(stage(1, 0), shard_norms={"block.0": 4.0, "block.1": 1.0})
+    tally = told(stepped(first), stepped(stage(1, reason="idle")), stepped(second))
+    assert tally.norms == pytest.approx({"block.0": 12.5**0.5, "block.1": 1.0})
 
 
 @pytest.mark.parametrize("between", [Begun(step=1, bytes_in_flight=0), stepped()])

@@ -249,6 +249,7 @@ class Compute:
             round_tokens=entry.round_tokens if entry else 0,
             loss=1.0,
             shards=entry.shards if entry else (),
+            norms=tuple(1.0 for _ in entry.shards) if entry else (),
         )
 
     def _fold(self, parent: CommitHash, round_: int, work: tuple[Work, ...], send: bool) -> Entry:

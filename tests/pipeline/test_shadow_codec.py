@@ -6,8 +6,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from skerry.pipeline.shadow_codec import decode_shadow, encode_shadow, is_delta
 from skerry.protocol.errors import ProtocolError
-from skerry.recovery.shadow_codec import decode_shadow, encode_shadow, is_delta
 
 N = 2000
 words = st.lists(st.integers(-(2**15), 2**15 - 1), min_size=1, max_size=40)

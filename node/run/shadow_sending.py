@@ -1,0 +1,181 @@
+"""Sending stale copies of the stages that are hosted here to the peers that the plan names.
+
+With each round of the ring, what is due is encoded by the compute process and sent, one shard
+after the other, at the pace of the spare uplink (recovery/shadowing.py). A copy that could not be
+brought to its end is due again in the next round; one whose base the holder has lost goes whole.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from skerry.node.net.rpc_errors import translate
+from skerry.node.net.tasks import OwnedTasks
+from skerry.node.run.context import RunContext
+from skerry.node.run.shadow_pace import SpareUpload
+from skerry.proto import peer_pb2 as pb
+from skerry.protocol import compute as cp
+from skerry.protocol.blobs import BlobStore, remove_files
+from skerry.protocol.codec import envelope_to_pb, sign_message
+from skerry.protocol.errors import ProtocolError, SkerryError
+from skerry.protocol.ids import Address, PeerId, short
+from skerry.protocol.layout import layout_of
+from skerry.protocol.messages import Envelope, ShadowCopy, ShardPayload
+from skerry.protocol.rings.plan import Plan
+from skerry.protocol.shading import Shade, Shaded
+from skerry.protocol.shadows import NO_BASE, NOT_NOW, has_room
+from skerry.protocol.transport import SHADOW_PROTOCOL
+from skerry.recovery.healing_words import named
+from skerry.recovery.shadowing import ShadowRules, ShadowSchedule
+
+_LOG = logging.getLogger(__name__)
+_CALL_S = 3600.0
+"""A large shard over a thin uplink; a holder that is gone ends the call at once."""
+Ask = Callable[[Callable[[int], cp.Request]], Awaitable[cp.Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a holder has confirmed of one shard."""
+
+    parts: tuple[ShardPayload, ...]
+    bits: Address
+    """Of the bf16 parameters that they make, which lie here."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One stage on its way to its holder."""
+
+    shards: tuple[str, ...]
+    holder: PeerId
+    schedule: ShadowSchedule
+    held: dict[str, _Held] = field(default_factory=dict)
+    told: bool = False
+    """Whether the event log says that the holder has all of it."""
+
+
+class ShadowSender:
+    """Sends what is due while a ring trains."""
+
+    def __init__(self, context: RunContext, ask: Ask) -> None:
+        """Encode by ``ask``; nothing is sent before a round begins."""
+        self._context, self._ask = context, ask
+        every = context.manifest.recovery.shadow_every
+        self._rules = ShadowRules(every=every) if every else None
+        self._numels = {spec.name: spec.numel for spec in layout_of(context.manifest.model)}
+        self._pace = SpareUpload(context.upload, self._rules or ShadowRules())
+        self._lanes: list[_Lane] = []
+        self._tasks = OwnedTasks()
+        self._sending: asyncio.Task[None] | None = None
+        self._step = 0
+
+    def begin_round(self, plan: Plan, number: int) -> None:
+        """The compute process holds the parameters of a round's start: send what is due."""
+        self._step = number * self._context.manifest.inner.steps
+        self._follow(plan)
+        idle = self._sending is None or self._sending.done()
+        if self._lanes and idle:
+            self._sending = self._tasks.start(self._send_due(), "shadows")
+
+    async def close(self) -> None:
+        """End what is under way; never raises."""
+        await self._tasks.cancel()
+
+    def _follow(self, plan: Plan) -> None:
+        """Keep the lanes that the plan still has, and begin those that are new."""
+        if self._rules is None:
+            return
+        known = {(lane.shards, lane.holder): lane for lane in self._lanes}
+        wanted = [
+            (plan.stages[shadow.stage].shards, shadow.holder)
+            for shadow in plan.shadows
+            if shadow.source == self._context.me
+        ]
+        self._lanes = [
+            known.get((shards, holder))
+            or _Lane(shards, holder, ShadowSchedule(shards, self._rules))
+            for shards, holder in wanted
+        ]
+
+    async def _send_due(self) -> None:
+        """Send what is due, and what has become due meanwhile."""
+        step = -1
+        while step != self._step:
+            step = self._step
+            for lane in list(self._lanes):
+                await self._send_lane(lane)
+                self._tell(lane)
+            await self._tidy()
+
+    async def _send_lane(self, lane: _Lane) -> None:
+        """Send what is due of one stage, until that fails."""
+        while (shard := lane.schedule.next(self._step)) is not None:
+            try:
+                if not await self._send(lane, shard):
+                    return
+            except SkerryError as error:
+                lane.schedule.given_up()
+                _LOG.info("%s was not copied to %s: %s", shard, short(lane.holder), error)
+                return
+
+    async def _send(self, lane: _Lane, shard: str) -> bool:
+        """Encode and send one shard; say whether to go on. Raises: SkerryError."""
+        held = lane.held.get(shard)
+        if held is not None and not has_room(held.parts, self._numels[shard]):
+            held = None
+        base = held.bits if held else None
+        shaded = await self._ask(lambda n: Shade(request=n, shard=shard, base=base))
+        assert isinstance(shaded, Shaded)
+        before = held.parts if held and not shaded.whole else ()
+        parts = (*before, shaded.payload)
+        copy = ShadowCopy(self._context.run_id, shard, shaded.round, parts)
+        envelope = sign_message(self._context.signer, copy).envelope
+        refused = await self._push(lane.holder, envelope, shaded.payload)
+        if refused and refused not in NOT_NOW:
+            lane.schedule.refused(shard)
+            lane.held.pop(shard, None)
+            return refused == NO_BASE and bool(before)
+        if refused:
+            raise ProtocolError(refused, f"{short(lane.holder)} does not take it now")
+        lane.schedule.confirmed(shard)
+        lane.held[shard] = _Held(parts, shaded.bits.address)
+        return True
+
+    async def _push(self, holder: PeerId, envelope: Envelope, payload: ShardPayload) -> str:
+        """Send one part; return why it was refused, empty if it was not. Raises: SkerryError."""
+        chunks = self._chunks(holder, envelope, payload)
+        with translate(holder), self._context.client.lane(holder, SHADOW_PROTOCOL) as stub:
+            reply: pb.ShadowReply = await stub.Shadow(chunks, timeout=_CALL_S)
+        return reply.refused
+
+    async def _chunks(
+        self, holder: PeerId, envelope: Envelope, payload: ShardPayload
+    ) -> AsyncIterator[pb.ShadowChunk]:
+        yield pb.ShadowChunk(copy=envelope_to_pb(envelope))
+        store = BlobStore(self._context.store.own_shadows)
+        data = memoryview(await asyncio.to_thread(store.read, payload.address))
+        start, facts = 0, self._context.facts
+        while start < len(data):
+            piece = bytes(data[start : start + self._pace.piece_bytes])
+            await self._pace.take(len(piece))
+            facts.sent_bytes["shadow"] += len(piece)
+            facts.traffic[holder].sent += len(piece)
+            start += len(piece)
+            yield pb.ShadowChunk(data=piece)
+
+    def _tell(self, lane: _Lane) -> None:
+        """Say once that a holder has all of a stage."""
+        if lane.told or lane.schedule.age(self._step) is None:
+            return
+        lane.told = True
+        size = sum(part.size for held in lane.held.values() for part in held.parts)
+        text = f"{short(lane.holder)} keeps a copy of {named(lane.shards)} ({size} bytes)"
+        self._context.journal.write("note", text=text)
+
+    async def _tidy(self) -> None:
+        """Drop payloads that were sent and bases of copies that nobody has."""
+        store = BlobStore(self._context.store.own_shadows)
+        kept = [held.bits for lane in self._lanes for held in lane.held.values()]
+        await asyncio.to_thread(lambda: remove_files(store.set_aside(kept)))

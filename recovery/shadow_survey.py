@@ -1,0 +1,43 @@
+"""What the commit chain tells of stale copies: who was to keep one, and how old it is. Pure."""
+
+from dataclasses import dataclass
+from itertools import islice
+
+from skerry.protocol.ids import CommitHash, PeerId
+from skerry.protocol.messages import SignedShadow
+from skerry.protocol.rounds.chain import Chain
+from skerry.protocol.rounds.renewing import MEMORY
+from skerry.protocol.shadows import planned
+from skerry.recovery.survey import Copy
+
+
+@dataclass(frozen=True, slots=True)
+class HeldShadow:
+    """A stale copy of one shard, and the peer that keeps it."""
+
+    holder: PeerId
+    copy: SignedShadow
+
+
+def keepers(chain: Chain, goal: CommitHash, shard: str) -> frozenset[tuple[PeerId, PeerId]]:
+    """Return who was to send a shard to whom, under any plan of the newest commits."""
+    plans = {id(p): p for p in (chain.settings(c).hosts.plan for c in _newest(chain, goal)) if p}
+    return frozenset(
+        (shadow.source, shadow.holder) for plan in plans.values() for shadow in planned(plan, shard)
+    )
+
+
+def aged(held: HeldShadow, chain: Chain, goal: CommitHash, steps: int) -> Copy:
+    """Return a copy with its age, against the state before ``goal``.
+
+    A copy that its source made upon a later commit is as good as that state.
+
+    Args:
+        steps: inner steps of a round.
+    """
+    rounds = chain.round_of(goal) - held.copy.message.round
+    return Copy(held.holder, max(0, rounds) * steps)
+
+
+def _newest(chain: Chain, goal: CommitHash) -> list[CommitHash]:
+    return list(islice(chain.path(goal), MEMORY))

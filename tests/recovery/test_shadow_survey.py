@@ -1,0 +1,81 @@
+"""Stale copies as the chain tells of them, in the swarm of the rounds' simulation."""
+
+from typing import Any
+
+import pytest
+from simulated_node import Node, sign
+from test_hosting_simulation import STAGE, lose, reaches, swarm, until_done, until_ring
+
+from skerry.protocol.ids import Address, PeerId
+from skerry.protocol.messages import Offer, ShadowCopy, ShardPayload
+from skerry.protocol.rings.plan import Shadow
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds.hosting import Hosts
+from skerry.recovery.healing import Rung, plan_healing
+from skerry.recovery.shadow_survey import HeldShadow, aged, keepers
+from skerry.recovery.surveying import Remains, remains
+
+PART = ShardPayload("block.1", Address("aa" * 32), 10)
+HOLDER = PeerId("p01")
+
+
+def held(node: Node, number: int, holder: PeerId = HOLDER) -> HeldShadow:
+    copy = ShadowCopy(node.s.rules.chain.run_id, "block.1", number, (PART,))
+    return HeldShadow(holder, sign(copy, PeerId("p03")))
+
+
+@pytest.fixture
+def healers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Node, act.Renew, list[Remains]]]:
+    """Who brings something back, and what is left with copies of the rounds 2, 4 and 1000."""
+    seen: list[tuple[Node, act.Renew, list[Remains]]] = []
+    renew: Any = Node._renew
+
+    def look(self: Node, action: act.Renew) -> None:
+        if action.lost:
+            old, new = held(self, 2), held(self, 4, PeerId("p00"))
+            drawn = [(), (old, new), (held(self, 1000), new)]
+            left = [remains(self.s, action.commit, action.lost, some) for some in drawn]
+            ages = [aged(one, self.s.chain, action.commit, 10).age for one in (old, new)]
+            number = self.s.chain.round_of(action.commit)
+            assert ages == [(number - 2) * 10, (number - 4) * 10]
+            seen.append((self, action, left))
+        renew(self, action)
+
+    monkeypatch.setattr(Node, "_renew", look)
+    return seen
+
+
+def test_the_newest_copy_comes_before_a_stage_made_of_others(healers) -> None:
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p01", 6)
+    lose(world, "p03")
+    until_done(world)
+    [(node, action, (none, two, newer))] = healers
+    [made_up], [restored], [fresh] = (plan_healing(left.survey) for left in (none, two, newer))
+    assert [one.rung for one in made_up.shards] == [Rung.SWAP]
+    assert [one.rung for one in restored.shards] == [Rung.SHADOW]
+    steps = node.s.rules.chain.steps
+    [copy] = restored.shards[0].sources
+    assert (copy.peer, copy.age) == (
+        PeerId("p00"),
+        (node.s.chain.round_of(action.commit) - 4) * steps,
+    )
+    assert fresh.shards[0].sources[0].age == 0, "what was made after the commit is as good as it"
+    assert two.held["block.1"][0].copy.message.round == 4
+
+
+def test_who_was_to_keep_a_copy_follows_from_all_recent_plans(healers, monkeypatch) -> None:
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
+    until_ring(world)
+    reaches(world, "p00", 6)
+    s = world.live[0].s
+    assert keepers(s.chain, s.at, "block.1") == frozenset()
+    plan = s.hosts.plan
+    assert plan is not None
+    number = next(i for i, stage in enumerate(plan.stages) if "block.1" in stage.shards)
+    object.__setattr__(plan, "shadows", (Shadow(number, PeerId("p03"), HOLDER),))
+    assert isinstance(s.hosts, Hosts)
+    assert keepers(s.chain, s.at, "block.1") == {(PeerId("p03"), HOLDER)}
+    assert keepers(s.chain, s.at, "embed") == frozenset()
