@@ -311,12 +311,22 @@ class Swarm:
         self.peers += started
         return [peer.ready() for peer in started]
 
-    def begin(self, members: list[Peer], rounds: int, peers: int = 0, **changes: object) -> None:
-        """Start a run on the first of ``members`` and let the others join."""
+    def begin(
+        self,
+        members: list[Peer],
+        rounds: int,
+        peers: int = 0,
+        sections: str = "",
+        **changes: object,
+    ) -> None:
+        """Start a run on the first of ``members`` and let the others join.
+
+        ``sections`` are of the run file, those that ``changes`` knows no key of.
+        """
         self._runs += 1  # a name of its own makes it a run of its own
         changes.setdefault("name", f"faults-{self._runs}")
         settings = {**_SETTINGS, "rounds": rounds, "min": peers or len(members), **changes}
-        text = tiny_run_file(self.text, **settings)
+        text = tiny_run_file(self.text, **settings) + sections
         for peer in members:
             peer.since = peer.mark()
         try:
