@@ -37,7 +37,7 @@ class RunReply(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., token: _Optional[str] = ..., invite: _Optional[str] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason", "link", "role", "shards", "admission", "reputation", "strikes", "influence", "doubt")
+    __slots__ = ("peer_id", "self", "alive", "in_roster", "phase", "head_round", "step", "steps", "tokens_per_second", "loss", "seen_seconds_ago", "addresses", "removed", "removed_reason", "link", "role", "shards", "admission", "reputation", "strikes", "influence", "doubt", "standing", "evidence")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     SELF_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,8 @@ class PeerStatus(_message.Message):
     STRIKES_FIELD_NUMBER: _ClassVar[int]
     INFLUENCE_FIELD_NUMBER: _ClassVar[int]
     DOUBT_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     peer_id: str
     self: bool
     alive: bool
@@ -82,7 +84,9 @@ class PeerStatus(_message.Message):
     strikes: int
     influence: int
     doubt: str
-    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ..., link: _Optional[str] = ..., role: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., admission: _Optional[_Union[AdmissionStatus, _Mapping]] = ..., reputation: _Optional[int] = ..., strikes: _Optional[int] = ..., influence: _Optional[int] = ..., doubt: _Optional[str] = ...) -> None: ...
+    standing: str
+    evidence: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self_, peer_id: _Optional[str] = ..., self: bool = ..., alive: bool = ..., in_roster: bool = ..., phase: _Optional[str] = ..., head_round: _Optional[int] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., seen_seconds_ago: _Optional[float] = ..., addresses: _Optional[_Iterable[str]] = ..., removed: bool = ..., removed_reason: _Optional[str] = ..., link: _Optional[str] = ..., role: _Optional[str] = ..., shards: _Optional[_Iterable[str]] = ..., admission: _Optional[_Union[AdmissionStatus, _Mapping]] = ..., reputation: _Optional[int] = ..., strikes: _Optional[int] = ..., influence: _Optional[int] = ..., doubt: _Optional[str] = ..., standing: _Optional[str] = ..., evidence: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AdmissionStatus(_message.Message):
     __slots__ = ("right", "invite", "inviter", "expires_at", "max_uses", "uses", "refusal")

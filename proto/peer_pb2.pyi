@@ -218,7 +218,7 @@ class RemovePeer(_message.Message):
     def __init__(self, peer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("run_id", "head", "head_round", "weight", "phase", "step", "steps", "tokens_per_second", "loss", "block_rate", "links")
+    __slots__ = ("run_id", "head", "head_round", "weight", "phase", "step", "steps", "tokens_per_second", "loss", "block_rate", "links", "doubts")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     HEAD_ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -230,6 +230,7 @@ class Heartbeat(_message.Message):
     LOSS_FIELD_NUMBER: _ClassVar[int]
     BLOCK_RATE_FIELD_NUMBER: _ClassVar[int]
     LINKS_FIELD_NUMBER: _ClassVar[int]
+    DOUBTS_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     head: bytes
     head_round: int
@@ -241,7 +242,8 @@ class Heartbeat(_message.Message):
     loss: float
     block_rate: float
     links: _containers.RepeatedCompositeFieldContainer[LinkFigures]
-    def __init__(self, run_id: _Optional[bytes] = ..., head: _Optional[bytes] = ..., head_round: _Optional[int] = ..., weight: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., block_rate: _Optional[float] = ..., links: _Optional[_Iterable[_Union[LinkFigures, _Mapping]]] = ...) -> None: ...
+    doubts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run_id: _Optional[bytes] = ..., head: _Optional[bytes] = ..., head_round: _Optional[int] = ..., weight: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., loss: _Optional[float] = ..., block_rate: _Optional[float] = ..., links: _Optional[_Iterable[_Union[LinkFigures, _Mapping]]] = ..., doubts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class LinkFigures(_message.Message):
     __slots__ = ("peer", "round_trip_us", "bytes_per_s")

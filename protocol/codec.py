@@ -62,7 +62,7 @@ SIGNATURE_BYTES = 64
 # Generous upper bounds by kind, checked before anything is parsed.
 MAX_BODY_BYTES = {
     Kind.MEMBER: 4 * 1024,
-    Kind.HEARTBEAT: 1024,
+    Kind.HEARTBEAT: 6 * 1024,
     Kind.ANNOUNCE: 128 * 1024,
     Kind.COMMIT: 4 * 1024 * 1024,
     Kind.MANIFEST: 64 * 1024,

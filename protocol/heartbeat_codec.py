@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.fields import bounded, finite, hash_of, parsed, peer_id, printable, speed
-from skerry.protocol.ids import CommitHash, RunId
-from skerry.protocol.messages import MAX_LINKS, Heartbeat, LinkFigures
+from skerry.protocol.ids import CommitHash, PeerId, RunId
+from skerry.protocol.messages import MAX_DOUBTS, MAX_LINKS, Heartbeat, LinkFigures
 
 MAX_NAME_CHARS = 64
 
@@ -30,6 +30,7 @@ def heartbeat_pb(beat: Heartbeat) -> pb.Heartbeat:
             )
             for one in beat.links
         ],
+        doubts=beat.doubts,
     )
 
 
@@ -48,6 +49,7 @@ def decode_heartbeat(body: bytes) -> Heartbeat:
         loss=finite(message.loss),
         block_rate=speed(message.block_rate),
         links=_links(message.links),
+        doubts=_doubts(message.doubts),
     )
 
 
@@ -58,3 +60,9 @@ def _links(found: Sequence[pb.LinkFigures]) -> tuple[LinkFigures, ...]:
         LinkFigures(peer_id(one.peer), bounded(one.round_trip_us), bounded(one.bytes_per_s))
         for one in found
     )
+
+
+def _doubts(found: Sequence[str]) -> tuple[PeerId, ...]:
+    if len(found) > MAX_DOUBTS:
+        raise ProtocolError("size", f"{len(found)} doubts, limit {MAX_DOUBTS}")
+    return tuple(map(peer_id, found))

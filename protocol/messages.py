@@ -286,6 +286,8 @@ class Commit:
     """Who hosts what from the next round on; None: as before."""
 
 
+MAX_DOUBTS = 8
+"""Peers in doubt that one heartbeat names: more are gone at once only if its sender is."""
 MAX_LINKS = 64
 """In one heartbeat."""
 
@@ -319,6 +321,8 @@ class Heartbeat:
     """Text tokens per second through one block, forward, as measured in a ring; 0: not yet."""
     links: tuple[LinkFigures, ...] = ()
     """In some heartbeats only: each of its newest figures, of another peer each."""
+    doubts: tuple[PeerId, ...] = ()
+    """Peers that this one has noticed to be gone, or perhaps; not what others say of them."""
 
 
 Message = MemberRecord | Heartbeat | Announce | Commit | Invite | Order | Finding | ShadowCopy

@@ -67,6 +67,11 @@ class Detector:
         """Judge nobody: this node has no network, so that all are silent at once."""
         self._suspended = True
 
+    @property
+    def suspended(self) -> bool:
+        """Whether nobody is judged now."""
+        return self._suspended
+
     def resume(self, now: float) -> None:
         """Judge again; those that were up are given the time to be heard anew."""
         self._suspended = False
@@ -97,7 +102,7 @@ class Detector:
             rhythm.failures += 1
 
     def forget(self, peer: PeerId) -> None:
-        """Drop a peer that left on purpose; no change is reported for it."""
+        """Drop a peer that left on purpose or is dead; no change is reported for it."""
         self._peers.pop(peer, None)
 
     def patience_s(self, peer: PeerId) -> float | None:

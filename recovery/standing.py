@@ -3,17 +3,17 @@
 The detector (detector.py) says who is silent. This machine says what follows from that and from
 all else that speaks for or against a peer:
 
-    ALIVE ──silent, closed, late──▶ SUSPECT ──nothing heard for long enough──▶ DEAD ──▶ EVICTED
-      ▲                                  │            │                            │         │
-      └──────────heard───────────────────┘            └─────────── fenced ─────────┴─────────┘
-      ▲                                                              │
-      └───────── has healed under a plan newer than its fence ───────┘
+    ALIVE ──silent, closed, late, ...──▶ SUSPECT ──nothing heard for long enough──▶ DEAD ──▶ EVICTED
+      ▲                                     │                                        │         │
+      ├──────────────heard──────────────────┘                                        │         │
+      └──────────────heard, and it follows the plan in force─────────────────────────┴─────────┘
 
 A suspect keeps its stages: work is routed around it, nothing is moved. Once it is dead, others get
-its stages, and a **fence** stands at the plan of that moment: whatever it still sends under that
-plan or an older one counts nowhere, since somebody else has its place. A process that was only
-paused finds that out when it is heard again: it is told so, heals, and comes back under a newer
-plan. An evicted peer is forgotten by plans altogether; its way back is the same.
+its stages. A process that was only paused still follows the plan of before when it is heard again:
+it stays dead, behind its fence, until it has healed to the plan in force. That nothing of it counts
+meanwhile is no business of this machine: frames of a ring name their plan, contributions the commit
+that they build on, and only who stands at the newest one is given a place. Evicted is who has been
+dead for so long that nothing is kept of it; its way back is the same.
 
 No clock and no I/O: the caller passes monotonic seconds and asks when to look again.
 """
@@ -40,10 +40,12 @@ class Sign(StrEnum):
     """Not heard for longer than its rhythm allows."""
     CLOSED = "closed"
     """Its connection broke."""
+    REFUSED = "refused"
+    """A request failed before its deadline: there is no connection to it, and none comes about."""
     LATE = "late"
     """A request was not answered by its deadline."""
     REPORTED = "reported"
-    """Another peer says one of these."""
+    """Another peer says one of these. Alone it does not make suspect: it may be a lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,6 @@ class Turn:
     after: Standing
     evidence: tuple[Evidence, ...]
     """All that spoke against it, oldest first; of a peer that is alive again, what was refuted."""
-    fence: int | None = None
-    """Newest plan under which nothing of it counts, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class StandingRules:
 
     dead_after_s: float = 5.0
     """Under suspicion without a sign of life; torchft takes 5 s for dead."""
-    hurried_s: float = 1.0
-    """The same if its connection broke and another peer says so, too: it is hardly the link."""
+    hurried_s: float = 2.0
+    """The same without a connection if another peer doubts it, too: it is hardly the link."""
     evicted_after_s: float = 120.0
     """Dead without a sign of life."""
     most_evidence: int = 16
@@ -91,13 +91,20 @@ class StandingRules:
             raise ValueError(f"the settings for standing are out of range: {self}")
 
 
+def rules_at(heartbeat_s: float) -> StandingRules:
+    """Return how long to wait where signs of life come at this interval.
+
+    In a hurry, two are waited for: a stream may break though the peer at its other end lives.
+    """
+    return StandingRules(5 * heartbeat_s, 2 * heartbeat_s, 120 * heartbeat_s)
+
+
 @dataclass(slots=True)
 class _Record:
     standing: Standing = Standing.ALIVE
     since: float = 0.0
     """When it came to stand there, or was last heard there."""
     evidence: list[Evidence] = field(default_factory=list)
-    fence: int | None = None
 
 
 class Register:
@@ -107,33 +114,43 @@ class Register:
         """Start knowing nobody."""
         self._rules = rules or StandingRules()
         self._records: dict[PeerId, _Record] = {}
-        self._plan = 0
-
-    def follow(self, plan: int) -> None:
-        """Note the version of the plan that is followed from now on; it never goes back."""
-        self._plan = max(self._plan, plan)
 
     def standing(self, peer: PeerId) -> Standing | None:
         """Return where a peer stands; None if it is not known."""
         record = self._records.get(peer)
         return None if record is None else record.standing
 
-    def counts(self, peer: PeerId, plan: int) -> bool:
-        """Say whether what a peer sends under a plan counts: a fence is not in its way."""
+    def evidence(self, peer: PeerId) -> tuple[Evidence, ...]:
+        """Return what speaks against a peer now, oldest first."""
         record = self._records.get(peer)
-        return record is None or record.fence is None or plan > record.fence
+        return () if record is None else tuple(record.evidence)
 
-    def heard(self, peer: PeerId, plan: int, now: float) -> list[Turn]:
-        """Take a sign of life, sent under a plan.
+    def doubts(self, by: PeerId) -> tuple[PeerId, ...]:
+        """Return who is suspect or dead by what one peer has noticed itself, sorted."""
+        return tuple(
+            peer
+            for peer, record in sorted(self._records.items())
+            if record.standing in (Standing.SUSPECT, Standing.DEAD)
+            and any(one.by == by for one in record.evidence)
+        )
 
-        Returns: the turn if it lives again. A peer behind its fence does not: it lives, but has to
-        heal first, and does not become evicted meanwhile.
+    def heard(self, peer: PeerId, current: bool, now: float) -> list[Turn]:
+        """Take a sign of life.
+
+        Args:
+            current: whether the peer follows the plan in force.
+
+        Returns: the turn if it lives again. A dead peer that follows an older plan does not: it is
+        there, but has to heal first, and does not become evicted meanwhile.
         """
         record = self._records.setdefault(peer, _Record(since=now))
         record.since = max(record.since, now)
-        if record.standing is Standing.ALIVE or not self.counts(peer, plan):
+        if record.standing >= Standing.DEAD and not current:
             return []
-        evidence, record.evidence, record.fence = tuple(record.evidence), [], None
+        evidence = tuple(record.evidence)
+        record.evidence.clear()
+        if record.standing is Standing.ALIVE:
+            return []
         return [self._turned(peer, record, Standing.ALIVE, now, evidence)]
 
     def doubted(self, peer: PeerId, evidence: Evidence) -> list[Turn]:
@@ -145,7 +162,7 @@ class Register:
         if len(record.evidence) == keep:
             del record.evidence[keep // 2]
         record.evidence.append(evidence)
-        if record.standing is not Standing.ALIVE:
+        if record.standing is not Standing.ALIVE or evidence.sign is Sign.REPORTED:
             return []
         return [self._turned(peer, record, Standing.SUSPECT, evidence.at, tuple(record.evidence))]
 
@@ -153,14 +170,17 @@ class Register:
         """Forget a peer that left on purpose: there is nothing to find out about it."""
         self._records.pop(peer, None)
 
+    def excuse(self, now: float) -> None:
+        """Give everyone time anew: nobody could be heard until now."""
+        for record in self._records.values():
+            record.since = max(record.since, now)
+
     def turns(self, now: float) -> list[Turn]:
         """Return who has become dead or evicted by now, sorted by peer."""
         found = []
         for peer, record in sorted(self._records.items()):
             while (due := self._due(record)) is not None and now >= due:
                 after = Standing(record.standing + 1)
-                if after is Standing.DEAD:
-                    record.fence = self._plan
                 found.append(self._turned(peer, record, after, due, tuple(record.evidence)))
         return found
 
@@ -179,7 +199,7 @@ class Register:
                 return None
 
     def _patience_s(self, record: _Record) -> float:
-        closed = any(one.sign is Sign.CLOSED for one in record.evidence)
+        closed = any(one.sign in (Sign.CLOSED, Sign.REFUSED) for one in record.evidence)
         witnesses = len({one.by for one in record.evidence})
         return self._rules.hurried_s if closed and witnesses > 1 else self._rules.dead_after_s
 
@@ -192,4 +212,4 @@ class Register:
         evidence: tuple[Evidence, ...],
     ) -> Turn:
         before, record.standing, record.since = record.standing, after, at
-        return Turn(peer, before, after, evidence, record.fence)
+        return Turn(peer, before, after, evidence)

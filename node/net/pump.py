@@ -34,8 +34,10 @@ async def pump(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     *traffic: Traffic,
-) -> None:
+) -> bool:
     """Copy until either side has finished, then close both; each ``traffic`` is counted up.
+
+    Returns: whether it was the peer, or the way to it, that ended first.
 
     A peer that finishes is passed on as the end of the socket's input. A local side that
     finishes ends everything, because a ByteStream cannot be closed in one direction only.
@@ -43,21 +45,24 @@ async def pump(
     """
     outbound = asyncio.create_task(_to_peer(reader, stream, traffic), name="pump to peer")
     inbound = asyncio.create_task(_to_socket(stream, writer, traffic), name="pump from peer")
+    tasks = (outbound, inbound)
     try:
         await asyncio.wait({outbound, inbound}, return_when=asyncio.FIRST_COMPLETED)
+        by_peer = any(task.done() and not task.exception() and task.result() for task in tasks)
         if not outbound.done() and inbound.exception() is None:
             await asyncio.wait({outbound}, timeout=_LINGER_SECONDS)
     finally:
-        for task in (outbound, inbound):
+        for task in tasks:
             task.cancel()
         try:
-            results = await asyncio.gather(outbound, inbound, return_exceptions=True)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
             await stream.close()
         finally:  # also when this task is cancelled while it waits
             await close_writer(writer)
     for result in results:
         if isinstance(result, Exception):
             raise result
+    return by_peer
 
 
 async def close_writer(writer: asyncio.StreamWriter) -> None:
@@ -74,23 +79,33 @@ async def close_writer(writer: asyncio.StreamWriter) -> None:
 
 async def _to_peer(
     reader: asyncio.StreamReader, stream: ByteStream, traffic: tuple[Traffic, ...]
-) -> None:
-    with contextlib.suppress(OSError, PeerUnavailable):
+) -> bool:
+    """Return whether it ended because the stream broke."""
+    with contextlib.suppress(OSError):
         while data := await reader.read(CHUNK_BYTES):
-            await stream.write(data)
+            try:
+                await stream.write(data)
+            except PeerUnavailable:
+                return True
             for counter in traffic:
                 counter.sent += len(data)
+    return False
 
 
 async def _to_socket(
     stream: ByteStream, writer: asyncio.StreamWriter, traffic: tuple[Traffic, ...]
-) -> None:
+) -> bool:
+    """Return whether it ended because the peer has finished, or the stream broke."""
+    by_peer = False
     # RuntimeError is what uvloop raises for a socket that was closed meanwhile.
-    with contextlib.suppress(OSError, RuntimeError, PeerUnavailable):
-        while data := await stream.read(CHUNK_BYTES):
-            for counter in traffic:
-                counter.received += len(data)
-            writer.write(data)
-            await writer.drain()
+    with contextlib.suppress(OSError, RuntimeError):
+        with contextlib.suppress(PeerUnavailable):
+            while data := await stream.read(CHUNK_BYTES):
+                for counter in traffic:
+                    counter.received += len(data)
+                writer.write(data)
+                await writer.drain()
+        by_peer = True
     with contextlib.suppress(OSError, RuntimeError):
         writer.write_eof()
+    return by_peer

@@ -78,6 +78,8 @@ ServicerFor = Callable[[PeerId], PeerServicer]
 OnBad = Callable[[PeerId, str], None]
 """Told which peer's stream was refused, and the reason."""
 
+OnClosed = Callable[[PeerId], None]
+
 # What every gRPC client says first (RFC 9113, 3.4); whoever says anything else is not one.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -289,6 +291,8 @@ class RpcClient:
         self._links: dict[tuple[PeerId, str], list[_Link]] = {}
         self.traffic = Traffic()
         """Bytes of all streams that we opened."""
+        self.on_closed: OnClosed = lambda peer: None
+        """Told of a stream that a peer, or the way to it, has ended."""
 
     def stub(self, peer: PeerId, protocol: str) -> PeerStub:
         """Return the calls of ``peer`` over streams of ``protocol``; wrap them in translate().
@@ -317,8 +321,12 @@ class RpcClient:
 
     def _open(self, links: "list[_Link]", peer: PeerId, protocol: str) -> "_Link":
         path = self._folder.path / f"c{next(self._names)}"
-        links.append(_Link(self._transport, peer, protocol, path, self.traffic))
+        link = _Link(self._transport, peer, protocol, path, self.traffic, self._closed)
+        links.append(link)
         return links[-1]
+
+    def _closed(self, peer: PeerId) -> None:
+        self.on_closed(peer)
 
     async def drop(self, peer: PeerId) -> None:
         """End all calls to ``peer`` and forget it."""
@@ -336,8 +344,15 @@ class _Link:
     """One channel, and the listener that turns its connections into streams of one peer."""
 
     def __init__(
-        self, transport: Transport, peer: PeerId, protocol: str, path: Path, traffic: Traffic
+        self,
+        transport: Transport,
+        peer: PeerId,
+        protocol: str,
+        path: Path,
+        traffic: Traffic,
+        closed: OnClosed,
     ) -> None:
+        self._closed = closed
         self._transport, self._peer, self._protocol = transport, peer, protocol
         self._path, self._traffic = path, traffic
         self.transfers = 0
@@ -378,4 +393,5 @@ class _Link:
         except PeerUnavailable as error:
             _LOG.debug("no stream to %s: %s", short(self._peer), error)
             return
-        await pump(stream, reader, writer, self._traffic)
+        if await pump(stream, reader, writer, self._traffic):
+            self._closed(self._peer)

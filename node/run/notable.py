@@ -20,6 +20,7 @@ from skerry.protocol.rounds.chain import Chain
 from skerry.protocol.rounds.settings import Settings
 from skerry.protocol.rounds.slowness import SlowPeer
 from skerry.protocol.rounds.state import Phase, RoundState
+from skerry.recovery.standing import Sign, Standing, Turn
 
 MAX_COMMITS = 8
 """Commits of one event that are told: of a long chain, only its newest are news."""
@@ -58,6 +59,7 @@ class Notables:
         before, now = self._before, _standing(rounds)
         self._before = now
         yield from _peer_lines(event, before, now)
+        yield from _turn_lines(self._state)
         yield from _compute_lines(event)
         yield from _commit_lines(rounds, actions)
         if now.settings is not before.settings:
@@ -126,6 +128,33 @@ def _peer_lines(event: NodeEvent, before: _Standing, now: _Standing) -> Iterator
     # Of a removed peer nothing is taken any more: that it falls silent is no news.
     for peer in sorted(before.alive - now.alive - now.settings.removed.keys()):
         yield "peer-left" if _leaves(event, peer) else "peer-down", {"peer": peer}
+
+
+def _turn_lines(state: NodeState) -> Iterator[Line]:
+    """Tell who stands elsewhere now, and by what evidence.
+
+    That a request failed is no news by itself: over a link that works in one direction each one
+    does, while the peer is heard.
+    """
+    for turn in state.turns:
+        doubts = [one for one in turn.evidence if one.sign in (Sign.SILENT, Sign.CLOSED)]
+        told = bool(doubts) or Standing.DEAD in (turn.before, turn.after)
+        if not told or turn.peer in state.rounds.settings.removed:
+            continue
+        match turn.after:
+            case Standing.ALIVE:
+                yield "peer-alive", _against(turn)
+            case Standing.SUSPECT:
+                yield "peer-suspect", _against(turn)
+            case Standing.DEAD:
+                yield "peer-dead", _against(turn)
+            case Standing.EVICTED:
+                yield "peer-evicted", _against(turn)
+
+
+def _against(turn: Turn) -> dict[str, Any]:
+    evidence = [f"{one.sign}: {one.detail} ({short(one.by)})" for one in turn.evidence]
+    return {"peer": turn.peer, "evidence": evidence}
 
 
 def _leaves(event: NodeEvent, peer: PeerId) -> bool:

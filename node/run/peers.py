@@ -23,6 +23,7 @@ from skerry.protocol.codec import (
 from skerry.protocol.errors import PeerUnavailable, ProtocolError
 from skerry.protocol.ids import PeerId, RunId, short
 from skerry.protocol.messages import (
+    MAX_DOUBTS,
     PROTOCOL_VERSION,
     Envelope,
     Heartbeat,
@@ -163,6 +164,7 @@ class Peers:
             loss=facts.loss,
             block_rate=facts.block_rate,
             links=facts.links.figures(rounds.alive & rounds.members.keys()) if links else (),
+            doubts=context.state.register.doubts(context.me)[:MAX_DOUBTS],
         )
         return sign_message(context.signer, beat).envelope
 
@@ -181,7 +183,7 @@ class Peers:
             with translate(peer):
                 reply: pb.DeliverReply = await stub.Deliver(message, timeout=deadline_s)
         except PeerUnavailable:
-            self._context.post(Unreachable(peer))
+            self._context.post(Unreachable(peer, time.monotonic() < began + deadline_s))
             return
         except ProtocolError as error:
             self.forget_greeting(peer)  # it is in another run by now, or has lost our record

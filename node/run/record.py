@@ -29,6 +29,7 @@ from skerry.protocol.rounds.commits import Archive
 from skerry.protocol.rounds.state import NO_ARCHIVE, new_state, rules_of
 from skerry.protocol.token import check_member
 from skerry.recovery.detector import Detector, DetectorConfig
+from skerry.recovery.standing import Register, rules_at
 
 _LOG = logging.getLogger(__name__)
 MAX_BYTES = 256 * 2**20
@@ -144,7 +145,8 @@ def initial_state(start: Json, archive: Archive = NO_ARCHIVE) -> NodeState:
     whole = bool(start["whole"])
     rounds = new_state(start["me"], rules, admission, start["now"], archive, whole)
     gap = start["heartbeat_s"]
-    return NodeState(rounds, Detector(DetectorConfig(min_s=2 * gap, expected_gap_s=gap)))
+    detector = Detector(DetectorConfig(min_s=2 * gap, expected_gap_s=gap))
+    return NodeState(rounds, detector, Register(rules_at(gap)))
 
 
 def read_event(entry: Json) -> NodeEvent:

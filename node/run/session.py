@@ -20,7 +20,7 @@ from skerry.node.run.orders import new_order
 from skerry.node.run.peers import Peers
 from skerry.node.run.probing import Prober
 from skerry.node.run.record import Recorder
-from skerry.node.run.state import Network, NodeEvent, apply, next_deadline
+from skerry.node.run.state import Closed, Network, NodeEvent, apply, next_deadline
 from skerry.protocol import compute as cp
 from skerry.protocol.compute import Hosting
 from skerry.protocol.errors import ComputeError, SkerryError
@@ -100,6 +100,7 @@ class Session:
 
     async def run(self, members: tuple[SignedMember, ...]) -> None:
         """Take part until cancelled; ``members`` are known from the outset."""
+        self.context.client.on_closed = lambda peer: self.context.post(Closed(peer))
         known = {member.signer: member for member in (*self._known, *members)}
         for member in (self.peers.own_record(), *known.values()):
             self.context.post(ev.MemberLearned(member))
@@ -280,6 +281,7 @@ class Session:
                 self.context.journal.write("compute-failed", error=str(error), fix=error.fix)
 
     async def _end(self) -> None:
+        self.context.client.on_closed = lambda peer: None
         members = self.context.state.rounds.members.values()
         self.context.store.save_members(m for m in members if m.signer != self.context.me)
         if self._effects is not None:

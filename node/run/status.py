@@ -114,6 +114,8 @@ def _peer_status(context: RunContext, peer: PeerId, holders: Holders) -> pb.Peer
         doubt=trust.doubt,
         role=_role(rounds, peer),
         shards=_part(rounds, peer),
+        standing=_standing(context, peer),
+        evidence=[one.detail for one in context.state.register.evidence(peer)],
     )
     if seen is not None:
         beat = seen.heartbeat
@@ -121,6 +123,11 @@ def _peer_status(context: RunContext, peer: PeerId, holders: Holders) -> pb.Peer
         status.step, status.steps = beat.step, beat.steps
         status.tokens_per_second, status.loss = beat.tokens_per_second, beat.loss
     return status
+
+
+def _standing(context: RunContext, peer: PeerId) -> str:
+    standing = context.state.register.standing(peer)
+    return "" if standing is None else standing.name.lower()
 
 
 def _finished(rounds: RoundState, facts: Facts) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sized
 from typing import assert_never
 
 from skerry.node.run.replay import Situation
-from skerry.node.run.state import Network, NodeEvent, Unreachable
+from skerry.node.run.state import Closed, Network, NodeEvent, Unreachable
 from skerry.protocol.compute import Contribution, Hosting, Verdict
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.layout import state_digest
@@ -101,7 +101,10 @@ _PeerEvent = (
     | ev.HeartbeatReceived
     | ev.PeerUp
     | ev.PeerDown
+    | ev.PeerDead
+    | ev.PeerEvicted
     | Unreachable
+    | Closed
     | Network
 )
 
@@ -127,8 +130,15 @@ def _peer_words(event: _PeerEvent) -> str:
             return f"{short(event.peer)} is up"
         case ev.PeerDown():
             return f"{short(event.peer)} is down"
+        case ev.PeerDead():
+            return f"{short(event.peer)} is dead"
+        case ev.PeerEvicted():
+            return f"{short(event.peer)} is evicted"
         case Unreachable():
-            return f"a request to {short(event.peer)} failed"
+            cause = "for want of a connection" if event.refused else "or was not answered in time"
+            return f"a request to {short(event.peer)} failed {cause}"
+        case Closed():
+            return f"a connection to {short(event.peer)} broke"
         case Network():
             return f"the network is {'back' if event.up else 'lost'}"
         case _:

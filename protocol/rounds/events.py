@@ -194,7 +194,21 @@ class PeerUp:
 
 @dataclass(frozen=True, slots=True)
 class PeerDown:
-    """A peer has been silent for longer than its deadline, or has said goodbye."""
+    """A peer has been silent for longer than its deadline; it may well come back."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDead:
+    """A peer is given up, so that others get its stages, or has said goodbye."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvicted:
+    """A peer has been dead for so long that nothing is kept of it."""
 
     peer: PeerId
 
@@ -235,6 +249,8 @@ Event = (
     | HeartbeatReceived
     | PeerUp
     | PeerDown
+    | PeerDead
+    | PeerEvicted
     | Paused
     | Resumed
     | Tick

@@ -125,7 +125,15 @@ def _dispatch(s: RoundState, event: Event, now: float) -> list[Action]:
         case ev.PeerUp():
             return _on_peer_up(s, event.peer, now)
         case ev.PeerDown():
+            s.suspects.add(event.peer)
             return _on_peer_down(s, event.peer, now)
+        case ev.PeerDead():
+            s.suspects.discard(event.peer)
+            return _on_peer_down(s, event.peer, now)
+        case ev.PeerEvicted():
+            s.suspects.discard(event.peer)
+            s.slowness.told.pop(event.peer, None)
+            return []
         case ev.Paused():
             return on_paused(s, now)
         case ev.Resumed():
@@ -217,6 +225,7 @@ def _on_peer_up(s: RoundState, peer: PeerId, now: float) -> list[Action]:
         return []
     s.alive.add(peer)
     s.lost.discard(peer)
+    s.suspects.discard(peer)
     s.unheard.discard(peer)
     again: list[Action] = []
     if s.own is not None and s.phase is Phase.COLLECTING:

@@ -30,6 +30,8 @@ def ask_plan(s: RoundState) -> list[Action]:
         return []
     if s.slowness.seen != s.at:
         s.slowness.count_round(s.at, s.hosts.plan, s.round)
+    if _awaits_suspect(s):
+        return []
     return plan_for(s, _candidates(s)) if leads(s) or _leads_next(s) else []
 
 
@@ -71,6 +73,11 @@ def candidates_of(members: Iterable[SignedMember]) -> tuple[Candidate, ...]:
     """Return what members offer, sorted by peer."""
     found = (Candidate(m.signer, m.message.offer) for m in members)
     return tuple(sorted(found, key=lambda candidate: candidate.peer))
+
+
+def _awaits_suspect(s: RoundState) -> bool:
+    """Say whether a member of a ring is silent, but not dead yet: nothing is moved meanwhile."""
+    return bool(s.suspects & s.hosts.ringed - s.settings.removed.keys())
 
 
 def _leads_next(s: RoundState) -> bool:

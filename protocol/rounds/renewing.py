@@ -74,7 +74,7 @@ def recent_hosts(s: RoundState, goal: CommitHash, shard: str) -> Iterator[PeerId
 def _is_alone_with(s: RoundState, goal: CommitHash, shard: str) -> bool:
     """Say whether no other peer that is there, or may be, has a shard."""
     others = set(recent_hosts(s, goal, shard)) - {s.me}
-    return not others & s.alive and (others <= s.lost or s.failures >= _PATIENCE)
+    return not others & s.alive and (others <= s.lost - s.suspects or s.failures >= _PATIENCE)
 
 
 def _is_newest(s: RoundState, goal: CommitHash, shard: str, own: tuple[Address, ...]) -> bool:

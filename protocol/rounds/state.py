@@ -255,6 +255,8 @@ class RoundState:
     alive: set[PeerId] = field(default_factory=set)
     lost: set[PeerId] = field(default_factory=set)
     """Peers that were heard once and have fallen silent."""
+    suspects: set[PeerId] = field(default_factory=set)
+    """Those of them that are not given up: what the plan gives them stays theirs."""
     resting: set[PeerId] = field(default_factory=set)
     """Live peers that say they are paused: there, but not to be waited for."""
     idle: set[PeerId] = field(default_factory=set)

@@ -75,14 +75,14 @@ async def test_end_of_the_peer_is_passed_on_after_its_data(ends):
     await ends.far.close()
     assert await ends.local_reader.read() == b"last words"
     ends.local_writer.close()
-    await ends.pumping
+    assert await ends.pumping, "it was the peer that ended"
 
 
 async def test_local_end_closes_the_stream_after_its_data(ends):
     ends.local_writer.write(b"last words")
     ends.local_writer.write_eof()
     assert await collect(ends.far.read, 2**20) == b"last words"
-    await ends.pumping
+    assert not await ends.pumping, "it was this side that ended"
     assert await ends.local_reader.read() == b""
 
 
@@ -90,7 +90,7 @@ async def test_reset_stream_ends_the_local_connection(ends):
     ends.near.reset()
     assert await ends.local_reader.read() == b""
     ends.local_writer.close()
-    await ends.pumping
+    assert await ends.pumping
 
 
 async def test_local_side_that_ignores_the_end_is_cut(ends, monkeypatch):

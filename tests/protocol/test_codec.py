@@ -14,6 +14,7 @@ from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
     FULL,
+    MAX_DOUBTS,
     MAX_LINKS,
     MAX_OUTER_LR,
     AllowPeer,
@@ -363,6 +364,7 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (a_beat(links=(LinkFigures(SIGNERS[0].peer_id, 1, fields.MAX_COUNT + 1),)), "range"),
         (a_beat(links=(LinkFigures(SIGNERS[0].peer_id, 1, 1),) * 2), "size"),
         (a_beat(links=(LinkFigures(SIGNERS[0].peer_id, 1, 1),) * (MAX_LINKS + 1)), "size"),
+        (a_beat(doubts=(SIGNERS[0].peer_id,) * (MAX_DOUBTS + 1)), "size"),
         (a_member(addresses=("/a",) * (codec.MAX_ADDRESSES + 1)), "size"),
         (a_member(addresses=("x" * (codec.MAX_ADDRESS_CHARS + 1),)), "malformed"),
         (a_member(agent="x" * 65), "malformed"),
@@ -463,3 +465,10 @@ def test_openers_insist_on_their_kind():
         with pytest.raises(ProtocolError) as caught:
             opener(beat)
         assert caught.value.reason == "kind"
+
+
+def test_a_heartbeat_that_names_as_many_peers_as_it_may_is_not_too_large():
+    far = LinkFigures(SIGNERS[0].peer_id, fields.MAX_COUNT, fields.MAX_COUNT)
+    beat = a_beat(links=(far,) * MAX_LINKS, doubts=(SIGNERS[0].peer_id,) * MAX_DOUBTS)
+    _, body = codec.encode(beat)
+    assert len(body) < codec.MAX_BODY_BYTES[Kind.HEARTBEAT]

@@ -13,8 +13,7 @@ RULES = StandingRules(dead_after_s=5.0, hurried_s=1.0, evicted_after_s=60.0, mos
 
 def known(at: float = 0.0) -> Register:
     register = Register(RULES)
-    register.follow(3)
-    register.heard(PEER, 3, at)
+    register.heard(PEER, True, at)
     return register
 
 
@@ -25,15 +24,11 @@ def doubt(sign: Sign, at: float, by: PeerId = ME) -> Evidence:
 def test_silence_makes_suspect_dead_and_evicted_in_this_order():
     register = known()
     [suspect] = register.doubted(PEER, doubt(Sign.SILENT, 2.0))
-    assert (suspect.before, suspect.after, suspect.fence) == (
-        Standing.ALIVE,
-        Standing.SUSPECT,
-        None,
-    )
+    assert (suspect.before, suspect.after) == (Standing.ALIVE, Standing.SUSPECT)
     assert register.next_check() == 7.0
     assert register.turns(6.9) == []
     [dead] = register.turns(7.0)
-    assert (dead.after, dead.fence) == (Standing.DEAD, 3)
+    assert dead.after is Standing.DEAD
     assert [one.detail for one in dead.evidence] == ["silent at 2.0"]
     assert register.next_check() == 67.0
     [evicted] = register.turns(100.0)
@@ -50,7 +45,7 @@ def test_a_late_look_finds_both_turns():
 def test_a_suspect_that_is_heard_lives_and_what_spoke_against_it_is_told():
     register = known()
     register.doubted(PEER, doubt(Sign.LATE, 2.0))
-    [alive] = register.heard(PEER, 3, 3.0)
+    [alive] = register.heard(PEER, False, 3.0)
     assert (alive.after, [one.sign for one in alive.evidence]) == (Standing.ALIVE, [Sign.LATE])
     assert register.turns(1000.0) == []
     [again] = register.doubted(PEER, doubt(Sign.LATE, 4.0))
@@ -74,18 +69,61 @@ def test_a_broken_connection_that_another_peer_sees_too_is_believed_sooner():
     assert register.next_check() == 3.0
 
 
+def test_a_report_alone_makes_nobody_suspect_and_is_forgotten_with_the_next_sign_of_life():
+    register = known()
+    assert register.doubted(PEER, doubt(Sign.REPORTED, 1.0, by=OTHER)) == []
+    assert register.next_check() is None
+    assert [one.by for one in register.evidence(PEER)] == [OTHER]
+    register.heard(PEER, True, 1.5)
+    assert register.evidence(PEER) == ()
+
+
+@pytest.mark.parametrize("sign", [Sign.CLOSED, Sign.REFUSED])
+def test_a_report_that_came_first_hurries_too(sign):
+    register = known()
+    register.doubted(PEER, doubt(Sign.REPORTED, 1.0, by=OTHER))
+    register.doubted(PEER, doubt(sign, 2.0))
+    assert register.next_check() == 3.0
+
+
+def test_only_what_one_noticed_itself_is_passed_on():
+    register = known()
+    register.doubted(PEER, doubt(Sign.REPORTED, 1.0, by=OTHER))
+    register.doubted(PEER, doubt(Sign.LATE, 2.0, by=OTHER))
+    assert (register.doubts(ME), register.doubts(OTHER)) == ((), (PEER,))
+    register.doubted(PEER, doubt(Sign.SILENT, 2.0))
+    register.turns(7.0)
+    assert register.doubts(ME) == (PEER,)
+    register.turns(1000.0)
+    assert register.doubts(ME) == ()  # evicted
+
+
+def test_after_an_outage_of_ones_own_everyone_is_given_time_anew():
+    register = known()
+    register.doubted(PEER, doubt(Sign.CLOSED, 2.0))
+    register.excuse(50.0)
+    assert register.turns(54.9) == []
+    assert [turn.after for turn in register.turns(55.0)] == [Standing.DEAD]
+
+
 def test_a_paused_process_that_comes_back_is_fenced_until_it_has_healed():
     register = known()
     register.doubted(PEER, doubt(Sign.SILENT, 2.0))
     register.turns(7.0)
-    register.follow(4)  # its stages were given to others
-    assert not register.counts(PEER, 3)
-    assert register.heard(PEER, 3, 8.0) == []
+    assert register.heard(PEER, False, 8.0) == []
     assert register.standing(PEER) is Standing.DEAD
     assert register.turns(67.5) == []  # it lives, so it is not evicted while it heals
-    [back] = register.heard(PEER, 4, 67.8)
-    assert (back.after, back.fence) == (Standing.ALIVE, None)
-    assert register.counts(PEER, 3)
+    [back] = register.heard(PEER, True, 67.8)
+    assert (back.before, back.after) == (Standing.DEAD, Standing.ALIVE)
+    assert register.next_check() is None
+
+
+def test_a_dead_peer_whose_place_nobody_took_just_comes_back():
+    register = known()
+    register.doubted(PEER, doubt(Sign.SILENT, 2.0))
+    register.turns(1000.0)
+    [back] = register.heard(PEER, True, 1000.0)
+    assert (back.before, back.after) == (Standing.EVICTED, Standing.ALIVE)
 
 
 def test_a_peer_that_left_on_purpose_is_not_missed():
@@ -124,43 +162,29 @@ steps = st.lists(
 
 @given(steps)
 def test_whatever_happens_standing_moves_by_evidence_alone(history):
-    register, now, plan = Register(RULES), 0.0, 1
-    register.follow(plan)
+    register, now = Register(RULES), 0.0
     stands: dict[PeerId, Standing] = {}
-    fences: dict[PeerId, int] = {}
     for what, peer, pause in history:
         now += pause
-        turns = register.turns(now)
-        for turn in turns:
-            check(turn, stands)
-            if turn.after is Standing.DEAD:
-                assert turn.fence == plan
-                fences[turn.peer] = plan
-        if turns:
-            plan += 1
-            register.follow(plan)
+        found = register.turns(now)
         match what:
             case "heard" | "healed":
-                under = plan if what == "healed" else min(plan, fences.get(peer, plan))
-                fenced = under <= fences.get(peer, 0)
-                found = register.heard(peer, under, now)
-                assert not (fenced and found)
-                if not fenced:
-                    fences.pop(peer, None)
-                    assert register.standing(peer) is Standing.ALIVE
+                fenced = what == "heard" and (register.standing(peer) or 0) >= Standing.DEAD
+                turns = register.heard(peer, what == "healed", now)
+                assert not (fenced and turns)
+                assert (register.standing(peer) is Standing.ALIVE) is not fenced
+                found += turns
             case "doubt":
-                found = register.doubted(peer, doubt(Sign.SILENT, now))
+                found += register.doubted(peer, doubt(Sign.SILENT, now))
             case "closed":
-                found = register.doubted(peer, doubt(Sign.CLOSED, now, by=OTHER))
-            case "left":
-                register.left(peer)
-                stands.pop(peer, None)
-                fences.pop(peer, None)
-                found = []
-            case _:
-                found = []
+                found += register.doubted(peer, doubt(Sign.CLOSED, now, by=OTHER))
         for turn in found:
             check(turn, stands)
+        if what == "left":
+            register.left(peer)
+            stands.pop(peer, None)
+        due = register.next_check()
+        assert due is None or due > now
 
 
 def check(turn: Turn, stands: dict[PeerId, Standing]) -> None:

@@ -10,7 +10,7 @@ from skerry.node.run.facts import Facts
 from skerry.node.run.notable import MAX_COMMITS, Notables
 from skerry.node.run.record import initial_state
 from skerry.node.run.replay import Step, replay
-from skerry.node.run.state import LEAVING, apply
+from skerry.node.run.state import LEAVING, Unreachable, apply
 from skerry.protocol.codec import sign_message
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import Heartbeat, Signed
@@ -20,11 +20,16 @@ from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.rounds.settings import Removal, Settings
 from skerry.protocol.rounds.slowness import SlowPeer
+from skerry.recovery.standing import Standing
 
 WRITTEN = {
     "peer-up",
     "peer-down",
     "peer-left",
+    "peer-suspect",
+    "peer-dead",
+    "peer-evicted",
+    "peer-alive",
     "compute-lost",
     "compute-ready",
     "committed",
@@ -133,6 +138,27 @@ def test_leaving_is_told_from_falling_silent(told) -> None:
     assert feed(goodbye(state, LEAVING)) == {"peer-left": {"peer": other}}
     assert feed(goodbye(state, "done"))["peer-up"] == {"peer": other}
     assert feed(ev.Tick(), after=1000.0)["peer-down"] == {"peer": other}
+
+
+def test_who_falls_silent_is_told_with_the_evidence_from_suspect_to_evicted(told) -> None:
+    state, feed = told
+    other = run_world.signer_of(2).peer_id
+    feed(goodbye(state, "done"))
+    suspect = feed(ev.Tick(), after=1000.0)["peer-suspect"]
+    assert suspect["peer"] == other
+    assert any(text.startswith("silent: nothing heard") for text in suspect["evidence"])
+    assert feed(ev.Tick(), after=1010.0) == {"peer-dead": suspect}
+    assert feed(ev.Tick(), after=2000.0) == {"peer-evicted": suspect}
+    assert feed(goodbye(state, "done"), after=2001.0)["peer-alive"] == suspect
+
+
+def test_a_failed_request_alone_is_no_news(told) -> None:
+    state, feed = told
+    other = run_world.signer_of(2).peer_id
+    feed(goodbye(state, "done"))
+    assert feed(Unreachable(other)) == {}
+    assert state.register.standing(other) is Standing.SUSPECT
+    assert feed(goodbye(state, "done")) == {}
 
 
 def test_removed_peer_that_falls_silent_is_no_news(told) -> None:

@@ -216,7 +216,7 @@ class TestMessages:
     async def test_peer_that_is_away_becomes_an_event(self, pair) -> None:
         one, other = pair
         await one.session.peers.deliver(other.peer_id, one.session.peers.heartbeat(), 10.0)
-        assert await one.event(Unreachable) == Unreachable(other.peer_id)
+        assert await one.event(Unreachable) == Unreachable(other.peer_id, refused=True)
         assert one.context.facts.sent_bytes["control"] == 0
 
     async def test_broadcast_reaches_those_who_are_there(self, world, pair) -> None:
@@ -224,7 +224,7 @@ class TestMessages:
         await greet(one, other)
         away = run_world.signer_of(3).peer_id
         await one.session.peers.broadcast(one.session.peers.heartbeat(), [away, other.peer_id])
-        assert await one.event(Unreachable) == Unreachable(away)
+        assert await one.event(Unreachable) == Unreachable(away, refused=True)
         await other.event(ev.HeartbeatReceived)
 
     async def test_peer_that_has_forgotten_us_is_greeted_again(self, pair) -> None:

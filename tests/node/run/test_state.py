@@ -5,11 +5,13 @@ import pytest
 import run_world
 
 from skerry.node.run.record import initial_state, start_of
-from skerry.node.run.state import LEAVING, Network, Unreachable, apply, next_deadline
+from skerry.node.run.state import LEAVING, Closed, Network, Unreachable, apply, next_deadline
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.codec import sign_message
 from skerry.protocol.messages import Heartbeat
+from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
+from skerry.recovery.standing import Sign, Standing
 
 GAP_S = 1.0
 OTHER, THIRD = run_world.signer_of(2), run_world.signer_of(3)
@@ -23,9 +25,9 @@ def state(tmp_path):
     return initial_state(start_of(me, manifest.canonical(), limits, GAP_S, 0.0))
 
 
-def heartbeat(state, signer=OTHER, phase="training") -> ev.HeartbeatReceived:
+def heartbeat(state, signer=OTHER, phase="training", doubts=()) -> ev.HeartbeatReceived:
     run_id, at = state.rounds.rules.chain.run_id, state.rounds.at
-    beat = Heartbeat(run_id, at, 0, 0, phase, 0, 0, 0.0, 0.0)
+    beat = Heartbeat(run_id, at, 0, 0, phase, 0, 0, 0.0, 0.0, doubts=doubts)
     return ev.HeartbeatReceived(sign_message(signer, beat))
 
 
@@ -43,7 +45,7 @@ def test_silence_makes_it_dead_at_the_deadline_and_not_before(state) -> None:
     assert state.rounds.alive == {OTHER.peer_id}
     apply(state, ev.Tick(), due)
     assert state.rounds.alive == set()
-    assert next_deadline(state, due) is None
+    assert next_deadline(state, due) == due + 5 * GAP_S  # as a suspect it is given up then
 
 
 def test_any_event_brings_out_that_a_peer_fell_silent(state) -> None:
@@ -57,6 +59,7 @@ def test_failed_requests_shorten_the_patience_down_to_two_heartbeats(state) -> N
     for _ in range(5):
         assert apply(state, Unreachable(OTHER.peer_id), 0.5) == []
     assert next_deadline(state, 0.5) == 2 * GAP_S
+    assert state.rounds.suspects == set()
     apply(state, Unreachable(OTHER.peer_id), 2.0)
     assert state.rounds.alive == set()
 
@@ -100,3 +103,58 @@ def test_own_outage_makes_nobody_dead(state) -> None:
     assert state.rounds.alive == {OTHER.peer_id}
     apply(state, ev.Tick(), next_deadline(state, 100.0))
     assert state.rounds.alive == set()
+
+
+def test_a_silent_peer_is_suspect_then_dead_then_evicted(state) -> None:
+    apply(state, heartbeat(state), 0.0)
+    apply(state, ev.Tick(), 4.0)
+    assert state.rounds.suspects == state.rounds.lost == {OTHER.peer_id}
+    [turn] = state.turns
+    assert (turn.after, [one.sign for one in turn.evidence]) == (Standing.SUSPECT, [Sign.SILENT])
+    apply(state, ev.Tick(), 8.9)
+    assert (state.rounds.suspects, state.turns) == ({OTHER.peer_id}, ())
+    apply(state, ev.Tick(), 9.0)
+    assert (state.rounds.suspects, state.rounds.lost) == (set(), {OTHER.peer_id})
+    state.rounds.slowness.hear(OTHER.peer_id, 10.0)
+    apply(state, ev.Tick(), 129.0)
+    assert [turn.after for turn in state.turns] == [Standing.EVICTED]
+    assert state.rounds.slowness.told == {}
+    apply(state, heartbeat(state), 130.0)
+    assert [turn.after for turn in state.turns] == [Standing.ALIVE]
+    assert state.rounds.alive == {OTHER.peer_id}
+
+
+def test_a_broken_connection_is_told_at_once_and_believed_sooner_if_others_see_it(state) -> None:
+    apply(state, heartbeat(state), 0.0)
+    apply(state, heartbeat(state, THIRD), 0.0)
+    assert apply(state, Closed(OTHER.peer_id), 0.5) == [act.Present()]
+    assert apply(state, Closed(OTHER.peer_id), 0.5) == []
+    assert state.register.doubts(state.rounds.me) == (OTHER.peer_id,)
+    assert state.rounds.alive == {OTHER.peer_id, THIRD.peer_id}  # it may be the stream alone
+    apply(state, heartbeat(state, THIRD, doubts=(OTHER.peer_id,)), 0.6)
+    apply(state, ev.Tick(), 0.5 + 2 * GAP_S)
+    assert state.register.standing(OTHER.peer_id) is Standing.DEAD
+    assert (state.rounds.alive, state.rounds.suspects) == ({THIRD.peer_id}, set())
+    apply(state, heartbeat(state), 3.0)
+    assert state.rounds.alive == {OTHER.peer_id, THIRD.peer_id}
+
+
+def test_what_another_says_alone_speaks_against_nobody(state) -> None:
+    apply(state, heartbeat(state), 0.0)
+    apply(state, heartbeat(state, THIRD, doubts=(OTHER.peer_id, state.rounds.me)), 0.1)
+    assert state.turns == ()
+    assert state.register.standing(OTHER.peer_id) is Standing.ALIVE
+    assert state.register.standing(state.rounds.me) is None
+
+
+def test_own_outage_gives_up_nobody_and_takes_no_evidence(state) -> None:
+    apply(state, heartbeat(state), 0.0)
+    apply(state, Closed(OTHER.peer_id), 0.5)
+    apply(state, Network(up=False), 1.0)
+    assert apply(state, Closed(OTHER.peer_id), 1.5) == []
+    apply(state, ev.Tick(), 100.0)
+    assert next_deadline(state, 100.0) is None
+    assert state.register.standing(OTHER.peer_id) is Standing.SUSPECT
+    apply(state, Network(up=True), 100.0)
+    apply(state, ev.Tick(), 104.9)
+    assert state.register.standing(OTHER.peer_id) is Standing.SUSPECT

@@ -19,11 +19,21 @@ from simulated_compute import (
 )
 from simulated_planner import USUAL_RATE, plan_for
 
+from skerry.node.run.state import (
+    LEAVING,
+    Closed,
+    NodeEvent,
+    NodeState,
+    Unreachable,
+    apply,
+    next_deadline,
+)
 from skerry.protocol import codec
 from skerry.protocol.compute import Contribution, Hosting
 from skerry.protocol.ids import Address, CommitHash, PeerId, content_hash
 from skerry.protocol.leases import Leases
 from skerry.protocol.messages import (
+    MAX_DOUBTS,
     Change,
     Envelope,
     Heartbeat,
@@ -39,14 +49,16 @@ from skerry.protocol.messages import (
 )
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
-from skerry.protocol.rounds import machine
 from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.rounds.hosting import NOTHING
 from skerry.protocol.rounds.ordering import next_sequence
 from skerry.protocol.rounds.state import Phase, RoundState, new_state
+from skerry.recovery.detector import Detector, DetectorConfig
+from skerry.recovery.standing import Register, rules_at
 
 HEARTBEAT_S = 1.0
 SILENCE_S = 4.0
+"""What the detector's patience is where heartbeats come in time."""
 RETRY_S = 0.4
 DISK_RETRY_S = 2.0
 MAX_IDLE_TICKS = 50
@@ -104,6 +116,7 @@ class Node:
         self.offer = offer
         record = MemberRecord(world.rules.chain.run_id, (), None, 1, "test", offer)
         self.member = sign(record, name)
+        self.state: NodeState
         self.s: RoundState
 
     def start(self) -> None:
@@ -112,13 +125,14 @@ class Node:
         self.disk.owed = []
         self.up, self.paused, self.crash_after = True, False, None
         self.inbox: list[Any] = []
-        self.heard: dict[PeerId, float] = {}
         self.tick_at: float | None = None
         self.idle_ticks = 0
         self.leases = Leases()
         self.hosting = None if self.whole else NOTHING
         rules, now = self.world.rules, self.world.now
         self.s = new_state(self.name, rules, lambda member: None, now, whole=self.whole)
+        detector = Detector(DetectorConfig(min_s=2 * HEARTBEAT_S, expected_gap_s=HEARTBEAT_S))
+        self.state = NodeState(self.s, detector, Register(rules_at(HEARTBEAT_S)))
         self.world.log(self.name, "starts")
         disk = self.disk
         kept = (tuple(disk.commits), tuple(disk.own.values()), disk.states, tuple(disk.orders))
@@ -135,6 +149,9 @@ class Node:
             self.world.log(self.name, "CRASHES")
             self.up, self.life = False, self.life + 1
             self._stop_compute()
+            for other in self.world.live:
+                if self.world.connected(self.name, other.name):
+                    other._later(self.world.delay(), partial(other.handle, Closed(self.name)))
 
     def crash_compute(self) -> None:
         """The compute process dies and is started again."""
@@ -191,12 +208,12 @@ class Node:
 
         self._later(0.0, deliver)
 
-    def handle(self, event: ev.Event) -> None:
-        """Let the machine decide and carry out what it wants."""
+    def handle(self, event: NodeEvent) -> None:
+        """Let the core decide and carry out what it wants."""
         before = self.s.at
         idle = isinstance(event, ev.Tick)
         self.world.log(self.name, event, self.s.phase)
-        actions = machine.apply(self.s, event, self.world.now)
+        actions = apply(self.state, event, self.world.now)
         self._check_idle(idle and not actions and self.s.at == before)
         for number, action in enumerate(actions):
             if self.crash_after == number:
@@ -214,7 +231,8 @@ class Node:
         if source in self.s.settings.removed:
             self.world.nodes[source].knock(self.name)
         elif isinstance(envelope_of.message, Heartbeat):
-            self._hear(source)
+            if source not in self.s.members:
+                self.handle(ev.MemberLearned(self.world.nodes[source].member))
             self.handle(ev.HeartbeatReceived(envelope_of))
         elif envelope_of.envelope.kind is Kind.ANNOUNCE:
             self.handle(ev.AnnounceReceived(envelope_of))
@@ -239,7 +257,8 @@ class Node:
         self.world.log(self.name, "LEAVES")
         for other in self.world.nodes.values():
             if other is not self and other.up and self.world.connected(self.name, other.name):
-                other._later(0.05, partial(other._lose, self.name))
+                farewell = ev.HeartbeatReceived(self._beat(LEAVING))
+                other._later(0.05, partial(other.handle, farewell))
 
     def fill_disk(self, full: bool) -> None:
         """Let nothing more be written, or all again."""
@@ -282,7 +301,7 @@ class Node:
     def _arm(self) -> None:
         if not self.up:
             return
-        due = machine.next_deadline(self.s)
+        due = next_deadline(self.state, self.world.now)
         if due == self.tick_at:
             return
         self.tick_at = due
@@ -295,7 +314,7 @@ class Node:
             self.handle(ev.Tick())
 
     def _check_idle(self, idle: bool) -> None:
-        due = machine.next_deadline(self.s)
+        due = next_deadline(self.state, self.world.now)
         self.idle_ticks = self.idle_ticks + 1 if idle and (due or 0) <= self.world.now else 0
         if idle and due is not None and self.idle_ticks > MAX_IDLE_TICKS:
             raise BrokenRule(f"{self.name} spins: its deadline stays in the past")
@@ -303,40 +322,32 @@ class Node:
     def _heartbeat(self) -> None:
         self._later(HEARTBEAT_S, self._heartbeat)
         self._tell_position()
-        for peer, last in list(self.heard.items()):
-            if self.world.now - last > SILENCE_S:
-                self._lose(peer)
 
     def _tell_position(self) -> None:
+        signed = self._beat(self.s.told_phase.value)
+        for other in self.world.started:
+            if other != self.name and other not in self.s.settings.removed:
+                self.world.send(self.name, other, signed)
+                if not self.world.nodes[other].up and self.world.connected(self.name, other):
+                    refused = Unreachable(other, refused=True)
+                    self._later(self.world.delay(), partial(self.handle, refused))
+
+    def _beat(self, phase: str) -> Signed[Any]:
         s = self.s
         beat = Heartbeat(
             run_id=s.rules.chain.run_id,
             head=s.at,
             head_round=max(0, s.chain.round_of(s.at)),
             weight=s.chain.weight_of(s.at),
-            phase=s.told_phase.value,
+            phase=phase,
             step=0,
             steps=0,
             tokens_per_second=0.0,
             loss=0.0,
             block_rate=self.rate,
+            doubts=self.state.register.doubts(self.name)[:MAX_DOUBTS],
         )
-        signed = Signed(beat, Envelope(Kind.HEARTBEAT, b"", self.name, b""))
-        for other in self.world.started:
-            if other != self.name and other not in s.settings.removed:
-                self.world.send(self.name, other, signed)
-
-    def _hear(self, peer: PeerId) -> None:
-        if peer not in self.s.members:
-            self.handle(ev.MemberLearned(self.world.nodes[peer].member))
-        new = peer not in self.heard
-        self.heard[peer] = self.world.now
-        if new:
-            self.handle(ev.PeerUp(peer))
-
-    def _lose(self, peer: PeerId) -> None:
-        if self.heard.pop(peer, None) is not None:
-            self.handle(ev.PeerDown(peer))
+        return Signed(beat, Envelope(Kind.HEARTBEAT, b"", self.name, b""))
 
     def _start_compute(self) -> None:
         self.compute = None

@@ -25,6 +25,7 @@ from skerry.protocol.rounds import following
 from skerry.protocol.rounds.chain import Chain
 from skerry.protocol.rounds.slowness import REST
 from skerry.protocol.rounds.state import Phase
+from skerry.recovery.standing import Standing
 
 SEEDS, CHUNK = 100, 25
 STAGE = Offer(RoleOffer.STAGE, REPLICA_BYTES)
@@ -137,6 +138,57 @@ def test_a_ring_that_loses_a_member_is_planned_anew_with_those_who_are_left():
     assert hosts.ringed == {"p01", "p02"}
     last = commits(world)[-1]
     assert {a.signer for a in last.announces} == {"p00", "p01", "p02"}
+
+
+def stands(world: World, name: str) -> set[Standing | None]:
+    """Return where the others say that a peer stands."""
+    others = [node for node in world.live if node.name != name]
+    return {node.state.register.standing(PeerId(name)) for node in others}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_suspect_keeps_its_stages(seed):
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=24, seed=seed)
+    until_ring(world)
+    paused = world.nodes[PeerId("p03")]
+    paused.pause()
+    until(world, lambda: stands(world, "p03") == {Standing.SUSPECT})
+    world.run_until(lambda: False, world.now + 2 * HEARTBEAT_S)
+    assert stands(world, "p03") == {Standing.SUSPECT}
+    paused.resume()
+    world.changed_at = world.now
+    until_done(world)
+    assert stands(world, "p03") == {Standing.ALIVE}
+    assert [c.round for c in commits(world) if c.plan is not None] == [0], "nothing was moved"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_who_was_paused_for_so_long_that_it_was_given_up_is_fenced_until_it_has_healed(seed):
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=60, seed=seed)
+    until_ring(world)
+    paused = world.nodes[PeerId("p03")]
+    paused.pause()
+    others = [node for node in world.live if node is not paused]
+    until(world, lambda: all(node.s.hosts.ringed == {"p01", "p02"} for node in others))
+    assert stands(world, "p03") == {Standing.DEAD}
+    paused.resume()
+    world.changed_at = world.now
+    fenced = []
+
+    def is_back() -> bool:
+        fenced.extend(
+            node.name
+            for node in others
+            if paused.name in node.s.alive
+            and node.state.register.standing(paused.name) is Standing.DEAD
+        )
+        return stands(world, "p03") == {Standing.ALIVE}
+
+    until(world, is_back)
+    assert set(fenced) == {node.name for node in others}, "heard, but not taken for alive"
+    assert all(node.s.chain.round_of(paused.s.at) > 0 for node in others)
+    until_done(world)
+    assert paused.s.at == others[0].s.at
 
 
 def test_the_ring_leads_itself_while_the_only_replica_is_away():
