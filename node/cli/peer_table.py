@@ -19,11 +19,13 @@ _BAR_WIDTH = 6
 _BUSY = frozenset({"training", "applying", "fetching", "collecting", "encoding"})
 _STATE_STYLES = {
     "lost": "bold red",
+    "suspect": "yellow",
+    "healing": "yellow",
     "awaited": "bold yellow",
     "this node": "cyan",
     "paused": "yellow",
 }
-_IN_NEED = {"awaited": 0, "lost": 1}
+_IN_NEED = {"awaited": 0, "lost": 1, "suspect": 2, "healing": 3}
 _NUMBERS = frozenset({"round", "text tokens/s", "loss", "seen ago"})
 
 

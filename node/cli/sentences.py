@@ -108,7 +108,10 @@ def peer_state(peer: pb.PeerStatus, round_: pb.RoundStatus) -> str:
         return "removed"
     if not peer.alive:
         # A member that no heartbeat of has come yet has not been lost.
-        return "lost" if peer.phase else "joining"
+        silent = "suspect" if peer.standing == "suspect" else "lost"
+        return silent if peer.phase else "joining"
+    if peer.standing in ("dead", "evicted"):
+        return "healing"  # it is back, but behind the plan in force
     if peer.phase == "paused":
         return "paused"
     if peer.peer_id in round_.waiting_for:

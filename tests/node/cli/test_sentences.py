@@ -46,6 +46,9 @@ def test_of_many_that_are_waited_for_a_few_are_named() -> None:
     [
         (pb.PeerStatus(peer_id=SELF, self=True), "this node"),
         (pb.PeerStatus(peer_id=OTHER, phase="training"), "lost"),
+        (pb.PeerStatus(peer_id=OTHER, phase="training", standing="suspect"), "suspect"),
+        (pb.PeerStatus(peer_id=OTHER, phase="training", standing="dead"), "lost"),
+        (pb.PeerStatus(peer_id=OTHER, phase="loading", standing="dead", alive=True), "healing"),
         (pb.PeerStatus(peer_id=OTHER), "joining"),
         (pb.PeerStatus(peer_id=OTHER, phase="training", alive=True, removed=True), "removed"),
         (pb.PeerStatus(peer_id=OTHER, alive=True, phase="paused"), "paused"),
