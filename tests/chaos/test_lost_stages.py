@@ -1,7 +1,7 @@
 """A ring whose only full replica is gone loses stages: what nobody has any more is made anew.
 
-Real daemons. First one stage goes for good, and a peer that stands by takes it over; then two
-stages side by side go at once, and their peers come back.
+Real daemons. First one stage goes for good, and a peer that stands by takes it over, from the stale
+copy that was kept of it; then two stages side by side go at once, and their peers come back.
 """
 
 import time
@@ -27,6 +27,7 @@ def test_a_ring_brings_back_what_nobody_has_any_more(tmp_path: Path) -> None:
         spare.client.join(swarm.token)
         spare.wait_for("phase", patience=PATIENCE_S, phase="observing")
         origin.wait_until(lambda run: run.digest_round > 4, "too far to replay", PATIENCE_S)
+        _has_a_copy_elsewhere(lost)
         replica.kill()
         origin.wait_for("peer-down", patience=PATIENCE_S, peer=replica.peer_id)
         _all_contribute(origin, body, lost)
@@ -49,6 +50,16 @@ def test_a_ring_brings_back_what_nobody_has_any_more(tmp_path: Path) -> None:
     whole = [commit for commit in chain if len(commit.announces) > _BODIES]
     assert sorted(entry.shard for entry in whole[-1].state) == SHARDS
     assert not left, f"left behind: {left}"
+
+
+def _has_a_copy_elsewhere(peer: Peer) -> None:
+    """Wait until somebody keeps a stale copy of what a peer hosts."""
+
+    def is_kept(event: Event) -> bool:
+        return event["event"] == "note" and "keeps a copy of" in event["text"]
+
+    found = peer.log.wait(is_kept, 0, time.monotonic() + PATIENCE_S)
+    assert found, peer.story()
 
 
 def _all_contribute(origin: Peer, *others: Peer) -> None:
