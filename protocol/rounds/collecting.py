@@ -15,6 +15,7 @@ from skerry.protocol.rounds.settling import forget_settled, settle
 from skerry.protocol.rounds.state import Phase, RoundState, leads
 from skerry.protocol.rounds.training import begin_round, encode_trained, enter
 from skerry.protocol.rounds.trust import may_judge
+from skerry.protocol.shadows import planned
 
 MAX_EARLY_PARENTS = 16
 
@@ -155,10 +156,18 @@ def may_publish(s: RoundState) -> bool:
 def may_repair(s: RoundState) -> bool:
     """Say whether this peer leads, and only a plan that it has made can let anyone train again.
 
-    The origin of a ring must be there: what only it has is not made anew while it may come back.
+    The origin of a ring must be there, or who was to keep a copy of what only it has: that is not
+    made anew while it may come back.
     """
     due = leads(s) and s.published_view != s.view and s.proposal is not None
-    return due and _nobody_trained(s) and bool(s.hosts.readers(s.live_roster))
+    kept = bool(s.hosts.readers(s.live_roster)) or _keeps_an_origin(s)
+    return due and _nobody_trained(s) and kept
+
+
+def _keeps_an_origin(s: RoundState) -> bool:
+    """Say whether a peer is there to which the plan has had an origin's stage copied."""
+    holders = {shadow.holder for shadow in planned(s.hosts.plan, s.rules.chain.shards[0])}
+    return bool(holders & (s.alive | {s.me}))
 
 
 def _nobody_trained(s: RoundState) -> bool:

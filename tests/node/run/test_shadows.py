@@ -25,7 +25,7 @@ from skerry.proto import peer_pb2 as pb
 from skerry.protocol import compute as cp
 from skerry.protocol.blobs import CHUNK_BYTES, PartialBlob
 from skerry.protocol.codec import envelope_to_pb, sign_message
-from skerry.protocol.errors import ComputeError
+from skerry.protocol.errors import ComputeError, PeerUnavailable
 from skerry.protocol.ids import Address, CommitHash, content_hash
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import RecoverySection
@@ -227,6 +227,16 @@ async def test_bytes_that_a_holder_does_not_give_are_given_up(swarm: Swarm) -> N
     [held] = await finder.find(at, [BLOCK])
     swarm.kept.blobs.path(copy.parts[0].address).unlink()
     assert not await finder.fetch(held)
+    assert await finder.find(at, [BLOCK]) == ()
+
+
+async def test_a_holder_that_does_not_answer_is_asked_again_but_not_for_ever(swarm: Swarm) -> None:
+    finder, at = _finder(swarm), swarm.healer.context.state.rounds.at
+    await swarm.holder.server.close()
+    await swarm.holder.context.transport.close()
+    for _ in range(2):
+        with pytest.raises(PeerUnavailable):
+            await finder.find(at, [BLOCK])
     assert await finder.find(at, [BLOCK]) == ()
 
 

@@ -87,6 +87,8 @@ class World:
         self.notes: list[tuple[PeerId, act.Note]] = []
         self.strict = False
         """Whether a ring trains nothing while one of its members is away."""
+        self.shadows = False
+        """Whether plans have origins' stages copied to the last member of their ring."""
         self.renewed = 0
         """How often shards were made anew."""
         self.shards: dict[tuple[CommitHash, str], dict[PeerId, str]] = {}

@@ -226,6 +226,40 @@ def test_only_the_leader_may_repair_and_only_by_a_plan():
     chain.add(path[place])
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_an_origin_that_is_copied_elsewhere_is_not_waited_for(seed):
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20, seed=seed)
+    world.strict = world.shadows = True
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p02", 6)
+    lose(world, "p01")
+    until_done(world)
+    repairs = [c for c in commits(world)[1:] if not c.announces]
+    assert [commit.roster for commit in repairs] == [("p02", "p03")]
+    assert world.renewed == 1
+    assert {entry.shard for entry in commits(world)[-1].state} == set(SHARDS)
+
+
+def test_an_origin_is_waited_for_if_its_copy_is_gone_with_it():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
+    world.strict = world.shadows = True
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p02", 6)
+    origin, body, holder = (world.nodes[PeerId(name)] for name in ("p01", "p02", "p03"))
+    origin.crash()
+    holder.crash()
+    stopped = body.s.round
+    world.run_until(lambda: body.s.round > stopped + 1, 100.0)
+    assert body.s.round <= stopped + 1
+    for node in (origin, holder):
+        world.launch(node)
+    world.changed_at = world.now
+    until_done(world)
+    assert world.renewed == 0
+
+
 def test_what_only_an_origin_has_is_waited_for():
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=14)
     world.strict = True
