@@ -8,7 +8,7 @@ from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.chain import check_announce, most_text_tokens
 from skerry.protocol.rounds.events import Checked, Encoded, Trained
 from skerry.protocol.rounds.ordering import remind
-from skerry.protocol.rounds.planning import candidates_of, plan_for
+from skerry.protocol.rounds.planning import candidates_of, nobody_trained, plan_for
 from skerry.protocol.rounds.publishing import first_commit, publish
 from skerry.protocol.rounds.settings import welcome
 from skerry.protocol.rounds.settling import forget_settled, settle
@@ -129,7 +129,7 @@ def progress(s: RoundState, now: float) -> list[Action]:
     _note_completeness(s, now)
     view = s.view
     _pass_over_leaders(s, now)
-    if s.view != view and _nobody_trained(s):
+    if s.view != view and nobody_trained(s):
         s.round_since = now  # a ring was not whole in time, perhaps
         return begin_round(s, now)
     if not leads(s) or s.published_view == s.view:
@@ -161,17 +161,13 @@ def may_repair(s: RoundState) -> bool:
     """
     due = leads(s) and s.published_view != s.view and s.proposal is not None
     kept = bool(s.hosts.readers(s.live_roster)) or _keeps_an_origin(s)
-    return due and _nobody_trained(s) and kept
+    return due and nobody_trained(s) and kept
 
 
 def _keeps_an_origin(s: RoundState) -> bool:
     """Say whether a peer is there to which the plan has had an origin's stage copied."""
     holders = {shadow.holder for shadow in planned(s.hosts.plan, s.rules.chain.shards[0])}
     return bool(holders & (s.alive | {s.me}))
-
-
-def _nobody_trained(s: RoundState) -> bool:
-    return not s.announces and s.at not in s.history
 
 
 def accepted(s: RoundState) -> set[PeerId]:

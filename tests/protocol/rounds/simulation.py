@@ -86,7 +86,7 @@ class World:
         """By whom messages take how many seconds longer."""
         self.notes: list[tuple[PeerId, act.Note]] = []
         self.strict = False
-        """Whether a ring trains nothing while one of its members is away."""
+        """Whether a ring trains nothing while one of its members is away or not in the roster."""
         self.shadows = False
         """Whether plans have origins' stages copied to the last member of their ring."""
         self.renewed = 0

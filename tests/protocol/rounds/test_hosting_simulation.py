@@ -199,6 +199,25 @@ def test_a_ring_that_cannot_train_is_repaired_by_a_commit_with_a_plan_alone(seed
     assert {entry.shard for entry in commits(world)[-1].state} == set(SHARDS)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_ring_that_is_here_again_after_a_round_without_it_is_taken_in(seed):
+    """Its plan still fits, so there is no other; and alone, who is left trains nothing."""
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20, seed=seed)
+    world.strict = True
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p01", 6)
+    origin, *bodies = (world.nodes[PeerId(name)] for name in ("p01", "p02", "p03"))
+    until(world, lambda: set(origin.s.announces) == {origin.name})
+    for body in bodies:
+        body.crash()
+    until(world, lambda: len(origin.s.roster) < 3)
+    for body in bodies:
+        world.launch(body)
+    until_done(world)
+    assert {a.signer for a in commits(world)[-1].announces} == {"p01", "p02", "p03"}
+
+
 def test_only_the_leader_may_repair_and_only_by_a_plan():
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
     world.strict = True
