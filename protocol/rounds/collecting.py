@@ -127,11 +127,18 @@ def progress(s: RoundState, now: float) -> list[Action]:
     if now >= hearing_deadline(s):
         s.unheard.clear()
     _note_completeness(s, now)
+    # A ring that is not whole takes long to find out: its repair may come after all deadlines.
+    repair = _lead(s, now) if may_repair(s) else []
     view = s.view
     _pass_over_leaders(s, now)
     if s.view != view and nobody_trained(s):
         s.round_since = now  # a ring was not whole in time, perhaps
         return begin_round(s, now)
+    return repair + _lead(s, now)
+
+
+def _lead(s: RoundState, now: float) -> list[Action]:
+    """Publish the commit, as who leads, if there can be one and nobody is waited for any more."""
     if not leads(s) or s.published_view == s.view:
         return []
     vetting = _vet(s)

@@ -113,4 +113,7 @@ def _trains(told: Peer, peers: Sequence[Peer]) -> None:
     found = told.log.wait(is_whole, told.mark(), time.monotonic() + PATIENCE_S)
     assert found, "\n".join(peer.story() for peer in peers)
     # Whoever dies next must not take payloads of this commit along that nobody else has yet.
-    told.wait_for("applied", patience=PATIENCE_S, round=found["round"])
+    included = {one["peer"] for one in found["included"]}
+    for peer in peers:
+        if peer.peer_id in included:
+            peer.wait_for("applied", patience=PATIENCE_S, round=found["round"])
