@@ -11,7 +11,15 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "protocol/rounds"))
 
 from simulated_node import Node
-from test_hosting_simulation import STAGE, lose, reaches, swarm, until_done, until_ring
+from test_hosting_simulation import (
+    STAGE,
+    lose,
+    lose_a_block,
+    reaches,
+    swarm,
+    until_done,
+    until_ring,
+)
 
 from skerry.node.run.healing import Healer
 from skerry.node.run.shadow_finding import ShadowFinder
@@ -78,10 +86,7 @@ def test_what_is_lost_and_that_it_trains_again_is_said_once(monkeypatch) -> None
 
     monkeypatch.setattr(Node, "_renew", look)
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
-    until_ring(world)
-    lose(world, "p00")
-    reaches(world, "p01", 6)
-    lose(world, "p03")
+    lose_a_block(world)
     until_done(world)
     [(journal, payloads)] = told
     assert payloads.asked == ["block.0", "block.0"], "of which block.1 is made"

@@ -169,13 +169,18 @@ def reaches(world: World, name: str, rounds: int) -> None:
     until(world, lambda: node.s.round >= target)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_what_nobody_has_any_more_is_made_anew_where_the_plan_puts_it(seed):
-    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16, seed=seed)
+def lose_a_block(world: World) -> None:
+    """The replica goes, and after some rounds the only host of the last block."""
     until_ring(world)
     lose(world, "p00")
     reaches(world, "p01", 6)
     lose(world, "p03")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_nobody_has_any_more_is_made_anew_where_the_plan_puts_it(seed):
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16, seed=seed)
+    lose_a_block(world)
     until_done(world)
     assert world.renewed == 1
     last = commits(world)[-1]
@@ -187,10 +192,7 @@ def test_what_nobody_has_any_more_is_made_anew_where_the_plan_puts_it(seed):
 def test_a_ring_that_cannot_train_is_repaired_by_a_commit_with_a_plan_alone(seed):
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20, seed=seed)
     world.strict = True
-    until_ring(world)
-    lose(world, "p00")
-    reaches(world, "p01", 6)
-    lose(world, "p03")
+    lose_a_block(world)
     until_done(world)
     repairs = [c for c in commits(world)[1:] if not c.announces]
     assert [commit.plan is not None for commit in repairs] == [True]
@@ -221,10 +223,7 @@ def test_a_ring_that_is_here_again_after_a_round_without_it_is_taken_in(seed):
 def test_only_the_leader_may_repair_and_only_by_a_plan():
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
     world.strict = True
-    until_ring(world)
-    lose(world, "p00")
-    reaches(world, "p01", 6)
-    lose(world, "p03")
+    lose_a_block(world)
     until_done(world)
     node = world.live[0]
     path = [node.s.chain[name] for name in reversed(list(node.s.chain.path(node.s.at)))]
