@@ -55,7 +55,7 @@ class ChaosOptions:
     """What the command line decides."""
 
     seed: int = 0
-    rounds: int = 36
+    rounds: int = 48
     json_file: Path | None = None
     keep: Path | None = None
     """Folder for the daemons' homes; None: a temporary one, removed unless the demo fails."""

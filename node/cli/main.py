@@ -57,8 +57,9 @@ def main() -> None:
     """Run the command line; the one place where an error becomes text and an exit code."""
     # gRPC's C core would add its own lines to stderr, where only coded errors belong.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # Our children exec at once. Its fork handlers would only run in between, and may abort them.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+    # Our children exec at once. Its fork handlers would only run in between, and may abort them;
+    # so whatever the environment says of them, they are off.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what it cannot show must not end the command
             stream.reconfigure(errors="replace")

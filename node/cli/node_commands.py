@@ -1,6 +1,5 @@
 """Commands about the daemon itself: daemon, stop."""
 
-import os
 from functools import partial
 from typing import Annotated
 
@@ -60,9 +59,6 @@ def daemon(
         _detach(place, flags)
         return
     _check_home(place)
-    # The daemon starts processes while gRPC is in use; all of them exec at once and need no
-    # help of gRPC's fork handlers, which run in the child before that.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     from skerry.node.daemon import run_daemon
 
     raise typer.Exit(run_daemon(place, load))

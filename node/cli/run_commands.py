@@ -189,7 +189,7 @@ def demo(
     rounds: Annotated[
         int | None,
         typer.Option(
-            "--rounds", min=1, help="Outer rounds.", show_default="12, --hetero 10, --chaos 36"
+            "--rounds", min=1, help="Outer rounds.", show_default="12, --hetero 10, --chaos 48"
         ),
     ] = None,
     json_file: Annotated[

@@ -12,13 +12,20 @@ from skerry.node.run.asking import answer_of
 from skerry.node.run.context import RunContext
 from skerry.node.run.payloads import Payloads
 from skerry.node.run.shadow_finding import ShadowFinder
-from skerry.protocol.errors import ComputeError
+from skerry.protocol.errors import ComputeError, PeerUnavailable
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import ShardPayload, ShardState
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.renewing import own_shards
-from skerry.recovery.healing import MADE_UP, Rung, ShardHealing, StageHealing, plan_healing
-from skerry.recovery.healing_words import healed, sentences
+from skerry.recovery.healing import (
+    MADE_UP,
+    Rung,
+    ShardHealing,
+    StageHealing,
+    is_block,
+    plan_healing,
+)
+from skerry.recovery.healing_words import healed, named, sentences
 from skerry.recovery.rebuild_request import Made, Request, Stage, StaleCopy
 from skerry.recovery.shadow_survey import HeldShadow
 from skerry.recovery.surveying import Remains, remains
@@ -72,6 +79,7 @@ class Healer:
     ) -> tuple[ShardPayload, ...] | None:
         """Return where all hosted shards lie; None if a stale copy turned out to be useless."""
         left = remains(self._context.state.rounds, action.commit, action.lost, held)
+        self._check_origin(left, action.lost)
         healings = self._admit(left, action.lost)
         rungs = {one.shard: one.rung for healing in healings for one in healing.shards}
         old = [shard for shard in action.lost if rungs[shard] is Rung.SHADOW]
@@ -131,6 +139,22 @@ class Healer:
             for sentence in sentences(replace(healing, shards=told), left.survey):
                 self._context.journal.write("healing", text=sentence)
         return found
+
+    def _check_origin(self, left: Remains, given: tuple[str, ...]) -> None:
+        """Wait for who has embedding or head: without them the run would begin anew.
+
+        Raises: PeerUnavailable if nobody here has a copy, however old.
+        """
+        shards = [one for healing in plan_healing(left.survey) for one in healing.shards]
+        seeded = [x.shard for x in shards if x.rung is Rung.SEED and x.shard in given]
+        gone = [shard for shard in seeded if not is_block(shard)]
+        if not gone:
+            return
+        text = f"nobody here has a copy of {named(gone)}: waiting for who does"
+        if text != self._context.facts.warning:
+            self._context.facts.warning = text
+            self._context.journal.write("warning", text=text)
+        raise PeerUnavailable("SK-NET-003", text)
 
     def _is_known(self, one: ShardHealing) -> bool:
         """Say whether it was told already how a shard comes back."""

@@ -5,6 +5,7 @@ What could not be had, or not be used, is not tried again.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 from skerry.node.net.rpc_errors import translate
@@ -21,6 +22,7 @@ from skerry.protocol.transport import CONTROL_PROTOCOL
 from skerry.recovery.shadow_survey import HeldShadow, keepers
 
 _CALL_S = 10.0
+_PATIENCE = 3
 
 
 class ShadowFinder:
@@ -30,11 +32,16 @@ class ShadowFinder:
         """Know of none."""
         self._context, self._payloads = context, payloads
         self._numels = {spec.name: spec.numel for spec in layout_of(context.manifest.model)}
+        self._silent: Counter[PeerId] = Counter()
+        """How often a holder has not answered."""
         self._useless: set[tuple[PeerId, str]] = set()
         """Holders and the hashes of records that they could not make good."""
 
     async def find(self, goal: CommitHash, shards: Collection[str]) -> tuple[HeldShadow, ...]:
-        """Return the copies of some shards that are there; none is asked for twice."""
+        """Return the copies of some shards that are there, but for those that were given up.
+
+        Raises: PeerUnavailable if a holder that counts as alive does not answer, a few times.
+        """
         rounds = self._context.state.rounds
         planned = {shard: keepers(rounds.chain, goal, shard) for shard in shards}
         holders = {holder for pairs in planned.values() for _, holder in pairs}
@@ -76,7 +83,10 @@ class ShadowFinder:
             into.put(source.read(part.address))
 
     async def _ask(self, holder: PeerId, shards: Iterable[str]) -> list[SignedShadow]:
-        """Return what a peer keeps; one that says nothing, or lies, keeps nothing."""
+        """Return what a peer keeps; one that is silent too often, or lies, keeps nothing.
+
+        Raises: PeerUnavailable.
+        """
         run_id, wanted = bytes.fromhex(self._context.run_id), sorted(shards)
         request = pb.ShadowsRequest(run_id=run_id, shards=wanted)
         found: list[SignedShadow] = []
@@ -88,6 +98,9 @@ class ShadowFinder:
                     if len(found) >= len(wanted):
                         break
         except PeerUnavailable:
+            self._silent[holder] += 1
+            if self._silent[holder] < _PATIENCE:
+                raise  # it is there: what it keeps is worth another try
             return []
         except ProtocolError as error:
             self._context.refuse(holder, error.reason, error.detail)

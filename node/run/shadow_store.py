@@ -5,10 +5,11 @@ that sent it. Nothing is decoded here: whoever brings the shard back does that.
 """
 
 import logging
+import threading
 from pathlib import Path
 
 from skerry.node.run.frame_file import framed, read_frames
-from skerry.protocol.blobs import BlobStore, remove_files, write_atomic
+from skerry.protocol.blobs import BlobStore, PartialBlob, remove_files, write_atomic
 from skerry.protocol.codec import open_shadow
 from skerry.protocol.messages import SignedShadow
 
@@ -21,7 +22,7 @@ class ShadowStore:
     def __init__(self, folder: Path) -> None:
         """Keep copies in ``folder``, created if missing; those that were cut short are dropped."""
         self.blobs = BlobStore(folder)
-        self._file = folder / "copies.bin"
+        self._file, self._lock = folder / "copies.bin", threading.Lock()
         self.blobs.clear_leftovers()
         remove_files(folder.glob("*.part"))
         found = (frame.item for frame in read_frames(self._file, open_shadow))
@@ -33,14 +34,19 @@ class ShadowStore:
         parts = copy.message.parts[: len(copy.message.parts) - all_but]
         return all(self.blobs.size(part.address) == part.size for part in parts)
 
-    def keep(self, copy: SignedShadow, oldest: int) -> None:
-        """Put a complete copy in the place of the one before it. Raises: StateError.
+    def keep(self, copy: SignedShadow, last: PartialBlob, oldest: int) -> None:
+        """Put a copy, whose last part has just come, in the place of the one before it.
 
-        Copies of rounds before ``oldest`` are dropped, and whatever belongs to none.
+        Copies of rounds before ``oldest`` are dropped, and whatever belongs to none. Two hosts'
+        may come in two threads at once: neither takes the other's new part for nobody's.
+
+        Raises: ProtocolError if the bytes are not the announced ones, StateError.
         """
-        kept = {**self.copies, copy.message.shard: copy}
-        kept = {shard: one for shard, one in kept.items() if one.message.round >= oldest}
-        write_atomic(self._file, framed(one.envelope for one in kept.values()))
-        self.copies = kept
-        wanted = [part.address for one in kept.values() for part in one.message.parts]
-        remove_files(self.blobs.set_aside(wanted))
+        with self._lock:
+            last.finish()
+            kept = {**self.copies, copy.message.shard: copy}
+            kept = {shard: one for shard, one in kept.items() if one.message.round >= oldest}
+            write_atomic(self._file, framed(one.envelope for one in kept.values()))
+            self.copies = kept
+            wanted = [part.address for one in kept.values() for part in one.message.parts]
+            remove_files(self.blobs.set_aside(wanted))

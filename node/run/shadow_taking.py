@@ -69,11 +69,10 @@ class ShadowTaker:
         partial = store.blobs.partial(last.address, last.size)
         try:
             await self._write(context, partial, last.size, chunks)
-            await asyncio.to_thread(partial.finish)
+            oldest = context.state.rounds.round - MEMORY
+            await asyncio.to_thread(store.keep, copy, partial, oldest)
         finally:
             partial.discard()  # of what was cut short nothing stays
-        oldest = context.state.rounds.round - MEMORY
-        await asyncio.to_thread(store.keep, copy, oldest)
 
     async def _write(
         self,

@@ -8,13 +8,14 @@ from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.chain import check_announce, most_text_tokens
 from skerry.protocol.rounds.events import Checked, Encoded, Trained
 from skerry.protocol.rounds.ordering import remind
-from skerry.protocol.rounds.planning import candidates_of, plan_for
+from skerry.protocol.rounds.planning import candidates_of, nobody_trained, plan_for
 from skerry.protocol.rounds.publishing import first_commit, publish
 from skerry.protocol.rounds.settings import welcome
 from skerry.protocol.rounds.settling import forget_settled, settle
 from skerry.protocol.rounds.state import Phase, RoundState, leads
 from skerry.protocol.rounds.training import begin_round, encode_trained, enter
 from skerry.protocol.rounds.trust import may_judge
+from skerry.protocol.shadows import planned
 
 MAX_EARLY_PARENTS = 16
 
@@ -126,11 +127,18 @@ def progress(s: RoundState, now: float) -> list[Action]:
     if now >= hearing_deadline(s):
         s.unheard.clear()
     _note_completeness(s, now)
+    # A ring that is not whole takes long to find out: its repair may come after all deadlines.
+    repair = _lead(s, now) if may_repair(s) else []
     view = s.view
     _pass_over_leaders(s, now)
-    if s.view != view and _nobody_trained(s):
+    if s.view != view and nobody_trained(s):
         s.round_since = now  # a ring was not whole in time, perhaps
         return begin_round(s, now)
+    return repair + _lead(s, now)
+
+
+def _lead(s: RoundState, now: float) -> list[Action]:
+    """Publish the commit, as who leads, if there can be one and nobody is waited for any more."""
     if not leads(s) or s.published_view == s.view:
         return []
     vetting = _vet(s)
@@ -155,14 +163,18 @@ def may_publish(s: RoundState) -> bool:
 def may_repair(s: RoundState) -> bool:
     """Say whether this peer leads, and only a plan that it has made can let anyone train again.
 
-    The origin of a ring must be there: what only it has is not made anew while it may come back.
+    The origin of a ring must be there, or who was to keep a copy of what only it has: that is not
+    made anew while it may come back.
     """
     due = leads(s) and s.published_view != s.view and s.proposal is not None
-    return due and _nobody_trained(s) and bool(s.hosts.readers(s.live_roster))
+    kept = bool(s.hosts.readers(s.live_roster)) or _keeps_an_origin(s)
+    return due and nobody_trained(s) and kept
 
 
-def _nobody_trained(s: RoundState) -> bool:
-    return not s.announces and s.at not in s.history
+def _keeps_an_origin(s: RoundState) -> bool:
+    """Say whether a peer is there to which the plan has had an origin's stage copied."""
+    holders = {shadow.holder for shadow in planned(s.hosts.plan, s.rules.chain.shards[0])}
+    return bool(holders & (s.alive | {s.me}))
 
 
 def accepted(s: RoundState) -> set[PeerId]:

@@ -42,7 +42,8 @@ def plan_for(s: RoundState, candidates: tuple[Candidate, ...]) -> list[Action]:
     """
     slow = s.slowness.due
     if not slow and _fits(s, s.hosts, candidates):
-        s.plan_asked, s.plan_made, s.proposal = (), True, None
+        s.plan_asked, s.plan_made = (), True
+        s.proposal = s.hosts.plan if _is_shut_out(s) else None
         return []
     cause = (candidates, frozenset(one.peer for one in slow))
     if s.plan_asked and s.plan_cause == cause:
@@ -67,6 +68,20 @@ def on_planned(s: RoundState, event: Planned) -> list[Action]:
     if _fits(s, hosts, event.candidates):  # or another would be made upon it, again and again
         s.proposal = event.plan
     return []
+
+
+def nobody_trained(s: RoundState) -> bool:
+    """Say whether there is no contribution of this round that a commit could be made of."""
+    return not s.announces and s.at not in s.history
+
+
+def _is_shut_out(s: RoundState) -> bool:
+    """Say whether only a commit with the present plan brings its rings together again.
+
+    Members that were away when a round was committed are not in its roster, and without them the
+    others train nothing of which there could be another.
+    """
+    return nobody_trained(s) and not s.hosts.ringed <= set(s.roster)
 
 
 def candidates_of(members: Iterable[SignedMember]) -> tuple[Candidate, ...]:

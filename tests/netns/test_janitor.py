@@ -20,6 +20,9 @@ sys.path.insert(0, sys.argv[1])
 from natlab import NatLab
 with NatLab({"home": "cone"}) as lab:
     inside = subprocess.Popen([*lab.inside("home"), "sleep", "3600"])
+    # Until then it is a process of the machine's own network, on its way into the other.
+    while open(f"/proc/{inside.pid}/comm").read() != "sleep\\n":
+        time.sleep(0.01)
     print(lab._mine, inside.pid, lab._janitor.pid, flush=True)
     time.sleep(3600)
 """

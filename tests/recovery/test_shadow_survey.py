@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 from simulated_node import Node, sign
-from test_hosting_simulation import STAGE, lose, reaches, swarm, until_done, until_ring
+from test_hosting_simulation import (
+    STAGE,
+    lose_a_block,
+    reaches,
+    swarm,
+    until_done,
+    until_ring,
+)
 
 from skerry.protocol.ids import Address, PeerId
 from skerry.protocol.messages import Offer, ShadowCopy, ShardPayload
@@ -47,10 +54,7 @@ def healers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Node, act.Renew, list
 
 def test_the_newest_copy_comes_before_a_stage_made_of_others(healers) -> None:
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
-    until_ring(world)
-    lose(world, "p00")
-    reaches(world, "p01", 6)
-    lose(world, "p03")
+    lose_a_block(world)
     until_done(world)
     [(node, action, (none, two, newer))] = healers
     [made_up], [restored], [fresh] = (plan_healing(left.survey) for left in (none, two, newer))

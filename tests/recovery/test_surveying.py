@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 import simulated_planner
 from simulated_node import Node
-from test_hosting_simulation import STAGE, lose, reaches, swarm, until_done, until_ring
+from test_hosting_simulation import (
+    STAGE,
+    lose_a_block,
+    swarm,
+    until_done,
+)
 
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import Offer
@@ -37,10 +42,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[tuple[PeerId, act.Renew, Rema
 
 def test_a_block_that_nobody_has_is_made_of_the_one_beside_it(found) -> None:
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
-    until_ring(world)
-    lose(world, "p00")
-    reaches(world, "p01", 6)
-    lose(world, "p03")
+    lose_a_block(world)
     until_done(world)
     [(taker, action, left)] = [one for one in found if one[1].lost]
     assert (taker, action.lost) == ("p02", ("block.1",))
@@ -73,10 +75,7 @@ def test_who_has_learned_the_lost_role_is_read_from_the_plans_that_were_followed
 
     monkeypatch.setattr(simulated_planner, "ring", swapping)
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
-    until_ring(world)
-    lose(world, "p00")
-    reaches(world, "p01", 6)
-    lose(world, "p03")
+    lose_a_block(world)
     until_done(world)
     [(_, _, left)] = [one for one in found if one[1].lost]
     assert left.survey.partners == ({1: 2, 2: 1} if swaps else {})
@@ -88,10 +87,7 @@ def test_who_has_learned_the_lost_role_is_read_from_the_plans_that_were_followed
 
 def test_who_is_left_brings_back_its_own_from_its_own_disk(found) -> None:
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
-    until_ring(world)
-    lose(world, "p00")
-    reaches(world, "p01", 6)
-    lose(world, "p03")
+    lose_a_block(world)
     until_done(world)
     kept = [(name, action) for name, action, _ in found if not action.lost]
     assert [name for name, _ in kept] == ["p01"]

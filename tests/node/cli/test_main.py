@@ -226,3 +226,16 @@ def test_nothing_slow_is_loaded(home, arguments) -> None:
     loaded = {name.split(".")[0] for name in result.stdout.split()}
     assert "typer" in loaded
     assert not loaded & {"torch", "hivemind", "numpy", "transformers", "pydantic_settings"}
+
+
+def test_environment_cannot_turn_on_the_fork_handlers_of_grpc() -> None:
+    seen = "from skerry.node.cli.main import main; import atexit, os;"
+    seen += "atexit.register(lambda: print(os.environ['GRPC_ENABLE_FORK_SUPPORT'])); main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", seen, "--version"],
+        env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.splitlines()[-1] == "false"

@@ -11,9 +11,18 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "protocol/rounds"))
 
 from simulated_node import Node
-from test_hosting_simulation import STAGE, lose, reaches, swarm, until_done, until_ring
+from test_hosting_simulation import (
+    STAGE,
+    lose,
+    lose_a_block,
+    reaches,
+    swarm,
+    until_done,
+    until_ring,
+)
 
 from skerry.node.run.healing import Healer
+from skerry.node.run.shadow_finding import ShadowFinder
 from skerry.protocol.errors import PeerUnavailable
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.manifest import parse_run_file
@@ -55,6 +64,7 @@ async def _twice(state: Any, action: act.Renew) -> tuple[Journal, NoPeers]:
         me=state.me,
         manifest=parse_run_file("", PeerId("owner")),
         store=SimpleNamespace(shadows=SimpleNamespace(copies={})),
+        facts=SimpleNamespace(warning=""),
     )
     healer = Healer(context, payloads)  # type: ignore[arg-type]
     for _ in range(2):
@@ -76,10 +86,7 @@ def test_what_is_lost_and_that_it_trains_again_is_said_once(monkeypatch) -> None
 
     monkeypatch.setattr(Node, "_renew", look)
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
-    until_ring(world)
-    lose(world, "p00")
-    reaches(world, "p01", 6)
-    lose(world, "p03")
+    lose_a_block(world)
     until_done(world)
     [(journal, payloads)] = told
     assert payloads.asked == ["block.0", "block.0"], "of which block.1 is made"
@@ -88,3 +95,33 @@ def test_what_is_lost_and_that_it_trains_again_is_said_once(monkeypatch) -> None
     assert lost["text"].startswith(f"block.1 lost with peer {short('p03')}: no live host")
     assert healed["text"].startswith("block.1 trains again on")
     assert (healed["shards"], healed["rung"]) == (["block.1"], "swap")
+
+
+def test_embedding_and_head_are_waited_for_where_nobody_has_a_copy(monkeypatch) -> None:
+    told: list[tuple[Journal, NoPeers]] = []
+    renew: Any = Node._renew
+
+    def look(self: Node, action: act.Renew) -> None:
+        if action.lost:
+            told.append(asyncio.run(_twice(self.s, action)))
+        renew(self, action)
+
+    async def keeps_nothing(self: ShadowFinder, holder: PeerId, shards: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr(ShadowFinder, "_ask", keeps_nothing)
+    monkeypatch.setattr(Node, "_renew", look)
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
+    world.strict = world.shadows = True
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p02", 6)
+    lose(world, "p01")
+    until_done(world)
+    [(journal, payloads)] = told
+    assert payloads.asked == []
+    [(event, line)] = journal.lines
+    assert (event, line["text"]) == (
+        "warning",
+        "nobody here has a copy of embed, head: waiting for who does",
+    )

@@ -23,9 +23,9 @@ from skerry.pipeline.shards import from_bytes, initial_shard, to_bytes
 from skerry.pipeline.stage_exchange import StageExchange
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol import compute as cp
-from skerry.protocol.blobs import CHUNK_BYTES
+from skerry.protocol.blobs import CHUNK_BYTES, PartialBlob
 from skerry.protocol.codec import envelope_to_pb, sign_message
-from skerry.protocol.errors import ComputeError
+from skerry.protocol.errors import ComputeError, PeerUnavailable
 from skerry.protocol.ids import Address, CommitHash, content_hash
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import RecoverySection
@@ -106,8 +106,8 @@ class Swarm:
         """Let ``changed`` be set whenever something is kept, which a thread does."""
         keep, loop = self.kept.keep, asyncio.get_running_loop()
 
-        def kept(copy: SignedShadow, oldest: int) -> None:
-            keep(copy, oldest)
+        def kept(copy: SignedShadow, last: PartialBlob, oldest: int) -> None:
+            keep(copy, last, oldest)
             loop.call_soon_threadsafe(self.changed.set)
 
         monkeypatch.setattr(self.kept, "keep", kept)
@@ -206,11 +206,13 @@ async def test_a_copy_that_is_none_is_not_used_a_second_time(swarm: Swarm, tmp_p
     finder = _finder(swarm)
     swarm.source.begin_round(1, shift=0.0)
     whole = await swarm.has(1)
-    rubbish = ShardPayload(BLOCK, swarm.kept.blobs.put(b"rubbish"), 7)
+    rubbish = ShardPayload(BLOCK, Address(content_hash(b"rubbish")), 7)
+    last = swarm.kept.blobs.partial(rubbish.address, rubbish.size)
+    last.append(b"rubbish")
     signed = sign_message(
         swarm.source_member.context.signer, replace(whole, round=1, parts=(rubbish,))
     )
-    swarm.kept.keep(signed, oldest=0)  # type: ignore[arg-type]
+    swarm.kept.keep(signed, last, oldest=0)  # type: ignore[arg-type]
     [held] = await finder.find(swarm.healer.context.state.rounds.at, [BLOCK])
     assert await finder.fetch(held)
     assert made(_request(swarm, held)).unusable == (BLOCK,)
@@ -225,6 +227,16 @@ async def test_bytes_that_a_holder_does_not_give_are_given_up(swarm: Swarm) -> N
     [held] = await finder.find(at, [BLOCK])
     swarm.kept.blobs.path(copy.parts[0].address).unlink()
     assert not await finder.fetch(held)
+    assert await finder.find(at, [BLOCK]) == ()
+
+
+async def test_a_holder_that_does_not_answer_is_asked_again_but_not_for_ever(swarm: Swarm) -> None:
+    finder, at = _finder(swarm), swarm.healer.context.state.rounds.at
+    await swarm.holder.server.close()
+    await swarm.holder.context.transport.close()
+    for _ in range(2):
+        with pytest.raises(PeerUnavailable):
+            await finder.find(at, [BLOCK])
     assert await finder.find(at, [BLOCK]) == ()
 
 

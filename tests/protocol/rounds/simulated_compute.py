@@ -229,9 +229,11 @@ class Compute:
         return ev.Trained(request.parent, self.node.rate)
 
     def _is_in_a_whole_ring(self) -> bool:
-        plan, up = self.node.s.hosts.plan, {node.name for node in self.world.live}
-        ring = plan.ring_of(self.node.name) if plan is not None else None
-        return plan is None or ring is None or {m.peer for m in plan.rings[ring].members} <= up
+        s, up = self.node.s, {node.name for node in self.world.live}
+        ring = s.hosts.plan.ring_of(s.me) if s.hosts.plan is not None else None
+        if s.hosts.plan is None or ring is None:
+            return True
+        return {m.peer for m in s.hosts.plan.rings[ring].members} <= up & set(s.roster)
 
     def _encode(self, request: act.Encode) -> ev.Encoded:
         self._need(self.theta is not None, "encoding without parameters")

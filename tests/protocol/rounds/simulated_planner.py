@@ -1,13 +1,14 @@
 """A planner without a cost model: rings of three or two of those who host a part."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from simulated_compute import SHARDS
 
 from skerry.protocol.ids import PeerId
-from skerry.protocol.rings.plan import Hop, Member, Path, Plan, Ring, Stage
+from skerry.protocol.rings.plan import Hop, Member, Path, Plan, Ring, Shadow, Stage
 from skerry.protocol.rounds import actions as act
 
 STAGES = ((SHARDS[0], SHARDS[-1]), *((shard,) for shard in SHARDS[1:-1]))
@@ -52,4 +53,8 @@ def plan_for(asked: act.MakePlan, world: Any) -> Plan | None:
         rings.append(left[:size])
         left = left[size:]
     rates = {candidate.peer: candidate.rate for candidate in asked.candidates}
-    return plan_of(rings, left, rates=rates) if rings else None
+    plan = plan_of(rings, left, rates=rates) if rings else None
+    if plan is None or not world.shadows:
+        return plan
+    copied = (Shadow(0, peers[0], peers[-1]) for peers in rings)
+    return replace(plan, shadows=tuple(copied))

@@ -86,7 +86,9 @@ class World:
         """By whom messages take how many seconds longer."""
         self.notes: list[tuple[PeerId, act.Note]] = []
         self.strict = False
-        """Whether a ring trains nothing while one of its members is away."""
+        """Whether a ring trains nothing while one of its members is away or not in the roster."""
+        self.shadows = False
+        """Whether plans have origins' stages copied to the last member of their ring."""
         self.renewed = 0
         """How often shards were made anew."""
         self.shards: dict[tuple[CommitHash, str], dict[PeerId, str]] = {}

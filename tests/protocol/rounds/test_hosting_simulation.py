@@ -221,13 +221,18 @@ def reaches(world: World, name: str, rounds: int) -> None:
     until(world, lambda: node.s.round >= target)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_what_nobody_has_any_more_is_made_anew_where_the_plan_puts_it(seed):
-    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16, seed=seed)
+def lose_a_block(world: World) -> None:
+    """The replica goes, and after some rounds the only host of the last block."""
     until_ring(world)
     lose(world, "p00")
     reaches(world, "p01", 6)
     lose(world, "p03")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_nobody_has_any_more_is_made_anew_where_the_plan_puts_it(seed):
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16, seed=seed)
+    lose_a_block(world)
     until_done(world)
     assert world.renewed == 1
     last = commits(world)[-1]
@@ -239,10 +244,7 @@ def test_what_nobody_has_any_more_is_made_anew_where_the_plan_puts_it(seed):
 def test_a_ring_that_cannot_train_is_repaired_by_a_commit_with_a_plan_alone(seed):
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20, seed=seed)
     world.strict = True
-    until_ring(world)
-    lose(world, "p00")
-    reaches(world, "p01", 6)
-    lose(world, "p03")
+    lose_a_block(world)
     until_done(world)
     repairs = [c for c in commits(world)[1:] if not c.announces]
     assert [commit.plan is not None for commit in repairs] == [True]
@@ -251,13 +253,29 @@ def test_a_ring_that_cannot_train_is_repaired_by_a_commit_with_a_plan_alone(seed
     assert {entry.shard for entry in commits(world)[-1].state} == set(SHARDS)
 
 
-def test_only_the_leader_may_repair_and_only_by_a_plan():
-    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
+@pytest.mark.parametrize("seed", range(10))
+def test_a_ring_that_is_here_again_after_a_round_without_it_is_taken_in(seed):
+    """Its plan still fits, so there is no other; and alone, who is left trains nothing."""
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20, seed=seed)
     world.strict = True
     until_ring(world)
     lose(world, "p00")
     reaches(world, "p01", 6)
-    lose(world, "p03")
+    origin, *bodies = (world.nodes[PeerId(name)] for name in ("p01", "p02", "p03"))
+    until(world, lambda: set(origin.s.announces) == {origin.name})
+    for body in bodies:
+        body.crash()
+    until(world, lambda: len(origin.s.roster) < 3)
+    for body in bodies:
+        world.launch(body)
+    until_done(world)
+    assert {a.signer for a in commits(world)[-1].announces} == {"p01", "p02", "p03"}
+
+
+def test_only_the_leader_may_repair_and_only_by_a_plan():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
+    world.strict = True
+    lose_a_block(world)
     until_done(world)
     node = world.live[0]
     path = [node.s.chain[name] for name in reversed(list(node.s.chain.path(node.s.at)))]
@@ -276,6 +294,40 @@ def test_only_the_leader_may_repair_and_only_by_a_plan():
             chain.add(signed)
         assert error.value.reason == reason
     chain.add(path[place])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_origin_that_is_copied_elsewhere_is_not_waited_for(seed):
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20, seed=seed)
+    world.strict = world.shadows = True
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p02", 6)
+    lose(world, "p01")
+    until_done(world)
+    repairs = [c for c in commits(world)[1:] if not c.announces]
+    assert [commit.roster for commit in repairs] == [("p02", "p03")]
+    assert world.renewed == 1
+    assert {entry.shard for entry in commits(world)[-1].state} == set(SHARDS)
+
+
+def test_an_origin_is_waited_for_if_its_copy_is_gone_with_it():
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
+    world.strict = world.shadows = True
+    until_ring(world)
+    lose(world, "p00")
+    reaches(world, "p02", 6)
+    origin, body, holder = (world.nodes[PeerId(name)] for name in ("p01", "p02", "p03"))
+    origin.crash()
+    holder.crash()
+    stopped = body.s.round
+    world.run_until(lambda: body.s.round > stopped + 1, 100.0)
+    assert body.s.round <= stopped + 1
+    for node in (origin, holder):
+        world.launch(node)
+    world.changed_at = world.now
+    until_done(world)
+    assert world.renewed == 0
 
 
 def test_what_only_an_origin_has_is_waited_for():
