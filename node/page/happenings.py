@@ -116,6 +116,10 @@ class Happenings:
         if line.event == "peer-down":
             found = _Found("peer-down", f"{name} fell silent", "error", peer)
             return self._opening(peer, line, found)
+        if line.event == "peer-dead":
+            newest = f": {line.evidence[-1]}" if line.evidence else ""
+            text = f"{name} is given up, others get its stages{newest}"
+            return self._new(line, _Found("peer-dead", text, "warning", peer))
         if line.event == "peer-left":
             self._open.pop(peer, None)
             return self._new(line, _Found("peer-left", f"{name} left", "info", peer))

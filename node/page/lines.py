@@ -78,10 +78,12 @@ class Failed(_Line):
 
 
 class PeerTurned(_Line):
-    """A peer came, fell silent or said goodbye."""
+    """A peer came, fell silent, was given up or said goodbye."""
 
-    event: Literal["peer-up", "peer-down", "peer-left"]
+    event: Literal["peer-up", "peer-down", "peer-dead", "peer-left"]
     peer: str
+    evidence: tuple[str, ...] = ()
+    """What speaks against its being there, in words, oldest first."""
 
 
 class ComputeTurned(_Line):

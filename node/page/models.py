@@ -45,9 +45,10 @@ from skerry.protocol.messages import MAX_OUTER_LR
 from skerry.protocol.order_codec import MAX_REASON_CHARS
 
 PeerState = Literal["alive", "suspect", "dead", "left", "joining", "removed"]
-"""alive: heard in time. suspect: silent for longer than its rhythm lets expect, or a request to
-it has failed. dead: silent for longer than its patience. left: said goodbye. joining: a member
-that waits to be taken into the roster, for the first time or again, or that was never heard.
+"""alive: heard in time. suspect: silent for longer than its rhythm lets expect, or something else
+speaks against its being there; it keeps its stages. dead: others get them. left: said goodbye.
+joining: a member that waits to be taken into the roster, for the first time or again, that heals
+after it was given up, or that was never heard.
 removed: kept out by the owner of the run, whether it is there or not."""
 
 Role = Literal["replica", "newcomer", "returning", "member"]
@@ -64,6 +65,7 @@ TimelineKind = Literal[
     "run-left",
     "peer-up",
     "peer-down",
+    "peer-dead",
     "peer-left",
     "peer-removed",
     "peer-readmitted",
@@ -249,6 +251,8 @@ class Peer(Data):
     self: bool
     """Whether this is the peer that answers."""
     state: PeerState
+    evidence: tuple[str, ...]
+    """What speaks against its being there, in words, oldest first."""
     role: Role
     in_roster: bool
     leader: bool

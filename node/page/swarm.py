@@ -25,6 +25,7 @@ from skerry.protocol.layout import layout_of
 from skerry.protocol.messages import FULL
 from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.rounds.trust import trust_in
+from skerry.recovery.standing import Standing
 
 _SUSPECT_PATIENCE = 0.5
 """Share of a peer's patience after which its silence is shown."""
@@ -48,9 +49,7 @@ def peers_of(context: RunContext, now: Moment, observed: Observed) -> tuple[Peer
     rounds = context.state.rounds
     named = {*rounds.members, *rounds.roster, *rounds.alive, *rounds.settings.removed}
     others = sorted(named - {rounds.me})
-    hosted = tuple(spec.name for spec in layout_of(context.manifest.model))
-    rows = [_own_row(context, hosted, observed)]
-    return (*rows, *(_row(context, peer, now, observed) for peer in others))
+    return (_own_row(context, observed), *(_row(context, peer, now, observed) for peer in others))
 
 
 def shard_plans(context: RunContext) -> tuple[ShardPlan, ...]:
@@ -95,23 +94,36 @@ def _stage_plan(hosts: Hosts, peer: PeerId) -> StagePlan:
 def state_of(context: RunContext, peer: PeerId, now: Moment) -> PeerState:
     """Say how a peer other than this one is."""
     rounds, seen = context.state.rounds, context.facts.seen.get(peer)
+    standing = context.state.register.standing(peer)
     if peer in rounds.settings.removed:
         return "removed"
     if peer in rounds.alive:
-        patience = context.state.detector.patience_s(peer)
-        silent = now.monotonic - seen.at if seen else 0.0
-        if patience is not None and silent > _SUSPECT_PATIENCE * patience:
-            return "suspect"
-        # The last commit's roster is the last there is: whoever comes back later is not joining.
-        # Nor is who has paused: it is there, and asks for no place in a roster.
-        settled = peer in rounds.roster or peer in rounds.resting or rounds.finished
-        return "alive" if settled else "joining"
+        return _state_of_heard(context, peer, standing, now)
     if seen is not None and seen.heartbeat.phase == LEAVING:
         return "left"
+    if standing is Standing.SUSPECT:
+        return "suspect"
     return "dead" if peer in rounds.lost or seen is not None else "joining"
 
 
-def _own_row(context: RunContext, hosted: tuple[str, ...], observed: Observed) -> Peer:
+def _state_of_heard(
+    context: RunContext, peer: PeerId, standing: Standing | None, now: Moment
+) -> PeerState:
+    rounds, seen = context.state.rounds, context.facts.seen.get(peer)
+    patience = context.state.detector.patience_s(peer)
+    silent = now.monotonic - seen.at if seen else 0.0
+    is_late = patience is not None and silent > _SUSPECT_PATIENCE * patience
+    if is_late or standing is Standing.SUSPECT:
+        return "suspect"
+    if standing in (Standing.DEAD, Standing.EVICTED):
+        return "joining"  # it is back, and heals
+    # The last commit's roster is the last there is: whoever comes back later is not joining.
+    # Nor is who has paused: it is there, and asks for no place in a roster.
+    settled = peer in rounds.roster or peer in rounds.resting or rounds.finished
+    return "alive" if settled else "joining"
+
+
+def _own_row(context: RunContext, observed: Observed) -> Peer:
     rounds, facts = context.state.rounds, context.facts
     in_roster = rounds.me in rounds.roster
     return Peer(
@@ -119,6 +131,7 @@ def _own_row(context: RunContext, hosted: tuple[str, ...], observed: Observed) -
         name=short(rounds.me),
         self=True,
         state="removed" if rounds.removal else "alive",
+        evidence=(),
         role=role_of(context, rounds.me, observed.veterans),
         in_roster=in_roster,
         leader=rounds.leader == rounds.me,
@@ -128,7 +141,7 @@ def _own_row(context: RunContext, hosted: tuple[str, ...], observed: Observed) -
         agent=AGENT,
         version=_version(AGENT),
         addresses=context.transport.addresses,
-        shards=hosted,
+        shards=rounds.hosts.shards_of(rounds.me),
         phase=str(rounds.told_phase),
         head_round=max(0, rounds.chain.round_of(rounds.at)),
         behind=0,
@@ -156,12 +169,12 @@ def _row(context: RunContext, peer: PeerId, now: Moment, observed: Observed) -> 
     trip = traffic.round_trip_s if traffic else None
     state = state_of(context, peer, now)
     agent = member.message.agent if member else None
-    hosted = tuple(spec.name for spec in layout_of(context.manifest.model)) if in_roster else ()
     return Peer(
         peer=peer,
         name=short(peer),
         self=False,
         state=state,
+        evidence=tuple(one.detail for one in context.state.register.evidence(peer)),
         role=role_of(context, peer, observed.veterans),
         in_roster=in_roster,
         leader=rounds.leader == peer,
@@ -171,7 +184,7 @@ def _row(context: RunContext, peer: PeerId, now: Moment, observed: Observed) -> 
         agent=agent,
         version=_version(agent) if agent else None,
         addresses=member.message.addresses if member else (),
-        shards=hosted,
+        shards=rounds.hosts.shards_of(peer) if in_roster else (),
         up_bytes_per_s=rate.up if rate else None,
         down_bytes_per_s=rate.down if rate else None,
         sent_bytes=traffic.sent if traffic else None,

@@ -84,6 +84,8 @@ class Effects:
                 self._payloads.keep(action)
             case act.Refuse():
                 self._context.refuse(action.peer, action.reason)
+            case act.GiveUp():
+                self._ring.lost(action.peer)
             case act.Note():
                 self._note(action)
             case _:

@@ -75,6 +75,11 @@ class RingRounds:
                 task.cancel()
         self._training = self._finishing = None
 
+    def lost(self, peer: PeerId) -> None:
+        """End the stream to a member that is given up: what it was to do is done by others."""
+        if self._part is not None:
+            self._part.lost(peer)
+
     async def leave(self) -> None:
         """End the streams of a ring of which this node is no member any more."""
         part, self._part, self._plan = self._part, None, None

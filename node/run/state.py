@@ -164,6 +164,7 @@ def _give_up(s: NodeState, turns: Iterable[Turn], now: float) -> list[Action]:
         if turn.after is Standing.DEAD:
             s.detector.forget(turn.peer)  # whatever is heard of it now is a return
             actions += machine.apply(s.rounds, PeerDead(turn.peer), now)
+            actions.append(act.GiveUp(turn.peer))
         else:
             actions += machine.apply(s.rounds, PeerEvicted(turn.peer), now)
     return actions

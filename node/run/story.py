@@ -215,6 +215,7 @@ _Talk = (
     | act.AskChain
     | act.Present
     | act.Refuse
+    | act.GiveUp
 )
 
 
@@ -236,6 +237,8 @@ def _talk_words(action: _Talk) -> str:
             return "tell the others where it stands"
         case act.Refuse():
             return f"refuse something of {short(action.peer)}: {action.reason}"
+        case act.GiveUp():
+            return f"end what is under way with {short(action.peer)}"
         case _:
             assert_never(action)
 

@@ -223,6 +223,13 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """End what is still under way with a peer that is dead, before its deadlines do."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Tell the user."""
 
@@ -255,5 +262,6 @@ Action = (
     | StoreStates
     | Retain
     | Refuse
+    | GiveUp
     | Note
 )

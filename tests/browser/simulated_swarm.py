@@ -97,6 +97,7 @@ class SimulatedSwarm:
             name=self.ids[number][-6:],
             self=me,
             state=state,
+            evidence=("nothing heard of it for 6.1 s",) if state == "suspect" else (),
             role="newcomer" if state == "joining" else "replica",
             in_roster=up,
             leader=number == 1,

@@ -178,6 +178,7 @@ def test_whatever_happens_standing_moves_by_evidence_alone(history):
                 found += register.doubted(peer, doubt(Sign.SILENT, now))
             case "closed":
                 found += register.doubted(peer, doubt(Sign.CLOSED, now, by=OTHER))
+        found += register.turns(now)  # what was said last may hurry
         for turn in found:
             check(turn, stands)
         if what == "left":

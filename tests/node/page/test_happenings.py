@@ -43,6 +43,16 @@ def test_peer_that_comes_back_is_one_entry_with_how_long_it_was_away() -> None:
     assert [entry.kind for entry in log.entries.values()] == ["peer-up", "peer-down"]
 
 
+def test_why_a_peer_was_given_up_is_told_beside_its_silence() -> None:
+    log = Log()
+    log.add(10.0, "peer-down", peer=PEER)
+    (dead,) = log.add(15.0, "peer-dead", peer=PEER, evidence=["closed: gone (x)", "silent: 9 s"])
+    assert (dead.kind, dead.severity, dead.peer) == ("peer-dead", "warning", PEER)
+    assert dead.text.endswith("others get its stages: silent: 9 s")
+    (back,) = log.add(30.0, "peer-up", peer=PEER)
+    assert (back.kind, back.recovery_s) == ("peer-down", 20.0)
+
+
 def test_peer_that_left_does_not_recover() -> None:
     log = Log()
     log.add(1.0, "peer-left", peer=PEER)

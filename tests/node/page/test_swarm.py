@@ -11,6 +11,7 @@ from skerry.node.page.swarm import Observed, peers_of, role_of, state_of
 from skerry.node.run.facts import Seen
 from skerry.node.run.state import LEAVING
 from skerry.protocol.messages import Heartbeat
+from skerry.recovery.standing import Evidence, Sign
 
 
 @pytest.fixture
@@ -85,6 +86,22 @@ async def test_silence_is_shown_before_it_counts(pair, monkeypatch) -> None:
     assert state_of(context, peer, now(0.9 * patience)) == "suspect"
     context.state.rounds.alive.clear()
     assert state_of(context, peer, now()) == "dead"
+
+
+async def test_suspect_is_dead_only_once_it_is_given_up_and_heals_when_it_is_back(pair) -> None:
+    context, peer = pair
+    hear(context, peer)
+    register, at = context.state.register, now().monotonic
+    register.heard(peer, True, at)
+    register.doubted(peer, Evidence(Sign.CLOSED, at, context.me, "the connection to it broke"))
+    row = peers_of(context, now(), Observed())[1]
+    assert (row.state, row.evidence) == ("suspect", ("the connection to it broke",))
+    context.state.rounds.alive.clear()
+    assert state_of(context, peer, now()) == "suspect"
+    register.turns(at + 1000.0)
+    assert state_of(context, peer, now()) == "dead"
+    hear(context, peer)
+    assert state_of(context, peer, now()) == "joining"
 
 
 async def test_peer_that_said_goodbye_has_left(pair) -> None:

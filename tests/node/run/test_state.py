@@ -113,7 +113,7 @@ def test_a_silent_peer_is_suspect_then_dead_then_evicted(state) -> None:
     assert (turn.after, [one.sign for one in turn.evidence]) == (Standing.SUSPECT, [Sign.SILENT])
     apply(state, ev.Tick(), 8.9)
     assert (state.rounds.suspects, state.turns) == ({OTHER.peer_id}, ())
-    apply(state, ev.Tick(), 9.0)
+    assert act.GiveUp(OTHER.peer_id) in apply(state, ev.Tick(), 9.0)
     assert (state.rounds.suspects, state.rounds.lost) == (set(), {OTHER.peer_id})
     state.rounds.slowness.hear(OTHER.peer_id, 10.0)
     apply(state, ev.Tick(), 129.0)

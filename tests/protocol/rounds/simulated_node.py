@@ -406,7 +406,7 @@ class Node:
                 self.disk.blobs = {a: blobs[a] for a in blobs if a in kept}
             case act.Note():
                 self.world.notes.append((self.name, action))
-            case act.Refuse() | act.Evaluate():
+            case act.Refuse() | act.Evaluate() | act.GiveUp():
                 pass
             case act.Check():
                 self._work_on(partial(self._check, action, self.world.now + self._patience))

@@ -99,6 +99,7 @@
  * @property {string} name
  * @property {boolean} self
  * @property {PeerState} state
+ * @property {string[]} evidence
  * @property {string} role
  * @property {boolean} in_roster
  * @property {boolean} leader

@@ -77,6 +77,7 @@ function peerFacts(peer, numBlocks) {
     ["Peer id", peer.peer],
     ["State", `${peer.state}, ${peer.role}${peer.in_roster ? ", in the roster" : ""}`],
     ...removedFact(peer),
+    ...evidenceFact(peer),
     ["Last seen", peer.self ? "this peer" : ago(peer.last_seen_s)],
     ["Software", peer.agent ?? NOTHING],
     ["Blocks", shardWords(peer.shards, numBlocks)],
@@ -100,6 +101,14 @@ function removedFact(peer) {
   return peer.removed_reason === null
     ? []
     : [["Removed", peer.removed_reason || "no reason given"]];
+}
+
+/**
+ * @param {Peer} peer
+ * @returns {[string, string][]}
+ */
+function evidenceFact(peer) {
+  return peer.evidence.length ? [["Against it", peer.evidence.join("\n")]] : [];
 }
 
 /** @param {Peer} peer */

@@ -127,6 +127,7 @@ export class PeerTable {
     const state = known.texts.get("state");
     if (state) {
       setAttribute(state, "class", `chip ${LOOKS[peer.state]}`);
+      setAttribute(state, "title", peer.evidence.at(-1) ?? null);
     }
     paintTags(known.tags, peer);
     return known.row;
