@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.node.net.dialling import to_dial
+from skerry.node.net.listening import close_server
 from skerry.node.net.multiaddrs import endpoint_of, is_relayed
 from skerry.node.net.node_transport import OutageHook, RestartHook
 from skerry.node.net.p2pd_client import BUFFER_BYTES, P2pdClient, P2pdStream, read_stream_info
@@ -161,7 +162,7 @@ class P2pdTransport:
     async def close(self) -> None:
         """Cut all streams, end p2pd and remove what it needed; never raises."""
         if self._server is not None:
-            self._server.close()
+            await close_server(self._server)
         self._cut_streams()
         await self._tasks.cancel()
         await self.daemon.close()

@@ -19,6 +19,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from skerry.node.net.listening import close_server
 from skerry.node.net.pump import CHUNK_BYTES, Traffic, pump
 from skerry.node.net.sockets import SocketsFolder
 from skerry.node.net.tasks import OwnedTasks
@@ -379,8 +380,10 @@ class _Link:
 
     async def _listen(self) -> None:
         server = await asyncio.start_unix_server(self._accept, sock=self._socket, limit=CHUNK_BYTES)
-        async with server:
-            await server.serve_forever()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await close_server(server)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         joining = self._tasks.start(self._join(reader, writer), f"stream to {self._peer}")
