@@ -116,4 +116,14 @@ def _trains(told: Peer, peers: Sequence[Peer]) -> None:
     included = {one["peer"] for one in found["included"]}
     for peer in peers:
         if peer.peer_id in included:
-            peer.wait_for("applied", patience=PATIENCE_S, round=found["round"])
+            _is_past(peer, found["round"])
+
+
+def _is_past(peer: Peer, number: int) -> None:
+    """Wait until a peer begins a later round: it has applied what it is still to host."""
+    found = peer.log.wait(
+        lambda event: event["event"] == "began" and event["round"] > number,
+        peer.since,
+        time.monotonic() + PATIENCE_S,
+    )
+    assert found, peer.story()

@@ -16,7 +16,13 @@ from skerry.node.run.context import MAX_REASONS, OTHER_REASON
 from skerry.node.run.peers import MAX_RECORD_SECONDS
 from skerry.node.run.servicer import RunServicer
 from skerry.proto import peer_pb2 as pb
-from skerry.protocol.codec import envelope_from_pb, envelope_to_pb, open_commit, sign_message
+from skerry.protocol.codec import (
+    MAX_BODY_BYTES,
+    envelope_from_pb,
+    envelope_to_pb,
+    open_commit,
+    sign_message,
+)
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import (
     PROTOCOL_VERSION,
@@ -185,7 +191,7 @@ class TestDeliver:
             "non-finite": door.heartbeat(loss=float("nan")),
             "malformed": door.peer.sign(Kind.COMMIT, b"rubbish"),
             "kind": door.record().envelope,
-            "size": door.peer.sign(Kind.HEARTBEAT, b"x" * 2000),
+            "size": door.peer.sign(Kind.HEARTBEAT, bytes(MAX_BODY_BYTES[Kind.HEARTBEAT] + 1)),
         }
         for reason, envelope in bad.items():
             assert await door.deliver(envelope) == reason
