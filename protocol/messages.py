@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from skerry.protocol.ids import Address, CommitHash, PeerId, RunId, content_hash
 from skerry.protocol.rings.plan import Plan
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 MAX_OUTER_LR = 10.0
 FULL = 1000
 """Undiminished influence, and the highest reputation: both are counted in thousandths."""
