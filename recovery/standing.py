@@ -3,10 +3,10 @@
 The detector (detector.py) says who is silent. This machine says what follows from that and from
 all else that speaks for or against a peer:
 
-    ALIVE ──silent, closed, late, ...──▶ SUSPECT ──nothing heard for long enough──▶ DEAD ──▶ EVICTED
-      ▲                                     │                                        │         │
-      ├──────────────heard──────────────────┘                                        │         │
-      └──────────────heard, and it follows the plan in force─────────────────────────┴─────────┘
+    ALIVE ──silent, closed──▶ SUSPECT ──nothing heard for long enough──▶ DEAD ──▶ EVICTED
+      ▲                          │                                        │         │
+      ├──────────heard───────────┘                                        │         │
+      └──────────heard, and it follows the plan in force──────────────────┴─────────┘
 
 A suspect keeps its stages: work is routed around it, nothing is moved. Once it is dead, others get
 its stages. A process that was only paused still follows the plan of before when it is heard again:
@@ -45,7 +45,12 @@ class Sign(StrEnum):
     LATE = "late"
     """A request was not answered by its deadline."""
     REPORTED = "reported"
-    """Another peer says one of these. Alone it does not make suspect: it may be a lie."""
+    """Another peer says one of these."""
+
+
+_MAKES_SUSPECT = frozenset({Sign.SILENT, Sign.CLOSED})
+"""By itself. That a request failed does not, since over a link that works in one direction each one
+does while the peer is heard; and what another peer says may be a lie. Both count beside these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ class Register:
         if len(record.evidence) == keep:
             del record.evidence[keep // 2]
         record.evidence.append(evidence)
-        if record.standing is not Standing.ALIVE or evidence.sign is Sign.REPORTED:
+        if record.standing is not Standing.ALIVE or evidence.sign not in _MAKES_SUSPECT:
             return []
         return [self._turned(peer, record, Standing.SUSPECT, evidence.at, tuple(record.evidence))]
 

@@ -20,7 +20,7 @@ from skerry.protocol.rounds.chain import Chain
 from skerry.protocol.rounds.settings import Settings
 from skerry.protocol.rounds.slowness import SlowPeer
 from skerry.protocol.rounds.state import Phase, RoundState
-from skerry.recovery.standing import Sign, Standing, Turn
+from skerry.recovery.standing import Standing, Turn
 
 MAX_COMMITS = 8
 """Commits of one event that are told: of a long chain, only its newest are news."""
@@ -131,15 +131,9 @@ def _peer_lines(event: NodeEvent, before: _Standing, now: _Standing) -> Iterator
 
 
 def _turn_lines(state: NodeState) -> Iterator[Line]:
-    """Tell who stands elsewhere now, and by what evidence.
-
-    That a request failed is no news by itself: over a link that works in one direction each one
-    does, while the peer is heard.
-    """
+    """Tell who stands elsewhere now, and by what evidence."""
     for turn in state.turns:
-        doubts = [one for one in turn.evidence if one.sign in (Sign.SILENT, Sign.CLOSED)]
-        told = bool(doubts) or Standing.DEAD in (turn.before, turn.after)
-        if not told or turn.peer in state.rounds.settings.removed:
+        if turn.peer in state.rounds.settings.removed:
             continue
         match turn.after:
             case Standing.ALIVE:

@@ -44,11 +44,11 @@ def test_a_late_look_finds_both_turns():
 
 def test_a_suspect_that_is_heard_lives_and_what_spoke_against_it_is_told():
     register = known()
-    register.doubted(PEER, doubt(Sign.LATE, 2.0))
+    register.doubted(PEER, doubt(Sign.SILENT, 2.0))
     [alive] = register.heard(PEER, False, 3.0)
-    assert (alive.after, [one.sign for one in alive.evidence]) == (Standing.ALIVE, [Sign.LATE])
+    assert (alive.after, [one.sign for one in alive.evidence]) == (Standing.ALIVE, [Sign.SILENT])
     assert register.turns(1000.0) == []
-    [again] = register.doubted(PEER, doubt(Sign.LATE, 4.0))
+    [again] = register.doubted(PEER, doubt(Sign.SILENT, 4.0))
     assert len(again.evidence) == 1
 
 
@@ -69,6 +69,15 @@ def test_a_broken_connection_that_another_peer_sees_too_is_believed_sooner():
     assert register.next_check() == 3.0
 
 
+@pytest.mark.parametrize("sign", [Sign.LATE, Sign.REFUSED])
+def test_a_failed_request_makes_nobody_suspect_but_counts_beside_what_does(sign):
+    register = known()
+    assert register.doubted(PEER, doubt(sign, 1.0)) == []
+    assert register.next_check() is None
+    [suspect] = register.doubted(PEER, doubt(Sign.SILENT, 2.0))
+    assert [one.sign for one in suspect.evidence] == [sign, Sign.SILENT]
+
+
 def test_a_report_alone_makes_nobody_suspect_and_is_forgotten_with_the_next_sign_of_life():
     register = known()
     assert register.doubted(PEER, doubt(Sign.REPORTED, 1.0, by=OTHER)) == []
@@ -83,13 +92,14 @@ def test_a_report_that_came_first_hurries_too(sign):
     register = known()
     register.doubted(PEER, doubt(Sign.REPORTED, 1.0, by=OTHER))
     register.doubted(PEER, doubt(sign, 2.0))
+    register.doubted(PEER, doubt(Sign.SILENT, 2.0))
     assert register.next_check() == 3.0
 
 
 def test_only_what_one_noticed_itself_is_passed_on():
     register = known()
     register.doubted(PEER, doubt(Sign.REPORTED, 1.0, by=OTHER))
-    register.doubted(PEER, doubt(Sign.LATE, 2.0, by=OTHER))
+    register.doubted(PEER, doubt(Sign.SILENT, 2.0, by=OTHER))
     assert (register.doubts(ME), register.doubts(OTHER)) == ((), (PEER,))
     register.doubted(PEER, doubt(Sign.SILENT, 2.0))
     register.turns(7.0)
@@ -136,7 +146,7 @@ def test_a_peer_that_left_on_purpose_is_not_missed():
 def test_evidence_is_bounded_and_its_first_and_last_piece_are_kept():
     register = known()
     for at in range(2, 6):
-        register.doubted(PEER, doubt(Sign.LATE, at))
+        register.doubted(PEER, doubt(Sign.CLOSED, at))
     register.doubted(PEER, doubt(Sign.SILENT, 6.5))
     [dead] = register.turns(7.0)
     assert [one.at for one in dead.evidence] == [2, 3, 5, 6.5]

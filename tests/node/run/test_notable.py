@@ -157,7 +157,7 @@ def test_a_failed_request_alone_is_no_news(told) -> None:
     other = run_world.signer_of(2).peer_id
     feed(goodbye(state, "done"))
     assert feed(Unreachable(other)) == {}
-    assert state.register.standing(other) is Standing.SUSPECT
+    assert state.register.standing(other) is Standing.ALIVE
     assert feed(goodbye(state, "done")) == {}
 
 
