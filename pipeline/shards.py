@@ -58,10 +58,15 @@ def load_shard(model: ShardedModel, spec: ShardSpec, flat: Tensor) -> None:
     """
     if flat.numel() != spec.numel:
         raise ValueError(f"{flat.numel()} parameters for {spec.name}, which has {spec.numel}")
-    pieces = torch.split(flat, [tensor.numel for tensor in spec.tensors])
+    pieces = split_shard(spec, flat)
     with torch.no_grad():
         for parameter, piece in zip(model.shard_tensors(spec), pieces, strict=True):
             parameter.copy_(piece.view_as(parameter))
+
+
+def split_shard(spec: ShardSpec, flat_N: Tensor) -> tuple[Tensor, ...]:
+    """Return the parts of ``flat_N`` [spec.numel] that belong to each tensor, in layout order."""
+    return torch.split(flat_N, [tensor.numel for tensor in spec.tensors])
 
 
 def flatten_shard(model: ShardedModel, spec: ShardSpec, out: Tensor | None = None) -> Tensor:

@@ -356,3 +356,17 @@ class ShadowsRequest(_message.Message):
     run_id: bytes
     shards: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, run_id: _Optional[bytes] = ..., shards: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MomentsRequest(_message.Message):
+    __slots__ = ("run_id",)
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    def __init__(self, run_id: _Optional[bytes] = ...) -> None: ...
+
+class MomentsReply(_message.Message):
+    __slots__ = ("moments", "steps")
+    MOMENTS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    moments: _containers.RepeatedCompositeFieldContainer[ShardPayload]
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, moments: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ..., steps: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -106,12 +106,14 @@ class Payloads:
     def keep(self, action: Kept) -> None:
         """Begin to write or tidy; what others may still be fetching stays a while."""
         context = self._context
+        given = context.given.addresses(context.state.rounds.round)
         if isinstance(action, act.StoreStates):
-            context.leases.offer(frozenset(x.address for x in s.shards) for s in action.states)
+            states = [frozenset(x.address for x in s.shards) for s in action.states]
+            context.leases.offer([*states, given] if given else states)
             for state in action.states:
                 self.offer(state.shards, is_state=True)
         elif isinstance(action, act.Retain):
-            kept = context.leases.retain(action.addresses, time.monotonic())
+            kept = context.leases.retain(action.addresses | given, time.monotonic())
             action = act.Retain(kept)
             context.served = {a: x for a, x in context.served.items() if a in action.addresses}
         self._disk.write(action)
