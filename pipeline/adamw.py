@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import cos, isfinite, pi, sqrt
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from skerry.protocol.manifest import InnerSection
@@ -59,7 +59,8 @@ class AdamW:
 
     def __init__(self, parameters: Sequence[nn.Parameter], section: InnerSection) -> None:
         """Optimize ``parameters`` in place; their gradients share one norm."""
-        self._parameters, self._section = list(parameters), section
+        self._parameters, self.section = list(parameters), section
+        self._places = {parameter: i for i, parameter in enumerate(self._parameters)}
         self.reset()
 
     def reset(self) -> None:
@@ -68,15 +69,33 @@ class AdamW:
         self._means = [torch.zeros_like(parameter) for parameter in self._parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in self._parameters]
 
+    @property
+    def steps_taken(self) -> int:
+        """Steps that the moments are made of."""
+        return self._steps_taken
+
+    def steps(self, parameter: nn.Parameter) -> bool:
+        """Say whether a parameter is one of those that are stepped here."""
+        return parameter in self._places
+
+    def moments_of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor]:
+        """Return the mean of a parameter's gradients and of their squares, themselves."""
+        place = self._places[parameter]
+        return self._means[place], self._squares[place]
+
+    def resume(self, steps_taken: int) -> None:
+        """Count the moments, whose values were put in their place, as those of so many steps."""
+        self._steps_taken = steps_taken
+
     def step(self, number: int) -> Update:
         """Take inner step ``number`` of the run along the parameters' gradients.
 
         Clips the gradients in place. A parameter without one stays as it is.
         """
-        norm = float(clip_grad_norm_(self._parameters, self._section.clip, foreach=False))
+        norm = float(clip_grad_norm_(self._parameters, self.section.clip, foreach=False))
         if not isfinite(norm):
             return Update(norm, taken=False)
-        rate = learning_rate(self._section, number, self._steps_taken)
+        rate = learning_rate(self.section, number, self._steps_taken)
         self._steps_taken += 1
         self._descend(rate)
         return Update(norm, taken=True)
@@ -88,7 +107,7 @@ class AdamW:
 
     @torch.no_grad()
     def _descend(self, lr: float) -> None:
-        section = self._section
+        section = self.section
         mean_bias = 1 - section.beta1**self._steps_taken
         square_bias = 1 - section.beta2**self._steps_taken
         states = zip(self._parameters, self._means, self._squares, strict=True)

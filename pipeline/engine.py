@@ -2,8 +2,8 @@
 
 Torch and files only; frames, signals and failures are worker.py's, the outer rounds exchange.py's.
 
-AdamW's moments are neither sent nor written to disk: they are twice the model's size and stale
-after a restart. A process that starts anew ramps its learning rate up instead (inner.py).
+AdamW's moments are written to disk for other peers only (moments.py): they are twice the model's
+size and stale after a restart. A process that starts anew without any ramps its learning rate up.
 """
 
 import logging
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from skerry.pipeline.adamw import AdamW
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.corpus import load_corpus, unigram_entropy
 from skerry.pipeline.evaluation import validation_loss
@@ -81,6 +82,10 @@ class Engine(Exchange[Decoder]):
     def forget_training(self) -> None:
         """Nothing is trained upon theta."""
         self._work = None
+
+    def optimizers(self) -> tuple[AdamW, ...]:
+        """Return the one that steps all shards."""
+        return (self._optimizer.adamw,)
 
     def reset_moments(self) -> None:
         """Forget AdamW's moments; the learning rate ramps up again."""

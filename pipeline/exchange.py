@@ -12,6 +12,8 @@ from typing import Generic
 
 import torch
 
+from skerry.pipeline import moments
+from skerry.pipeline.adamw import AdamW
 from skerry.pipeline.feedback import ErrorFeedback
 from skerry.pipeline.jury import Jury
 from skerry.pipeline.ledger import LedgerEntry, RoundWork
@@ -37,6 +39,7 @@ from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.layout import ShardSpec
 from skerry.protocol.manifest import Manifest
+from skerry.protocol.moments import GiveMoments, MomentsGiven
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,10 @@ class Exchange(ABC, Generic[Model]):
         """The local copy is about to be theta: nothing is trained upon it."""
 
     @abstractmethod
+    def optimizers(self) -> tuple[AdamW, ...]:
+        """Return who steps the hosted shards."""
+
+    @abstractmethod
     def reset_moments(self) -> None:
         """Forget the optimizer's moments."""
 
@@ -92,11 +99,21 @@ class Exchange(ABC, Generic[Model]):
         self.forget_training()
         self._parameters.rewind()
         self._parameters.replace(shards)
+        model, optimizers = self._parameters.model, self.optimizers()
+        if request.moments:
+            moments.take(model, self._layout, optimizers, self._store, request.moments)
         return Ready(
             request=request.request,
             digest=self._parameters.digest,
             shards=self._parameters.shards,
+            has_moments=all(optimizer.steps_taken for optimizer in optimizers),
         )
+
+    def give_moments(self, request: GiveMoments) -> MomentsGiven:
+        """Store the optimizer's moments for others. Raises: StateError on a full disk."""
+        model = self._parameters.model
+        given = moments.give(model, self._layout, self.optimizers(), self._store)
+        return MomentsGiven(request=request.request, moments=given)
 
     def encode(self, request: Encode) -> Encoded:
         """Fold the progress into the error feedback and encode a contribution.

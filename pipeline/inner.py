@@ -1,7 +1,7 @@
 """Inner steps of a full replica: AdamW on this peer's batches.
 
-The moments stay on the peer: they are kept across rounds and never sent. They are not written
-to disk either; a process that starts anew ramps its learning rate up while they form again.
+The moments are kept across rounds and not written to disk, but for peers that join (moments.py). A
+process that starts anew without any ramps its learning rate up while they form again.
 
 Shape suffixes: B sequences, S text tokens of a window (one more than are predicted).
 """
@@ -21,11 +21,11 @@ class InnerOptimizer:
     def __init__(self, model: Decoder, section: InnerSection) -> None:
         """Optimize the parameters of ``model`` in place."""
         self._model = model
-        self._adamw = AdamW(list(model.parameters()), section)
+        self.adamw = AdamW(list(model.parameters()), section)
 
     def reset(self) -> None:
         """Forget the moments; the learning rate ramps up again."""
-        self._adamw.reset()
+        self.adamw.reset()
 
     def step(self, windows_BS: Tensor, number: int) -> float | None:
         """Take inner step ``number`` of the run.
@@ -40,8 +40,8 @@ class InnerOptimizer:
         loss = window_loss(self._model, windows_BS)
         loss.backward()  # type: ignore[no-untyped-call]
         value = loss.item()
-        return value if isfinite(value) and self._adamw.step(number).taken else None
+        return value if isfinite(value) and self.adamw.step(number).taken else None
 
     def release_gradients(self) -> None:
         """Free the gradients' memory until the next step."""
-        self._adamw.release_gradients()
+        self.adamw.release_gradients()

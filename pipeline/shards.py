@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skerry.pipeline.model import ShardedModel
+from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import StateError
+from skerry.protocol.ids import Address
 from skerry.protocol.layout import ShardSpec, TensorSpec
 
 INITIAL_STD = 0.02
@@ -56,10 +58,15 @@ def load_shard(model: ShardedModel, spec: ShardSpec, flat: Tensor) -> None:
     """
     if flat.numel() != spec.numel:
         raise ValueError(f"{flat.numel()} parameters for {spec.name}, which has {spec.numel}")
-    pieces = torch.split(flat, [tensor.numel for tensor in spec.tensors])
+    pieces = split_shard(spec, flat)
     with torch.no_grad():
         for parameter, piece in zip(model.shard_tensors(spec), pieces, strict=True):
             parameter.copy_(piece.view_as(parameter))
+
+
+def split_shard(spec: ShardSpec, flat_N: Tensor) -> tuple[Tensor, ...]:
+    """Return the parts of ``flat_N`` [spec.numel] that belong to each tensor, in layout order."""
+    return torch.split(flat_N, [tensor.numel for tensor in spec.tensors])
 
 
 def flatten_shard(model: ShardedModel, spec: ShardSpec, out: Tensor | None = None) -> Tensor:
@@ -87,6 +94,16 @@ def from_bytes(data: bytes | memoryview, spec: ShardSpec) -> Tensor:
             "SK-DSK-002", f"{spec.name}: {len(data)} bytes, expected {spec.state_bytes}"
         )
     return torch.from_numpy(np.frombuffer(data, dtype="<f4").astype(np.float32))
+
+
+def read_shard(store: BlobStore, address: Address, spec: ShardSpec) -> Tensor:
+    """Read a shard's parameters from the disk into the memory of the tensor that is returned.
+
+    Returns: flat f32 [spec.numel]. Raises: StateError("SK-DSK-002") as ``BlobStore.read_into``.
+    """
+    values = np.empty(spec.numel, dtype="<f4")
+    store.read_into(address, values.view(np.uint8).data)
+    return torch.from_numpy(values.astype(np.float32, copy=False))
 
 
 def _initial_tensor(

@@ -7,6 +7,7 @@ the ring's tasks, encoded and back at theta at its end. Tasks outside of an open
 from pathlib import Path
 
 from skerry.compression.counter_rng import derive
+from skerry.pipeline.adamw import AdamW
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.corpus import Corpus, load_corpus, unigram_entropy
 from skerry.pipeline.evaluation import ValidationWindows
@@ -112,6 +113,10 @@ class StageExchange(Exchange[StageModel]):
         """Close the round; what is under way in it is forgotten with it."""
         self._round, self._tally = None, RoundTally()
         self._host.leave_step()
+
+    def optimizers(self) -> tuple[AdamW, ...]:
+        """Return those of the stages."""
+        return self._host.optimizers
 
     def reset_moments(self) -> None:
         """Forget the stages' moments; their learning rates ramp up again."""

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from skerry.pipeline.model import ShardedModel
-from skerry.pipeline.shards import flatten_shard, from_bytes, initial_shard, load_shard, to_bytes
+from skerry.pipeline.shards import flatten_shard, initial_shard, load_shard, read_shard, to_bytes
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ComputeError, ProtocolError
 from skerry.protocol.ids import Digest
@@ -149,4 +149,4 @@ def stored_shards(
         # Looked up before reading: a wrong blob may be far larger than the shard.
         if store.size(shard.address) not in (None, spec.state_bytes):
             raise ProtocolError("size", f"{spec.name} is not {spec.state_bytes} bytes long")
-        yield from_bytes(store.read(shard.address), spec)
+        yield read_shard(store, shard.address, spec)

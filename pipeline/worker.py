@@ -47,6 +47,7 @@ from skerry.protocol.compute import (
 from skerry.protocol.errors import ComputeError, SkerryError, from_code
 from skerry.protocol.launch import Launch
 from skerry.protocol.manifest import Manifest, parse_canonical
+from skerry.protocol.moments import GiveMoments
 from skerry.protocol.shading import Shade
 
 PROGRESS_INTERVAL_S = 0.1
@@ -58,7 +59,7 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Answers requests in order; during training also Finish, Stop and Validate."""
+    """Answers requests in order; during training also Finish, Stop, Validate and GiveMoments."""
 
     def __init__(self, channel: Channel, engine: Engine | StageExchange) -> None:
         """Answer over ``channel`` with what ``engine`` does."""
@@ -90,6 +91,8 @@ class Worker:
                 return self._engine.apply(request)
             case Settle():
                 return self._engine.settle(request)
+            case GiveMoments():
+                return self._engine.give_moments(request)
             case Train() | Evaluate() | Try() | Sample() | Export() if isinstance(
                 self._engine, Engine
             ):
@@ -137,7 +140,7 @@ class Worker:
         while (request := self._channel.poll()) is not None:
             if isinstance(request, Stop):
                 raise SystemExit(0)
-            if isinstance(request, Validate):
+            if isinstance(request, Validate | GiveMoments):
                 self._answer(request)
             else:
                 self._waiting.append(request)

@@ -292,22 +292,28 @@ class ChainRequest(_message.Message):
     def __init__(self, run_id: _Optional[bytes] = ..., from_round: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
 
 class BlobRequest(_message.Message):
-    __slots__ = ("run_id", "address", "offset")
+    __slots__ = ("run_id", "address", "first", "stop", "tree")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
-    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    TREE_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     address: bytes
-    offset: int
-    def __init__(self, run_id: _Optional[bytes] = ..., address: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+    first: int
+    stop: int
+    tree: bool
+    def __init__(self, run_id: _Optional[bytes] = ..., address: _Optional[bytes] = ..., first: _Optional[int] = ..., stop: _Optional[int] = ..., tree: bool = ...) -> None: ...
 
 class BlobChunk(_message.Message):
-    __slots__ = ("size", "data")
+    __slots__ = ("size", "data", "tree")
     SIZE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    TREE_FIELD_NUMBER: _ClassVar[int]
     size: int
     data: bytes
-    def __init__(self, size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    tree: bytes
+    def __init__(self, size: _Optional[int] = ..., data: _Optional[bytes] = ..., tree: _Optional[bytes] = ...) -> None: ...
 
 class ProbeRequest(_message.Message):
     __slots__ = ("run_id", "size")
@@ -350,3 +356,17 @@ class ShadowsRequest(_message.Message):
     run_id: bytes
     shards: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, run_id: _Optional[bytes] = ..., shards: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MomentsRequest(_message.Message):
+    __slots__ = ("run_id",)
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    run_id: bytes
+    def __init__(self, run_id: _Optional[bytes] = ...) -> None: ...
+
+class MomentsReply(_message.Message):
+    __slots__ = ("moments", "steps")
+    MOMENTS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    moments: _containers.RepeatedCompositeFieldContainer[ShardPayload]
+    steps: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, moments: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ..., steps: _Optional[_Iterable[int]] = ...) -> None: ...

@@ -69,6 +69,11 @@ class PeerStub(object):
                 request_serializer=skerry_dot_proto_dot_peer__pb2.ShadowsRequest.SerializeToString,
                 response_deserializer=skerry_dot_proto_dot_peer__pb2.Envelope.FromString,
                 _registered_method=True)
+        self.Moments = channel.unary_unary(
+                '/skerry.peer.v1.Peer/Moments',
+                request_serializer=skerry_dot_proto_dot_peer__pb2.MomentsRequest.SerializeToString,
+                response_deserializer=skerry_dot_proto_dot_peer__pb2.MomentsReply.FromString,
+                _registered_method=True)
 
 
 class PeerServicer(object):
@@ -118,6 +123,12 @@ class PeerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Moments(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -155,6 +166,11 @@ def add_PeerServicer_to_server(servicer, server):
                     servicer.Shadows,
                     request_deserializer=skerry_dot_proto_dot_peer__pb2.ShadowsRequest.FromString,
                     response_serializer=skerry_dot_proto_dot_peer__pb2.Envelope.SerializeToString,
+            ),
+            'Moments': grpc.unary_unary_rpc_method_handler(
+                    servicer.Moments,
+                    request_deserializer=skerry_dot_proto_dot_peer__pb2.MomentsRequest.FromString,
+                    response_serializer=skerry_dot_proto_dot_peer__pb2.MomentsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -346,6 +362,33 @@ class Peer(object):
             '/skerry.peer.v1.Peer/Shadows',
             skerry_dot_proto_dot_peer__pb2.ShadowsRequest.SerializeToString,
             skerry_dot_proto_dot_peer__pb2.Envelope.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Moments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/skerry.peer.v1.Peer/Moments',
+            skerry_dot_proto_dot_peer__pb2.MomentsRequest.SerializeToString,
+            skerry_dot_proto_dot_peer__pb2.MomentsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,22 +1,22 @@
-"""The content-addressed blob store: files named by the hash of their bytes.
+"""The content-addressed blob store: files named by the root of the hash tree over their bytes.
 
 Shared by a node and its compute process. A blob is visible only when complete and verified;
-a download in progress is a ``.part`` file that a later attempt resumes.
+a download in progress is a ``.part`` file that a later attempt resumes (chunked_blob.py). Beside a
+blob of several chunks lies the list of their hashes, its tree (chunk_tree.py).
 """
 
 import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
+from skerry.protocol.chunk_tree import CHUNK_BYTES, ChunkTree, cut, leaves_bytes, tree_of
 from skerry.protocol.errors import ProtocolError, StateError
-from skerry.protocol.ids import HASH_BYTES, Address, content_hash, is_hash
+from skerry.protocol.ids import Address, is_hash
 
-CHUNK_BYTES = 2**20
-_HIDDEN = ".gone"
+_HIDDEN, _TREE, _PART = ".gone", ".tree", ".part"
 
 
 class BlobStore:
@@ -46,34 +46,96 @@ class BlobStore:
 
         What lies there already is written anew: it may have been damaged since.
         """
-        address = Address(content_hash(data))
-        write_atomic(self.path(address), data)
-        return address
+        tree = tree_of(cut(data), len(data))
+        self.keep_tree(tree)
+        write_atomic(self.path(tree.address), data)
+        return tree.address
 
     def read(self, address: Address) -> bytes:
-        """Return a blob's bytes, checked against its address.
+        """Return a blob's bytes, checked against its address. Raises: as ``read_into``."""
+        try:
+            data = self.path(address).read_bytes()
+        except FileNotFoundError:
+            raise _missing(address) from None
+        if tree_of(cut(data), len(data)).address != address:
+            raise self._damaged(address)
+        return data
+
+    def read_into(self, address: Address, into: memoryview) -> None:
+        """Read a blob of the length of ``into`` to there, and check it against its address.
 
         Raises: StateError("SK-DSK-002") if it is missing or damaged; a damaged one is removed.
         """
         try:
-            data = self.path(address).read_bytes()
+            with self.path(address).open("rb") as file:
+                filled = sum(file.readinto(chunk) for chunk in cut(into))
+                whole = filled == len(into) and not file.read(1)
         except FileNotFoundError:
-            raise StateError("SK-DSK-002", f"blob {address[:8]} is not in the store") from None
-        if content_hash(data) != address:
-            self.path(address).unlink(missing_ok=True)
-            raise StateError("SK-DSK-002", f"blob {address[:8]} was damaged on disk")
-        return data
+            raise _missing(address) from None
+        if not whole or tree_of(cut(into), len(into)).address != address:
+            raise self._damaged(address)
 
-    def chunks(self, address: Address, offset: int) -> Iterator[bytes]:
-        """Yield a complete blob from ``offset`` on, at most CHUNK_BYTES at a time."""
+    def tree(self, address: Address) -> ChunkTree:
+        """Return the tree of a complete blob.
+
+        Raises: StateError("SK-DSK-002") if the blob is missing or damaged; then it is removed.
+        """
+        size = self.size(address)
+        if size is None:
+            raise _missing(address)
+        known = self.known_tree(address, size)
+        if known is not None:
+            return known
         with self.path(address).open("rb") as file:
-            file.seek(offset)
-            while data := file.read(CHUNK_BYTES):
+            found = tree_of(iter(lambda: file.read(CHUNK_BYTES), b""), size)
+        if found.address != address:
+            raise self._damaged(address)
+        self.keep_tree(found)
+        return found
+
+    def known_tree(self, address: Address, size: int) -> ChunkTree | None:
+        """Return the tree of a blob that need not be here, if it is, or where nothing is needed."""
+        leaves = b""
+        if leaves_bytes(size):
+            try:
+                leaves = self._beside(address, _TREE).read_bytes()
+            except FileNotFoundError:
+                return None
+        try:
+            return ChunkTree.received(address, size, leaves)
+        except ProtocolError:  # damaged
+            return None
+
+    def keep_tree(self, tree: ChunkTree) -> None:
+        """Note the tree of a blob, before its bytes. Raises: StateError on a full disk."""
+        path = self._beside(tree.address, _TREE)
+        if tree.leaves and not path.exists():
+            write_atomic(path, tree.leaves)
+
+    def chunks(self, tree: ChunkTree, first: int, stop: int) -> Iterator[bytes]:
+        """Yield the chunks of a complete blob from ``first`` on, up to ``stop``, each checked.
+
+        Raises: StateError("SK-DSK-002") as ``tree`` does.
+        """
+        try:
+            file = self.path(tree.address).open("rb")
+        except FileNotFoundError:  # removed since its tree was read
+            raise _missing(tree.address) from None
+        with file:
+            file.seek(first * CHUNK_BYTES)
+            for index in range(first, stop):
+                data = file.read(CHUNK_BYTES)
+                if not tree.fits(index, data):
+                    raise self._damaged(tree.address)
                 yield data
+
+    def part(self, address: Address) -> Path:
+        """Return where a download of a blob lies."""
+        return self._beside(address, _PART)
 
     def partial(self, address: Address, size: int) -> "PartialBlob":
         """Return the download of a blob of ``size`` bytes, continued where it stopped."""
-        return PartialBlob(self.path(address), address, size)
+        return PartialBlob(self, address, size)
 
     def clear_leftovers(self) -> None:
         """Remove what processes that were killed left half-written; while none is writing.
@@ -89,23 +151,36 @@ class BlobStore:
         Hiding is a rename and takes no time; freeing large files may, and can be done later.
         """
         wanted = set(addresses)
+        wanted |= {Address(path.stem) for path in self.folder.glob(f"*{_PART}")}
         hidden = []
         for path in self.folder.iterdir():
-            if is_hash(path.name) and path.name not in wanted:
+            name = path.name.removesuffix(_TREE)
+            if is_hash(name) and name not in wanted:
                 with suppress(FileNotFoundError):
                     hidden.append(path.replace(path.with_name(path.name + _HIDDEN)))
             elif path.name.endswith(_HIDDEN):  # left by a crash, or about to be removed
                 hidden.append(path)
         return tuple(hidden)
 
+    def _beside(self, address: Address, suffix: str) -> Path:
+        path = self.path(address)
+        return path.with_name(path.name + suffix)
+
+    def _damaged(self, address: Address) -> StateError:
+        """Remove a blob that is not what it should be, and return what to raise."""
+        for path in (self.path(address), self._beside(address, _TREE)):
+            path.unlink(missing_ok=True)
+        return StateError("SK-DSK-002", f"blob {address[:8]} was damaged on disk")
+
 
 class PartialBlob:
-    """One download: bytes are appended in order, the blob appears when all agree."""
+    """One blob that is brought in order and checked at its end, by a peer that must be trusted so
+    far: what it should consist of is not known before."""
 
-    def __init__(self, path: Path, address: Address, size: int) -> None:
-        """Continue the ``.part`` file beside ``path`` if there is one."""
-        self._path, self._address, self._size = path, address, size
-        self._part = path.with_name(path.name + ".part")
+    def __init__(self, store: BlobStore, address: Address, size: int) -> None:
+        """Continue the ``.part`` file of ``address`` if there is one."""
+        self._store, self._address, self._size = store, address, size
+        self._part = store.part(address)
 
     @property
     def offset(self) -> int:
@@ -127,16 +202,22 @@ class PartialBlob:
         """Verify and publish. Raises: ProtocolError("size") or ProtocolError("hash")."""
         if self.offset != self._size:
             raise ProtocolError("size", f"got {self.offset} bytes of {self._size}")
-        if not self._size:
-            self._part.touch()
-        if _file_hash(self._part) != self._address:
+        self._part.touch()
+        with self._part.open("rb") as file:
+            tree = tree_of(iter(lambda: file.read(CHUNK_BYTES), b""), self._size)
+        if tree.address != self._address:
             self.discard()
             raise ProtocolError("hash", f"blob {self._address[:8]} does not match its address")
-        os.replace(self._part, self._path)
+        self._store.keep_tree(tree)
+        os.replace(self._part, self._store.path(self._address))
 
     def discard(self) -> None:
         """Forget what was downloaded."""
         self._part.unlink(missing_ok=True)
+
+
+def _missing(address: Address) -> StateError:
+    return StateError("SK-DSK-002", f"blob {address[:8]} is not in the store")
 
 
 def remove_files(paths: Iterable[Path]) -> None:
@@ -180,11 +261,3 @@ def disk_errors() -> Iterator[None]:
             what = f" for {error.filename}" if error.filename else ""
             raise StateError("SK-DSK-001", f"no space left{what}") from error
         raise
-
-
-def _file_hash(path: Path) -> str:
-    digest = blake2b(digest_size=HASH_BYTES)
-    with path.open("rb") as file:
-        while data := file.read(CHUNK_BYTES):
-            digest.update(data)
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import CommitHash, Digest, PeerId
 from skerry.protocol.messages import FULL, Judgement, ShardPayload
+from skerry.protocol.moments import GiveMoments, Moments, MomentsGiven
 from skerry.protocol.shading import Shade, Shaded
 
 MAX_FRAME_BYTES = 2**30
@@ -29,12 +30,14 @@ M = TypeVar("M", "Request", "Reply")
 class Begin:
     """Take the parameters of a digest as the round's start; from the seed if ``shards`` is None.
 
-    Forgets any training in progress, does not touch the error feedback. Replied by ``Ready``.
+    Forgets any training in progress, does not touch the error feedback. ``moments`` are taken by a
+    process that has none of its own. Replied by ``Ready``.
     """
 
     kind: Literal["begin"] = "begin"
     request: int
     shards: tuple[ShardPayload, ...] | None
+    moments: Moments = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +221,7 @@ Request = (
     | Open
     | StageTask
     | Shade
+    | GiveMoments
     | Stop
 )
 
@@ -250,6 +254,8 @@ class Ready:
     request: int
     digest: Digest
     shards: tuple[ShardPayload, ...]
+    has_moments: bool = False
+    """Whether the next step is taken along moments, and not the first of a warm-up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,6 +395,7 @@ class Failed:
 Reply = (
     Hello
     | Ready
+    | MomentsGiven
     | Progress
     | Trained
     | Encoded

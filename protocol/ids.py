@@ -13,7 +13,7 @@ CommitHash = NewType("CommitHash", str)
 """BLAKE2b-256 of a commit's signed body, 64 hex digits."""
 
 Address = NewType("Address", str)
-"""BLAKE2b-256 of a blob's bytes, 64 hex digits: its content address."""
+"""Root of the BLAKE2b-256 tree over a blob's chunks (chunk_tree.py), 64 hex digits."""
 
 Digest = NewType("Digest", str)
 """State digest: hash over the addresses of all parameter shards, 64 hex digits."""

@@ -17,6 +17,9 @@ QUOTA = "quota"
 """Reason under which is counted what a peer sends while it is shut out."""
 REMOVED = "removed"
 """Reason under which messages of a peer are counted that the run's owner keeps out."""
+FALSE_STATE = "false-state"
+"""Parameters that are not those a commit vouches for: no honest peer sends them, since it checks
+what it reads from its own disk."""
 JUDGED = frozenset({"norm", "direction", "copy"})
 """Contributions that do not count: their author is doubted, but may go on."""
 NO_FAULT = {"stale-round", "state-digest", "unavailable", NO_BASE, *NOT_NOW}
@@ -54,7 +57,14 @@ class QuotaLimits:
     """Peers remembered; ids cost nothing to make, so the memory for them must be bounded."""
 
 
-COSTS = {"bytes": 20.0, "stream-rate": 5.0, "connections": 20.0, "garbage": 2.0, "silent": 2.0}
+COSTS = {
+    "bytes": 20.0,
+    "stream-rate": 5.0,
+    "connections": 20.0,
+    "garbage": 2.0,
+    "silent": 2.0,
+    FALSE_STATE: 25.0,  # of shards under way at once there may be four before it is dropped
+}
 """Penalty by reason; anything else that is refused costs 1."""
 
 

@@ -24,7 +24,7 @@ from skerry.node.net.pump import CHUNK_BYTES, Traffic, pump
 from skerry.node.net.sockets import SocketsFolder
 from skerry.node.net.tasks import OwnedTasks
 from skerry.proto.peer_pb2_grpc import PeerServicer, PeerStub, add_PeerServicer_to_server
-from skerry.protocol.blobs import CHUNK_BYTES as BLOB_CHUNK_BYTES
+from skerry.protocol.chunk_tree import CHUNK_BYTES as BLOB_CHUNK_BYTES
 from skerry.protocol.codec import MAX_BODY_BYTES
 from skerry.protocol.errors import PeerUnavailable
 from skerry.protocol.ids import PeerId, short

@@ -11,6 +11,7 @@ from skerry.node.cli.wording import duration, printable, size
 from skerry.node.page import lines as ln
 from skerry.node.page.models import Severity, TimelineEntry, TimelineKind
 from skerry.protocol.ids import short
+from skerry.protocol.quota import FALSE_STATE
 
 _COMPUTE = "compute"
 _DAEMON = "daemon"
@@ -150,6 +151,8 @@ class Happenings:
         match line:
             case ln.Refused():
                 text = f"refused something of {short(line.peer)}: {line.reason}"
+                if line.reason == FALSE_STATE:
+                    text = f"{short(line.peer)} sent false parameters; they come from others"
                 found = _Found("refused", text, "warning", line.peer)
                 return self._new(line, found) if self._is_news(line) else []
             case ln.Warned() if line.time - self._worded_at < _SAME_S:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from skerry.node.net.rpc import RpcClient
@@ -13,10 +13,11 @@ from skerry.node.run.state import NodeEvent, NodeState
 from skerry.node.run.store import RunStore
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.ids import Address, PeerId, RunId, short
+from skerry.protocol.ids import Address, CommitHash, PeerId, RunId, short
 from skerry.protocol.leases import Leases
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import Envelope, Heartbeat, Offer, ShardPayload, SignedMember
+from skerry.protocol.moments import Moments
 from skerry.protocol.quota import QUOTA, REMOVED, Quotas, Verdict
 from skerry.protocol.rounds.settings import NOT_LISTED
 from skerry.protocol.rounds.waiting import waiting_for
@@ -24,9 +25,33 @@ from skerry.protocol.signing import Signer
 from skerry.protocol.token import check_member
 from skerry.protocol.transport import Transport
 
+_GIVEN_ROUNDS = 2
 MAX_REASONS = 64
 """Reasons counted apart: some are words that a peer has chosen."""
 OTHER_REASON = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Moments that were stored for others."""
+
+    at: CommitHash
+    """Upon which commit."""
+    round: int
+    moments: Moments
+
+    def addresses(self, now: int) -> frozenset[Address]:
+        """Return what is kept of them in round ``now``: others may be about to ask for it."""
+        kept = self.moments if now <= self.round + _GIVEN_ROUNDS else ()
+        return frozenset(one.payload.address for one in kept)
+
+
+NOTHING_GIVEN = Given(CommitHash(""), 0, ())
+
+
+async def no_moments() -> Moments:
+    """Return none: there is no optimizer."""
+    return ()
 
 
 @dataclass(slots=True)
@@ -61,6 +86,10 @@ class RunContext:
     quotas: Quotas = field(default_factory=Quotas)
     probes_given: dict[PeerId, float] = field(default_factory=dict)
     """When a member was last given a probe, in monotonic seconds."""
+    give_moments: Callable[[], Awaitable[Moments]] = no_moments
+    """Returns where the moments of this node's optimizer lie, for who asks for them."""
+    given: Given = NOTHING_GIVEN
+    """What it returned last."""
     awaited_in_ring: Callable[[], tuple[PeerId | str, ...]] = tuple
     """Whom or what the ring that this node trains in waits for, if it has waited for long."""
     unwelcome: "asyncio.Queue[PeerId]" = field(default_factory=asyncio.Queue)

@@ -14,6 +14,8 @@ from skerry.node.run.compute import ComputeProcess
 from skerry.node.run.context import RunContext
 from skerry.node.run.disk import DiskWriter
 from skerry.node.run.healing import Healer
+from skerry.node.run.loading import Loading
+from skerry.node.run.moments import MomentsGiver, MomentsTaker
 from skerry.node.run.payloads import UNAVAILABLE, Payloads
 from skerry.node.run.peers import Peers
 from skerry.node.run.planning import plan_for
@@ -22,9 +24,7 @@ from skerry.node.run.talking import Talking
 from skerry.node.run.validating import note_validation
 from skerry.protocol import compute as cp
 from skerry.protocol.compute import Hosting
-from skerry.protocol.errors import ComputeError, SkerryError, StateError
-from skerry.protocol.ids import Digest
-from skerry.protocol.messages import ShardPayload
+from skerry.protocol.errors import ComputeError, SkerryError
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
@@ -55,9 +55,18 @@ class Effects:
         self.disk = DiskWriter(context, group)
         self._payloads = Payloads(context, fetcher, self.disk)
         self._healer = Healer(context, self._payloads)
+        context.give_moments = MomentsGiver(context, self._put).give
         self._talking = Talking(context, peers, self.disk, group)
         self._ring = RingRounds(context, self._put)
         self.compute: ComputeProcess | None = None
+        self._loading = Loading(
+            context,
+            self._healer,
+            MomentsTaker(context, self._payloads),
+            self.disk,
+            self._ask,
+            lambda: self.compute,
+        )
 
     def execute(self, action: Action) -> None:
         """Begin one action."""
@@ -65,7 +74,7 @@ class Effects:
             case act.LoadState() | act.Train() | act.FinishTraining() | act.Encode():
                 self._compute_round(action)
             case act.Renew():
-                self._spawn(self._download(action))
+                self._spawn(self._loading.download(action))
             case act.Host():
                 self._host(action.hosting)
             case act.MakePlan():
@@ -116,9 +125,9 @@ class Effects:
     ) -> None:
         match action:
             case act.LoadState(local=None) if action.digest is not None:
-                self._spawn(self._download(action))
+                self._spawn(self._loading.download(action))
             case act.LoadState():
-                self._begin(action.digest, action.local.shards if action.local else None)
+                self._loading.begin(action.digest, action.local.shards if action.local else None)
             case act.Train():
                 self._healer.discharge()
                 self._train(action)
@@ -128,6 +137,7 @@ class Effects:
                 if self.compute is not None:
                     self.compute.tell(cp.Finish(request=self._training))
             case act.Encode():
+                self._loading.trained()
                 self._ring.end_round()
                 self._ask(
                     lambda n: cp.Encode(request=n, parent=action.parent, send=action.send),
@@ -189,13 +199,6 @@ class Effects:
                 self._context.journal.write("compute-failed", error=str(error), fix=error.fix)
                 await compute.kill()
 
-    def _begin(self, digest: Digest | None, shards: tuple[ShardPayload, ...] | None) -> None:
-        self._ask(
-            lambda n: cp.Begin(request=n, shards=shards),
-            self._on_ready,
-            damaged=lambda: self._context.post(ev.StateFailed(digest)),
-        )
-
     def _train(self, action: act.Train) -> None:
         if self._is_staged():
             self._ring.train(action)
@@ -216,11 +219,6 @@ class Effects:
             )
 
         self._ask(build, lambda reply: self._on_trained(action, reply))
-
-    def _on_ready(self, reply: cp.Reply) -> None:
-        assert isinstance(reply, cp.Ready)
-        self._context.facts.compute = "ready"
-        self._context.post(ev.StateLoaded(ev.LocalState(reply.digest, reply.shards)))
 
     def _on_trained(self, action: act.Train, reply: cp.Reply) -> None:
         assert isinstance(reply, cp.Trained)
@@ -281,25 +279,6 @@ class Effects:
         self._ask(build, then)
 
     # -- payloads and states ---------------------------------------------------------------
-
-    async def _download(self, action: act.LoadState | act.Renew) -> None:
-        """Take a state from whoever has it; what nobody has is made anew."""
-        compute, digest = self.compute, None
-        try:
-            if isinstance(action, act.Renew):
-                shards = await self._healer.renew(action)
-            else:
-                digest = action.digest
-                shards = await self._healer.copy(action)
-        except StateError as error:
-            self.disk.failed(error)
-        except SkerryError as error:
-            _LOG.info("state: %s", error)
-        else:
-            if compute is self.compute:  # a new process has a new plan
-                self._begin(digest, shards)
-            return
-        self._context.post(ev.StateFailed(digest))
 
     async def _check(self, action: act.Check) -> None:
         """Fetch an announced contribution and have it decoded."""

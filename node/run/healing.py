@@ -58,9 +58,13 @@ class Healer:
         Raises: SkerryError if some of it cannot be had.
         """
         self._admit_copies(action.wanted)
-        shards = await self._payloads.fetch_state(action.wanted, action.holders)
-        size = sum(shard.size for shard in shards)
-        self._context.journal.write("state-downloaded", digest=action.digest, bytes=size)
+        shards, sources = await self._payloads.fetch_state(action.wanted, action.holders)
+        self._context.journal.write(
+            "state-downloaded",
+            digest=action.digest,
+            bytes=sum(shard.size for shard in shards),
+            sources=dict(sources),
+        )
         return shards
 
     async def renew(self, action: act.Renew) -> tuple[ShardPayload, ...]:
@@ -88,7 +92,7 @@ class Healer:
         for copy in copies.values():
             if not await self._finder.fetch(copy):
                 return None
-        known = await self._payloads.fetch_state((*action.wanted, *stale), action.holders)
+        known, _ = await self._payloads.fetch_state((*action.wanted, *stale), action.holders)
         shards = {shard.shard: shard for shard in known}
         if copies or any(rungs[shard] in MADE_UP for shard in action.lost):
             there = await self._sources(left, healings, action.holders)
@@ -165,10 +169,11 @@ class Healer:
         self, left: Remains, healings: tuple[StageHealing, ...], holders: tuple[PeerId, ...]
     ) -> tuple[Stage, ...]:
         """Get the stages that lost ones are made of."""
-        shards = [one for healing in healings for one in healing.shards]
-        numbers = sorted({number for one in shards for number in one.made_of})
+        made = [one for healing in healings for one in healing.shards]
+        numbers = sorted({number for one in made for number in one.made_of})
         wanted = tuple(entry for number in numbers for entry in left.blocks[number])
-        found = {x.shard: x for x in await self._payloads.fetch_state(wanted, holders)}
+        shards, _ = await self._payloads.fetch_state(wanted, holders)
+        found = {shard.shard: shard for shard in shards}
         return tuple(
             Stage(
                 number,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 
-from skerry.node.net.fetch import Fetcher, Wanted
+from skerry.node.net.fetch import Fetcher, Sources, Wanted
 from skerry.node.run.context import RunContext
 from skerry.node.run.disk import DiskWriter, Kept
 from skerry.pipeline.codecs import payload_limits
@@ -67,26 +67,27 @@ class Payloads:
 
     async def fetch_state(
         self, wanted: tuple[ShardState, ...], holders: tuple[PeerId, ...]
-    ) -> tuple[ShardPayload, ...]:
-        """Get the parameters of some shards; return where they lie. Raises: SkerryError."""
+    ) -> tuple[tuple[ShardPayload, ...], Sources]:
+        """Get the parameters of some shards. Raises: SkerryError.
+
+        Returns: where they lie, and how many bytes have come from whom.
+        """
         facts = self._context.facts
         shards = tuple(ShardPayload(w.shard, w.address, self._sizes[w.shard]) for w in wanted)
-        missing = [s for s in shards if self._context.blobs.size(s.address) is None]
         facts.state_wanted = shards
         try:
-            await self._fetcher.fetch_all(self._spread(shards, holders))
+            sources = await self._fetcher.fetch_all(self._spread(shards, holders))
         finally:
             facts.state_wanted = ()
-        facts.received_bytes["state"] += sum(shard.size for shard in missing)
-        return shards
+        facts.received_bytes["state"] += sources.total()
+        return shards, sources
 
     async def fetch_parts(self, parts: tuple[ShardPayload, ...], holder: PeerId) -> None:
         """Get the parts of a stale copy, whose sizes were checked. Raises: SkerryError."""
-        missing = [part for part in parts if self._context.blobs.size(part.address) is None]
-        await self._fetcher.fetch_all(
+        sources = await self._fetcher.fetch_all(
             [Wanted(part, (holder,), part.size, STATE_PROTOCOL) for part in parts]
         )
-        self._context.facts.received_bytes["state"] += sum(part.size for part in missing)
+        self._context.facts.received_bytes["state"] += sources.total()
 
     def _spread(
         self, shards: tuple[ShardPayload, ...], holders: tuple[PeerId, ...]
@@ -105,12 +106,14 @@ class Payloads:
     def keep(self, action: Kept) -> None:
         """Begin to write or tidy; what others may still be fetching stays a while."""
         context = self._context
+        given = context.given.addresses(context.state.rounds.round)
         if isinstance(action, act.StoreStates):
-            context.leases.offer(frozenset(x.address for x in s.shards) for s in action.states)
+            states = [frozenset(x.address for x in s.shards) for s in action.states]
+            context.leases.offer([*states, given] if given else states)
             for state in action.states:
                 self.offer(state.shards, is_state=True)
         elif isinstance(action, act.Retain):
-            kept = context.leases.retain(action.addresses, time.monotonic())
+            kept = context.leases.retain(action.addresses | given, time.monotonic())
             action = act.Retain(kept)
             context.served = {a: x for a, x in context.served.items() if a in action.addresses}
         self._disk.write(action)

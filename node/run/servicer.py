@@ -21,6 +21,7 @@ from skerry.protocol.codec import (
     envelope_to_pb,
     open_envelope,
     open_member,
+    payload_to_pb,
 )
 from skerry.protocol.errors import ProtocolError, SkerryError, StateError
 from skerry.protocol.ids import Address, PeerId
@@ -154,6 +155,18 @@ class RunServicer(PeerServicer):
         for shard in dict.fromkeys(request.shards):
             if shard in copies:
                 yield envelope_to_pb(copies[shard].envelope)
+
+    async def Moments(self, request: pb.MomentsRequest, grpc: Grpc) -> pb.MomentsReply:
+        """Store the optimizer's moments for a member, and say where they lie."""
+        context = await self._member_context(request.run_id, grpc)
+        try:
+            given = await context.give_moments()
+        except SkerryError as error:
+            await self._refuse(error, grpc)
+        return pb.MomentsReply(
+            moments=[payload_to_pb(one.payload) for one in given],
+            steps=[one.steps for one in given],
+        )
 
     def _context(self, run_id: bytes) -> RunContext:
         context = self._current()

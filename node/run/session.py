@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skerry.node.net.fetch import Fetcher, Order, Watchers
+from skerry.node.net.blob_download import Watchers
+from skerry.node.net.fetch import Fetcher, Order
 from skerry.node.run.compute import ComputeProcess
 from skerry.node.run.context import RunContext
 from skerry.node.run.effects import Effects
@@ -24,7 +25,7 @@ from skerry.node.run.state import Closed, Network, NodeEvent, apply, next_deadli
 from skerry.protocol import compute as cp
 from skerry.protocol.compute import Hosting
 from skerry.protocol.errors import ComputeError, SkerryError
-from skerry.protocol.ids import CommitHash, PeerId
+from skerry.protocol.ids import CommitHash
 from skerry.protocol.launch import Launch
 from skerry.protocol.layout import layout_of
 from skerry.protocol.messages import Change, SignedMember, SignedOrder
@@ -66,7 +67,7 @@ class Session:
             context.client,
             context.blobs,
             context.run_id,
-            self._on_bad,
+            context.refuse,
             order=order,
             watchers=Watchers(context.facts.received_from, context.facts.links.received),
         )
@@ -287,6 +288,3 @@ class Session:
         if self._effects is not None:
             await self._effects.close()
         await self.close()
-
-    def _on_bad(self, peer: PeerId, reason: str) -> None:
-        self.context.refuse(peer, reason)

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 
 from skerry.node.run.context import RunContext
 from skerry.proto import peer_pb2 as pb
-from skerry.protocol.blobs import CHUNK_BYTES, PartialBlob
+from skerry.protocol.blobs import PartialBlob
+from skerry.protocol.chunk_tree import CHUNK_BYTES
 from skerry.protocol.codec import envelope_from_pb, open_shadow
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from skerry.compression.counter_rng import derive
+from skerry.pipeline.adamw import AdamW
 from skerry.pipeline.batches import Batches
 from skerry.pipeline.evaluation import ValidationWindows
 from skerry.pipeline.stages import passes, tasks
@@ -99,6 +100,11 @@ class StageHost:
     def bytes_in_flight(self) -> int:
         """What visits keep: inputs, and what gradients of weights still need."""
         return self._visits.kept_bytes + self._tally.kept_bytes
+
+    @property
+    def optimizers(self) -> tuple[AdamW, ...]:
+        """What steps the stages, one each."""
+        return tuple(optimizer.adamw for optimizer in self._optimizers.values())
 
     @property
     def _num_validation_windows(self) -> int:

@@ -24,15 +24,15 @@ class StageOptimizer:
             shard: model.parameters_of(shard) for shard in shards
         }
         parameters = [parameter for some in self._shards.values() for parameter in some]
-        self._adamw = AdamW(parameters, section)
+        self.adamw = AdamW(parameters, section)
 
     def reset(self) -> None:
         """Forget the moments; the learning rate ramps up again."""
-        self._adamw.reset()
+        self.adamw.reset()
 
     def release_gradients(self) -> None:
         """Free the gradients' memory."""
-        self._adamw.release_gradients()
+        self.adamw.release_gradients()
 
     def step(self, number: int, tally: Tally, expected: tuple[int, ...] | None) -> StageStep:
         """Take inner step ``number`` of the run along the summed gradients, and free them.
@@ -56,7 +56,7 @@ class StageOptimizer:
         else:
             self._divide(tally)
             shard_norms = self._norms()
-            update = self._adamw.step(number)
+            update = self.adamw.step(number)
             norm, reason = update.norm, "" if update.taken else "non-finite"
         self.release_gradients()
         kept = {} if reason else shard_norms

@@ -308,7 +308,7 @@ def served(data: bytes, size: int | None = None) -> Serve:
 
     async def serve(request: pb.BlobRequest) -> AsyncIterator[pb.BlobChunk]:
         yield pb.BlobChunk(size=len(data) if size is None else size)
-        yield pb.BlobChunk(data=data[request.offset :])
+        yield pb.BlobChunk(data=data)
 
     return serve
 

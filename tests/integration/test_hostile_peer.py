@@ -361,7 +361,7 @@ class TestPayloads:
         def longer(data: bytes) -> Any:
             return served(data + b"more", size=len(data))
 
-        await self._refused(hostile, honest, longer, "size")
+        await self._refused(hostile, honest, longer, "chunk")
 
     async def test_payload_that_does_not_decode_and_a_second_announcement(
         self, hostile, honest

@@ -10,21 +10,25 @@ import p2pd_swarm
 import pytest
 
 from skerry.node.net import fetch as fetching
-from skerry.node.net.fetch import Fetcher, Wanted, Watchers, blob_chunks
+from skerry.node.net.blob_download import Watchers
+from skerry.node.net.fetch import Fetcher, Wanted, blob_chunks
 from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.rpc_errors import refuse
 from skerry.proto import peer_pb2 as pb
 from skerry.proto.peer_pb2_grpc import PeerServicer
-from skerry.protocol.blobs import CHUNK_BYTES, BlobStore, remove_files
+from skerry.protocol.blobs import BlobStore, remove_files
+from skerry.protocol.chunk_tree import CHUNK_BYTES, address_of, cut, tree_of
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, SkerryError, StateError
-from skerry.protocol.ids import Address, PeerId, RunId, content_hash
+from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.messages import ShardPayload
+from skerry.protocol.quota import FALSE_STATE
 from skerry.protocol.signing import peer_id_of
+from skerry.protocol.transport import STATE_PROTOCOL
 
 RUN = RunId("ab" * 32)
 STRANGER = peer_id_of(bytes(range(32)))
 DATA = bytes(range(251)) * (5 * 2**20 // 251)
-PAYLOAD = ShardPayload("block.0", Address(content_hash(DATA)), len(DATA))
+PAYLOAD = ShardPayload("block.0", address_of(DATA), len(DATA))
 PATIENCES_S = (0.5, 8.0, 64.0)
 """One after the other: to the first, all holders seem silent on a slow machine."""
 
@@ -35,11 +39,14 @@ class Cut(Exception):
 
 @dataclass
 class Holder(PeerServicer):
-    """Serves its store, or what its script makes of it."""
+    """Serves its store, or what its script makes of it; what it consists of is told at once."""
 
     store: BlobStore
     script: Callable[[pb.BlobRequest, list[pb.BlobChunk]], list[pb.BlobChunk | Cut]] | None = None
     requests: list[pb.BlobRequest] = field(default_factory=list)
+    lies_of_tree: bool = False
+    pauses_before: int | None = None
+    """Message of a call before which it falls silent."""
     sent: int = 0
     hold: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -47,16 +54,22 @@ class Holder(PeerServicer):
         self.hold.set()
 
     async def Blob(self, request, context):
-        self.requests.append(request)
+        if not request.tree:
+            self.requests.append(request)
         try:
             chunks = [chunk async for chunk in blob_chunks(self.store, request, self._count)]
         except SkerryError as error:
             await refuse(context, error)
-        for chunk in self.script(request, chunks) if self.script else chunks:
+        scripted = self.script is not None and (not request.tree or self.lies_of_tree)
+        told = self.script(request, chunks) if self.script and scripted else chunks
+        for number, chunk in enumerate(told):
+            if number == self.pauses_before:
+                await asyncio.Event().wait()
             if isinstance(chunk, Cut):
                 await refuse(context, PeerUnavailable("SK-NET-003", "cut"))
             yield chunk
-        await self.hold.wait()
+        if not request.tree:
+            await self.hold.wait()
 
     def _count(self, size: int) -> None:
         self.sent += size
@@ -74,7 +87,7 @@ class Net:
     blamed: list[tuple[PeerId, str]] = field(default_factory=list)
 
     def fetcher(self, stall_seconds: float = 30.0) -> Fetcher:
-        def on_bad(peer: PeerId, reason: str) -> None:
+        def on_bad(peer: PeerId, reason: str, detail: str) -> None:
             self.blamed.append((peer, reason))
 
         return Fetcher(self.client, self.store, RUN, on_bad, stall_seconds)
@@ -112,6 +125,63 @@ def corrupt(request, chunks):
     return [*chunks[:-1], pb.BlobChunk(data=last[:-1] + bytes([last[-1] ^ 1]))]
 
 
+LARGE = bytes(range(241)) * (16 * 2**20 // 241)
+STATE = ShardPayload("block.0", address_of(LARGE), len(LARGE))
+
+
+async def test_parameters_come_from_several_at_once(net):
+    for holder in net.holders:
+        holder.store.put(LARGE)
+    fetcher = net.fetcher()
+    sources = await fetcher.fetch(STATE, net.ids, len(LARGE), STATE_PROTOCOL)
+    assert net.store.read(STATE.address) == LARGE
+    first, second = (holder.requests[0] for holder in net.holders)
+    assert (first.first, second.first, second.stop) == (0, 8, 16)  # each half of it at once
+    assert sources.keys() == set(net.ids)
+    assert sources.total() == fetcher.received_bytes == len(LARGE)
+
+
+async def test_others_bring_what_a_slow_one_does_not(net):
+    """It is not even left for being silent: that would take ten minutes."""
+    for holder in net.holders:
+        holder.store.put(LARGE)
+    net.holders[0].pauses_before = 3  # the size and two chunks
+    sources = await net.fetcher(600.0).fetch(STATE, net.ids, len(LARGE), STATE_PROTOCOL)
+    assert net.store.read(STATE.address) == LARGE
+    assert sources == {net.ids[0]: 2 * CHUNK_BYTES, net.ids[1]: len(LARGE) - 2 * CHUNK_BYTES}
+    assert net.blamed == []
+
+
+async def test_others_bring_what_one_that_dies_has_left(net):
+    for holder in net.holders:
+        holder.store.put(LARGE)
+    net.holders[0].script = lambda request, chunks: [*chunks[:3], Cut()]
+    sources = await net.fetcher().fetch(STATE, net.ids, len(LARGE), STATE_PROTOCOL)
+    assert net.store.read(STATE.address) == LARGE
+    assert sources.keys() == set(net.ids)
+    assert net.blamed == []
+
+
+async def test_who_lies_of_one_shard_is_dropped_from_all_that_are_under_way(net):
+    other = LARGE[::-1]
+    shards = [STATE, ShardPayload("block.1", address_of(other), len(other))]
+    for holder in net.holders:
+        holder.store.put(LARGE)
+        holder.store.put(other)
+
+    def lie(request, chunks):
+        return [*chunks[:2], pb.BlobChunk(data=bytes(CHUNK_BYTES)), *chunks[3:]]
+
+    net.holders[0].script = lie
+    fetcher = net.fetcher()
+    wanted = [Wanted(shard, net.ids, len(LARGE), STATE_PROTOCOL) for shard in shards]
+    sources = await fetcher.fetch_all(wanted)
+    assert {net.store.read(shard.address) for shard in shards} == {LARGE, other}
+    assert set(net.blamed) == {(net.ids[0], FALSE_STATE)}
+    assert fetcher.liars == {net.ids[0]}
+    assert sources[net.ids[1]] > len(LARGE)
+
+
 async def test_blob_arrives_whole_and_is_counted_once(net):
     net.holders[0].store.put(DATA)
     fetcher = net.fetcher()
@@ -119,7 +189,7 @@ async def test_blob_arrives_whole_and_is_counted_once(net):
     assert net.store.read(PAYLOAD.address) == DATA
     assert (fetcher.received_bytes, net.holders[0].sent) == (len(DATA), len(DATA))
     request = net.holders[0].requests[0]
-    assert (request.run_id, request.offset) == (bytes.fromhex(RUN), 0)
+    assert (request.run_id, request.first, request.stop) == (bytes.fromhex(RUN), 0, 5)
     await fetcher.fetch(PAYLOAD, net.ids, len(DATA))  # it is here: nobody is asked
     assert (fetcher.received_bytes, len(net.holders[0].requests)) == (len(DATA), 1)
     assert net.blamed == []
@@ -146,7 +216,7 @@ async def test_holders_are_asked_in_the_order_that_is_best(net):
 
 
 async def test_empty_blob_is_created_without_asking(net):
-    payload = ShardPayload("head", Address(content_hash(b"")), 0)
+    payload = ShardPayload("head", address_of(b""), 0)
     await net.fetcher().fetch(payload, (), 0)
     assert net.store.read(payload.address) == b""
 
@@ -157,7 +227,7 @@ async def test_cut_download_is_continued_where_it_stopped(net):
     fetcher = net.fetcher()
     await fetcher.fetch(PAYLOAD, net.ids[:1], len(DATA))
     assert net.store.read(PAYLOAD.address) == DATA
-    assert [request.offset for request in net.holders[0].requests] == [0, 2 * CHUNK_BYTES]
+    assert [request.first for request in net.holders[0].requests] == [0, 2]
     assert fetcher.received_bytes == len(DATA)
     assert net.blamed == []
 
@@ -165,14 +235,14 @@ async def test_cut_download_is_continued_where_it_stopped(net):
 async def test_another_fetcher_and_another_holder_continue_what_is_on_disk(net):
     for holder in net.holders:
         holder.store.put(DATA)
-    net.holders[0].script = lambda request, chunks: [*chunks[:3], Cut()] * (not request.offset)
+    net.holders[0].script = lambda request, chunks: [*chunks[:3], Cut()] * (not request.first)
     with pytest.raises(PeerUnavailable):
         await net.fetcher().fetch(PAYLOAD, net.ids[:1], len(DATA))
     assert not net.store.path(PAYLOAD.address).exists()
     later = net.fetcher()
     await later.fetch(PAYLOAD, net.ids[1:], len(DATA))
     assert net.store.read(PAYLOAD.address) == DATA
-    assert net.holders[1].requests[0].offset == 2 * CHUNK_BYTES
+    assert net.holders[1].requests[0].first == 2
     assert later.received_bytes == len(DATA) - 2 * CHUNK_BYTES
 
 
@@ -185,19 +255,52 @@ async def test_stream_that_ends_early_is_no_success(net):
     assert net.blamed == []
 
 
-async def test_corrupt_holder_is_blamed_and_the_next_one_asked(net):
+async def test_corrupt_holder_is_blamed_and_the_next_one_asked_for_what_is_left(net):
     for holder in net.holders:
         holder.store.put(DATA)
     net.holders[0].script = corrupt
     fetcher = net.fetcher()
-    await fetcher.fetch(PAYLOAD, net.ids, len(DATA))
+    sources = await fetcher.fetch(PAYLOAD, net.ids, len(DATA))
     assert net.store.read(PAYLOAD.address) == DATA
     assert net.blamed == [(net.ids[0], "hash")]
     assert fetcher.bad_holders == 1
-    assert (len(net.holders[0].requests), net.holders[1].requests[0].offset) == (1, 0)
+    assert (len(net.holders[0].requests), net.holders[1].requests[0].first) == (1, 4)
+    assert sources == {net.ids[0]: 4 * CHUNK_BYTES, net.ids[1]: len(DATA) - 4 * CHUNK_BYTES}
 
 
-async def test_honest_holder_is_not_blamed_for_anothers_beginning(net):
+async def test_who_has_lied_once_is_asked_last_and_only_for_want_of_others(net):
+    for holder in net.holders:
+        holder.store.put(DATA)
+    fetcher = net.fetcher()
+    net.holders[0].script = corrupt
+    await fetcher.fetch(PAYLOAD, net.ids, len(DATA))
+    net.holders[0].script = None
+    others = [bytes([i]) * 100 for i in range(2)]
+    for data, holders in zip(others, (net.ids, net.ids[:1]), strict=True):
+        for holder in net.holders:
+            holder.store.put(data)
+        await fetcher.fetch(ShardPayload("head", address_of(data), 100), holders, 100)
+    asked = [[bytes(request.address).hex() for request in h.requests[1:]] for h in net.holders]
+    assert asked == [[address_of(others[1])], [address_of(others[0])]]
+
+
+async def test_a_list_of_chunks_that_is_not_the_blobs_is_its_senders_fault(net):
+    for holder in net.holders:
+        holder.store.put(DATA)
+
+    def other_leaves(request, chunks):
+        return (
+            [chunks[0], pb.BlobChunk(tree=bytes(len(chunks[1].tree)))] if request.tree else chunks
+        )
+
+    net.holders[0].script, net.holders[0].lies_of_tree = other_leaves, True
+    await net.fetcher().fetch(PAYLOAD, net.ids, len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+    assert net.blamed == [(net.ids[0], "hash")]
+    assert net.holders[0].requests == []
+
+
+async def test_who_sends_a_false_chunk_and_goes_is_the_one_that_is_blamed(net):
     for holder in net.holders:
         holder.store.put(DATA)
 
@@ -207,8 +310,8 @@ async def test_honest_holder_is_not_blamed_for_anothers_beginning(net):
     net.holders[0].script = poison
     await net.fetcher().fetch(PAYLOAD, net.ids, len(DATA))
     assert net.store.read(PAYLOAD.address) == DATA
-    assert [request.offset for request in net.holders[1].requests] == [CHUNK_BYTES, 0]
-    assert net.blamed == []
+    assert [request.first for request in net.holders[1].requests] == [0]
+    assert net.blamed == [(net.ids[0], "hash")]
 
 
 async def test_damaged_leftover_is_replaced(net):
@@ -223,8 +326,9 @@ async def test_damaged_leftover_is_replaced(net):
 
 
 async def test_complete_leftover_is_finished_without_asking(net):
-    net.store.path(PAYLOAD.address).with_suffix(".part").write_bytes(DATA)
-    await net.fetcher().fetch(PAYLOAD, (), len(DATA))
+    net.store.part(PAYLOAD.address).write_bytes(DATA)
+    net.store.keep_tree(tree_of(cut(DATA), len(DATA)))
+    assert await net.fetcher().fetch(PAYLOAD, (), len(DATA)) == {}
     assert net.store.read(PAYLOAD.address) == DATA
 
 
@@ -245,7 +349,7 @@ async def test_announcement_over_the_limit_is_refused_before_anything_happens(ne
         ("size", lambda request, chunks: [pb.BlobChunk(size=len(DATA) + 1), *chunks[1:]]),
         ("size", lambda request, chunks: [pb.BlobChunk(size=2**62), *chunks[1:]]),
         ("size", lambda request, chunks: chunks[1:]),
-        ("size", lambda request, chunks: [*chunks[:-1], pb.BlobChunk(data=bytes(CHUNK_BYTES))]),
+        ("chunk", lambda request, chunks: [*chunks[:-1], pb.BlobChunk(data=bytes(CHUNK_BYTES))]),
         ("size", lambda request, chunks: [chunks[0], pb.BlobChunk(data=bytes(2**22))]),
         ("chunk", lambda request, chunks: [chunks[0], pb.BlobChunk(data=bytes(CHUNK_BYTES + 1))]),
         ("chunk", lambda request, chunks: [chunks[0], *[pb.BlobChunk()] * 10]),
@@ -272,10 +376,10 @@ async def test_silent_holder_is_left_for_the_next(net):
             path.unlink()
         with suppress(PeerUnavailable):
             await net.fetcher(patience_s).fetch(PAYLOAD, net.ids, len(DATA))
-        if [request.offset for request in net.holders[1].requests] == [CHUNK_BYTES]:
+        if [request.first for request in net.holders[1].requests] == [1]:
             break
     assert net.store.read(PAYLOAD.address) == DATA
-    assert [request.offset for request in net.holders[1].requests] == [CHUNK_BYTES]
+    assert [request.first for request in net.holders[1].requests] == [1]
     assert net.blamed == []
 
 
@@ -373,10 +477,10 @@ async def test_fetch_all_gets_what_can_be_had_before_it_fails(net):
 
 
 async def test_full_disk_ends_everything_with_its_own_error(net, monkeypatch):
-    def full(self, data):
+    def full(self, index, data):
         raise StateError("SK-DSK-001", "no space left")
 
-    monkeypatch.setattr("skerry.protocol.blobs.PartialBlob.append", full)
+    monkeypatch.setattr("skerry.protocol.chunked_blob.ChunkedBlob.keep", full)
     with pytest.raises(StateError) as caught:
         await net.fetcher().fetch_all(several(net, 3))
     assert caught.value.code == "SK-DSK-001"
@@ -392,39 +496,68 @@ async def collect(store: BlobStore, **request):
 async def test_blob_chunks_tell_the_size_first_and_count(tmp_path: Path):
     store = BlobStore(tmp_path)
     address = bytes.fromhex(store.put(DATA))
-    chunks, sent = await collect(store, address=address, offset=3)
+    chunks, sent = await collect(store, address=address, first=3, stop=5)
     assert chunks[0] == pb.BlobChunk(size=len(DATA))
     assert all(chunk.size == 0 and len(chunk.data) <= CHUNK_BYTES for chunk in chunks[1:])
-    assert b"".join(chunk.data for chunk in chunks) == DATA[3:]
-    assert sum(sent) == len(DATA) - 3
+    assert b"".join(chunk.data for chunk in chunks) == DATA[3 * CHUNK_BYTES :]
+    assert sum(sent) == len(DATA) - 3 * CHUNK_BYTES
 
 
-async def test_blob_chunks_from_the_end_are_the_size_alone(tmp_path: Path):
+async def test_blob_chunks_tell_what_a_blob_consists_of_if_asked(tmp_path: Path):
     store = BlobStore(tmp_path)
-    address = bytes.fromhex(store.put(DATA))
-    assert await collect(store, address=address, offset=len(DATA)) == (
-        [pb.BlobChunk(size=len(DATA))],
+    address = store.put(DATA)
+    leaves = store.tree(address).leaves
+    assert len(leaves) == 5 * 32
+    asked = {"address": bytes.fromhex(address), "tree": True}
+    assert await collect(store, **asked) == (
+        [pb.BlobChunk(size=len(DATA)), pb.BlobChunk(tree=leaves)],
         [],
     )
 
 
 @pytest.mark.parametrize(
-    ("address", "offset", "reason"),
-    [(b"", 0, "address"), (b"x" * 33, 0, "address"), (bytes(32), 0, None), (None, 9**9, "offset")],
+    ("address", "first", "stop", "reason"),
+    [
+        (b"", 0, 0, "address"),
+        (b"x" * 33, 0, 0, "address"),
+        (bytes(32), 0, 0, None),
+        (None, 0, 6, "range"),
+        (None, 3, 2, "range"),
+        (None, 2**31, 2**32 - 1, "range"),
+    ],
 )
-async def test_blob_chunks_refuse_what_they_cannot_serve(tmp_path: Path, address, offset, reason):
+async def test_blob_chunks_refuse_what_they_cannot_serve(
+    tmp_path: Path, address, first, stop, reason
+):
     store = BlobStore(tmp_path)
     known = bytes.fromhex(store.put(DATA))
     with pytest.raises(SkerryError) as caught:
-        await collect(store, address=known if address is None else address, offset=offset)
+        await collect(store, address=known if address is None else address, first=first, stop=stop)
     assert getattr(caught.value, "reason", None) == reason
     assert (caught.value.code == "SK-DSK-002") == (reason is None)
+
+
+async def test_a_blob_damaged_on_disk_is_not_served(tmp_path: Path):
+    """Whoever gets a false chunk may be sure that its sender means it."""
+    store = BlobStore(tmp_path)
+    address = store.put(DATA)
+    damaged = bytearray(DATA)
+    damaged[3 * CHUNK_BYTES] ^= 1
+    store.path(address).write_bytes(damaged)
+    sent: list[int] = []
+    chunks = blob_chunks(store, pb.BlobRequest(address=bytes.fromhex(address), stop=5), sent.append)
+    with pytest.raises(StateError, match="damaged"):
+        async for _ in chunks:
+            pass
+    assert sent == [CHUNK_BYTES] * 3
+    assert store.size(address) is None
 
 
 async def test_blob_removed_between_size_and_reading_is_missing(tmp_path: Path):
     store = BlobStore(tmp_path)
     address = store.put(DATA)
-    chunks = blob_chunks(store, pb.BlobRequest(address=bytes.fromhex(address)), lambda size: None)
+    request = pb.BlobRequest(address=bytes.fromhex(address), stop=5)
+    chunks = blob_chunks(store, request, lambda size: None)
     assert (await anext(chunks)).size == len(DATA)
     remove_files(store.set_aside(()))
     with pytest.raises(StateError):

@@ -54,7 +54,7 @@ class Servicer(PeerServicer):
             raise
 
     async def Blob(self, request, context):
-        yield pb.BlobChunk(data=bytes(request.offset))
+        yield pb.BlobChunk(data=bytes(request.first))
 
 
 class Net:
@@ -126,7 +126,7 @@ async def test_long_transfers_have_streams_of_their_own_up_to_a_number(net):
 async def test_traffic_is_counted_at_both_sides(net):
     size = 500_000
     with translate(net.right.peer_id):
-        call = net.stub(BULK_PROTOCOL).Blob(pb.BlobRequest(offset=size))
+        call = net.stub(BULK_PROTOCOL).Blob(pb.BlobRequest(first=size))
         assert len((await call.read()).data) == size
     assert size < net.client.traffic.received < size + 10_000
     assert size < net.server.traffic.sent < size + 10_000
@@ -204,7 +204,7 @@ async def test_answers_are_taken_up_to_their_limit_only(net, protocol):
     limit = MAX_MESSAGE_BYTES[protocol]
     for size, fits in ((limit - 16, True), (limit, False)):
         with translate(net.right.peer_id):
-            call = net.stub(protocol).Blob(pb.BlobRequest(offset=size))
+            call = net.stub(protocol).Blob(pb.BlobRequest(first=size))
             if fits:
                 assert len((await call.read()).data) == size
                 continue

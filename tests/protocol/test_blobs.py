@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.protocol.blobs import (
-    CHUNK_BYTES,
     BlobStore,
     disk_errors,
     remove_files,
     replacing,
     write_atomic,
 )
+from skerry.protocol.chunk_tree import CHUNK_BYTES, address_of
 from skerry.protocol.errors import ProtocolError, StateError
-from skerry.protocol.ids import Address, content_hash
+from skerry.protocol.ids import Address
 
 DATA = b"some payload"
 
@@ -28,28 +28,44 @@ def store(tmp_path: Path) -> BlobStore:
     return BlobStore(tmp_path / "blobs")
 
 
-def address_of(data: bytes) -> Address:
-    return Address(content_hash(data))
-
-
 def names(store: BlobStore) -> set[str]:
     return set(os.listdir(store.path(address_of(DATA)).parent))
 
 
-@pytest.mark.parametrize("data", [b"", DATA, bytes(CHUNK_BYTES + 1)])
+@pytest.mark.parametrize("data", [b"", DATA, bytes(CHUNK_BYTES), bytes(CHUNK_BYTES + 1)])
 def test_a_blob_comes_back_by_its_address(store, data):
     address = store.put(data)
     assert address == address_of(data)
     assert store.read(address) == data
+    into = bytearray(len(data))
+    store.read_into(address, memoryview(into))
+    assert into == data
     assert store.size(address) == len(data)
-    assert b"".join(store.chunks(address, 0)) == data
-    assert all(len(chunk) <= CHUNK_BYTES for chunk in store.chunks(address, 0))
+    tree = store.tree(address)
+    assert (tree.address, tree.size) == (address, len(data))
+    chunks = list(store.chunks(tree, 0, tree.num_chunks))
+    assert b"".join(chunks) == data
+    assert all(len(chunk) <= CHUNK_BYTES for chunk in chunks)
     assert store.put(data) == address
-    assert names(store) == {address}
+    assert names(store) == {address} | ({address + ".tree"} if len(data) > CHUNK_BYTES else set())
 
 
-def test_chunks_start_where_asked(store):
-    assert b"".join(store.chunks(store.put(DATA), 5)) == DATA[5:]
+def test_a_tree_that_was_lost_or_damaged_is_made_anew(store):
+    address = store.put(bytes(CHUNK_BYTES + 1))
+    tree, file = store.tree(address), store.path(address).with_suffix(".tree")
+    file.unlink()
+    assert store.tree(address) == tree
+    file.write_bytes(b"x" * 64)
+    assert store.tree(address) == tree
+
+
+@pytest.mark.parametrize("size", [5, CHUNK_BYTES + 5])
+def test_a_blob_of_another_length_is_damaged(store, size):
+    for change in (-1, 1):
+        address = store.put(bytes(size))
+        with pytest.raises(StateError, match="damaged"):
+            store.read_into(address, memoryview(bytearray(size + change)))
+        assert names(store) == set()
 
 
 def test_a_missing_blob_has_no_size_and_cannot_be_read(store):

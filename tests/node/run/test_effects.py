@@ -32,6 +32,7 @@ from skerry.protocol.messages import (
     ShardPayload,
     ShardState,
 )
+from skerry.protocol.moments import GiveMoments, Moments, MomentsGiven, ShardMoments
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 
@@ -554,11 +555,71 @@ class TestDownload:
     async def test_state_is_fetched_and_loaded(self, edge, other) -> None:
         state = other.put_state()
         edge.do(act.LoadState(state.digest, None, (other.peer_id,), named(state)))
-        await edge.member.follow_until("state-downloaded", digest=state.digest)
+        downloaded = await edge.member.follow_until("state-downloaded", digest=state.digest)
+        await edge.compute.was_asked.wait()
         assert edge.compute.asked == [cp.Begin(request=1, shards=state.shards)]
         size = sum(shard.size for shard in state.shards)
         assert edge.context.facts.received_bytes["state"] == size
         assert other.context.facts.sent_bytes["state"] == size
+        assert downloaded["sources"] == {other.peer_id: size}
+        edge.compute.answer(cp.Ready, digest=state.digest, shards=state.shards)
+        lacking = await edge.member.follow_until("moments")
+        assert (lacking["taken"], lacking["givers"]) == (False, [])
+
+    async def test_moments_that_a_source_offers_come_with_the_state(self, edge, other) -> None:
+        state = other.put_state()
+        given = tuple(
+            ShardMoments(ShardPayload(s.shard, other.context.blobs.put(data), s.size), 7)
+            for s in state.shards
+            for data in [b"m" * s.size]
+        )
+
+        async def give_moments() -> Moments:
+            return given
+
+        other.context.give_moments = give_moments
+        load = act.LoadState(state.digest, None, (other.peer_id,), named(state))
+        edge.do(load)
+        await edge.compute.was_asked.wait()
+        assert edge.compute.asked == [cp.Begin(request=1, shards=state.shards, moments=given)]
+        assert all(edge.context.blobs.size(one.payload.address) for one in given)
+        ready = {"digest": state.digest, "shards": state.shards, "has_moments": True}
+        edge.compute.answer(cp.Ready, **ready)
+        taken = await edge.member.follow_until("moments")
+        assert (taken["taken"], taken["givers"]) == (True, [other.peer_id])
+        edge.compute.was_asked.clear()
+        edge.do(load)  # now it has its own: it heals with these
+        await edge.compute.was_asked.wait()
+        assert edge.compute.asked[1:] == [cp.Begin(request=2, shards=state.shards)]
+
+    async def test_moments_of_another_size_are_not_fetched(self, edge, other) -> None:
+        state = other.put_state()
+        huge = ShardPayload(state.shards[0].shard, Address("e" * 64), 2**40)
+
+        async def give_moments() -> Moments:
+            return (ShardMoments(huge, 7),)
+
+        other.context.give_moments = give_moments
+        edge.do(act.LoadState(state.digest, None, (other.peer_id,), named(state)))
+        await edge.compute.was_asked.wait()
+        assert edge.compute.asked == [cp.Begin(request=1, shards=state.shards)]
+
+    async def test_moments_are_written_once_a_round_and_kept_for_who_asked(self, edge) -> None:
+        first = asyncio.create_task(edge.context.give_moments())
+        second = asyncio.create_task(edge.context.give_moments())
+        await edge.compute.was_asked.wait()
+        assert edge.compute.asked == [GiveMoments(request=1)]
+        address = edge.context.blobs.put(b"moments")
+        given = (ShardMoments(ShardPayload("embed", address, 7), 3),)
+        edge.compute.answer(MomentsGiven, moments=given)
+        assert await first == await second == given
+        assert len(edge.compute.asked) == 1
+        rounds = edge.context.state.rounds
+        kept = edge.context.given.addresses
+        assert kept(rounds.round + 2) == {address}
+        edge.do(act.StoreStates(()), act.Retain(frozenset()))
+        assert edge.context.blobs.size(address) == 7
+        assert kept(rounds.round + 3) == frozenset()
 
     async def test_next_holder_is_asked_when_one_is_away_and_one_has_nothing(
         self, edge, world, other
@@ -579,6 +640,7 @@ class TestDownload:
         wanted = named(state)[1:]
         edge.do(act.LoadState(state.digest, None, (other.peer_id,), wanted))
         await edge.member.follow_until("state-downloaded", digest=state.digest)
+        await edge.compute.was_asked.wait()
         assert edge.compute.asked == [cp.Begin(request=1, shards=state.shards[1:])]
         size = sum(shard.size for shard in state.shards[2:])
         assert edge.context.facts.received_bytes["state"] == size

@@ -21,6 +21,7 @@ from test_hosting_simulation import (
     until_ring,
 )
 
+from skerry.node.net.fetch import Sources
 from skerry.node.run.healing import Healer
 from skerry.node.run.shadow_finding import ShadowFinder
 from skerry.protocol.errors import PeerUnavailable
@@ -48,11 +49,11 @@ class NoPeers:
 
     async def fetch_state(
         self, wanted: tuple[ShardState, ...], holders: tuple[PeerId, ...]
-    ) -> tuple[ShardPayload, ...]:
+    ) -> tuple[tuple[ShardPayload, ...], Sources]:
         self.asked += [entry.shard for entry in wanted]
         if any(entry.shard == "block.0" for entry in wanted):
             raise PeerUnavailable("SK-NET-001", "nobody")
-        return tuple(ShardPayload(x.shard, x.address, 4) for x in wanted)
+        return tuple(ShardPayload(x.shard, x.address, 4) for x in wanted), Sources()
 
 
 async def _twice(state: Any, action: act.Renew) -> tuple[Journal, NoPeers]:

@@ -16,6 +16,7 @@ from skerry.node.run.context import MAX_REASONS, OTHER_REASON
 from skerry.node.run.peers import MAX_RECORD_SECONDS
 from skerry.node.run.servicer import RunServicer
 from skerry.proto import peer_pb2 as pb
+from skerry.protocol.chunk_tree import CHUNK_BYTES
 from skerry.protocol.codec import (
     MAX_BODY_BYTES,
     envelope_from_pb,
@@ -245,27 +246,28 @@ class TestAnswers:
 
     async def test_blob_in_chunks_and_counted(self, door) -> None:
         await door.hello()
-        address = door.context.blobs.put(b"payload")
-        door.context.served[address] = (ShardPayload("embed", address, 7), False)
-        request = pb.BlobRequest(run_id=door.run_id, address=bytes.fromhex(address), offset=3)
-        size, chunk = await self._ask(door, "Blob", request)
-        assert (size.size, chunk.data) == (7, b"load")
+        data = bytes(CHUNK_BYTES) + b"load"
+        address = door.context.blobs.put(data)
+        door.context.served[address] = (ShardPayload("embed", address, len(data)), False)
+        fields = {"run_id": door.run_id, "address": bytes.fromhex(address)}
+        size, chunk = await self._ask(door, "Blob", pb.BlobRequest(**fields, first=1, stop=2))
+        assert (size.size, chunk.data) == (len(data), b"load")
         assert door.context.facts.sent_bytes == {"payload": 4}
 
     @pytest.mark.parametrize(
-        ("address", "offset", "code", "reason"),
+        ("address", "stop", "code", "reason"),
         [
             (b"x" * 32, 0, grpc.StatusCode.NOT_FOUND, ""),
             (b"../../etc/passwd", 0, grpc.StatusCode.FAILED_PRECONDITION, "address"),
-            (None, 8, grpc.StatusCode.FAILED_PRECONDITION, "offset"),
+            (None, 2, grpc.StatusCode.FAILED_PRECONDITION, "range"),
         ],
         ids=["missing", "no address", "beyond its end"],
     )
-    async def test_blob_that_cannot_be_given(self, door, address, offset, code, reason) -> None:
+    async def test_blob_that_cannot_be_given(self, door, address, stop, code, reason) -> None:
         await door.hello()
         address = address or bytes.fromhex(door.context.blobs.put(b"payload"))
         call = FakeCall()
-        request = pb.BlobRequest(run_id=door.run_id, address=address, offset=offset)
+        request = pb.BlobRequest(run_id=door.run_id, address=address, stop=stop)
         with pytest.raises(Refused):
             await anext(aiter(door.servicer.Blob(request, call)))
         assert (call.code, call.reason) == (code, reason)

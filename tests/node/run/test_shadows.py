@@ -23,7 +23,8 @@ from skerry.pipeline.shards import from_bytes, initial_shard, to_bytes
 from skerry.pipeline.stage_exchange import StageExchange
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol import compute as cp
-from skerry.protocol.blobs import CHUNK_BYTES, PartialBlob
+from skerry.protocol.blobs import PartialBlob
+from skerry.protocol.chunk_tree import CHUNK_BYTES
 from skerry.protocol.codec import envelope_to_pb, sign_message
 from skerry.protocol.errors import ComputeError, PeerUnavailable
 from skerry.protocol.ids import Address, CommitHash, content_hash

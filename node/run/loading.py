@@ -1,0 +1,100 @@
+"""Where the compute process begins: parameters that are here, or others', and moments with them."""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from skerry.node.run.compute import ComputeProcess
+from skerry.node.run.context import RunContext
+from skerry.node.run.disk import DiskWriter
+from skerry.node.run.healing import Healer
+from skerry.node.run.moments import MomentsTaker
+from skerry.protocol import compute as cp
+from skerry.protocol.errors import SkerryError, StateError
+from skerry.protocol.ids import Digest, PeerId
+from skerry.protocol.messages import ShardPayload
+from skerry.protocol.moments import Moments
+from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds import events as ev
+
+_LOG = logging.getLogger(__name__)
+
+
+class Ask(Protocol):
+    """Puts a request to the compute process, and its reply to ``then``."""
+
+    def __call__(
+        self,
+        build: Callable[[int], cp.Request],
+        then: Callable[[cp.Reply], None],
+        damaged: Callable[[], None] | None = None,
+    ) -> None:
+        """Call ``damaged`` if what the process was given was damaged on this disk."""
+
+
+class Loading:
+    """Brings states into the compute process."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        healer: Healer,
+        moments: MomentsTaker,
+        disk: DiskWriter,
+        ask: Ask,
+        compute: Callable[[], ComputeProcess | None],
+    ) -> None:
+        """Put requests by ``ask`` to the process that ``compute`` returns."""
+        self._context, self._healer, self._moments, self._disk = context, healer, moments, disk
+        self._ask, self._compute = ask, compute
+        self._seasoned: ComputeProcess | None = None
+        """The process whose optimizer has moments."""
+
+    def trained(self) -> None:
+        """Note that the present process has moments of its own."""
+        self._seasoned = self._compute()
+
+    def begin(
+        self,
+        digest: Digest | None,
+        shards: tuple[ShardPayload, ...] | None,
+        moments: dict[PeerId, Moments] | None = None,
+    ) -> None:
+        """Start from ``shards`` with ``moments`` by who gave them; None if they are not wanted."""
+        taken = tuple(one for some in (moments or {}).values() for one in some)
+        self._ask(
+            lambda n: cp.Begin(request=n, shards=shards, moments=taken),
+            lambda reply: self._on_ready(reply, moments),
+            damaged=lambda: self._context.post(ev.StateFailed(digest)),
+        )
+
+    async def download(self, action: act.LoadState | act.Renew) -> None:
+        """Take a state from whoever has it; what nobody has is made anew."""
+        compute, digest, moments = self._compute(), None, None
+        try:
+            if isinstance(action, act.Renew):
+                shards = await self._healer.renew(action)
+            else:
+                digest = action.digest
+                shards = await self._healer.copy(action)
+                if compute is not self._seasoned:
+                    moments = await self._moments.take(shards, action.holders)
+        except StateError as error:
+            self._disk.failed(error)
+        except SkerryError as error:
+            _LOG.info("state: %s", error)
+        else:
+            if compute is self._compute():  # a new process has a new plan
+                self.begin(digest, shards, moments)
+            return
+        self._context.post(ev.StateFailed(digest))
+
+    def _on_ready(self, reply: cp.Reply, moments: dict[PeerId, Moments] | None) -> None:
+        assert isinstance(reply, cp.Ready)
+        if reply.has_moments:
+            self.trained()
+        if moments is not None:
+            givers = list(moments)
+            self._context.journal.write("moments", taken=reply.has_moments, givers=givers)
+        self._context.facts.compute = "ready"
+        self._context.post(ev.StateLoaded(ev.LocalState(reply.digest, reply.shards)))
