@@ -201,6 +201,9 @@ def test_a_round_is_trained_by_all_members_and_each_is_told_when_it_is_over(tmp_
             assert (facts.compute, facts.step, facts.steps) == ("ready", STEPS, STEPS)
         [line] = world.origin.lines("trained")
         assert (line["round"], line["steps"]) == (1, STEPS)
+        for member in world.members:
+            [line] = member.lines("first-step")
+            assert line["round"] == 1
         assert world.origin.context.facts.loss > 0
 
     ring_test(tmp_path, scenario)
