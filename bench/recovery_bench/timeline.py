@@ -36,7 +36,7 @@ class Recovery:
     missed_s: float | None
     """Somebody took the peer for dead, or its daemon the compute process; None if none was left."""
     planned_s: float | None
-    """Whoever takes the stage over follows a plan that gives it to it."""
+    """Somebody follows a plan that gives the stage to whoever takes it over."""
     given_s: float | None
     """It has begun to bring it back: a compute process for the stage is there."""
     transfer_s: float
@@ -72,7 +72,7 @@ def recovery_of(injury: Injury, logs: Logs) -> Recovery | None:
     if commit is None:
         return None
     own = later[last.peer]
-    planned = _first(own, lambda e: _is_planned_for(e, last.peer)) if last.healed else None
+    planned = _planned(last.peer, later) if last.healed else None
     given = _first(own, lambda e: e["event"] == "healing")
     healed = last.healed or {}
     return Recovery(
@@ -117,7 +117,7 @@ def _commit(back: Sequence[_Return], later: Logs) -> Event | None:
         and event["round"] >= begun
         and peers <= {one["peer"] for one in event["included"]}
     ]
-    return min(commits, key=lambda event: float(event["time"]), default=None)
+    return _earliest(commits)
 
 
 def _missed(injury: Injury, later: Logs) -> Event | None:
@@ -130,15 +130,26 @@ def _missed(injury: Injury, later: Logs) -> Event | None:
         if (event["event"] == "peer-down" and event["peer"] in victims and peer not in victims)
         or (event["event"] == "compute-lost" and peer in victims)
     ]
-    return min(found, key=lambda event: float(event["time"]), default=None)
+    return _earliest(found)
 
 
-def _is_planned_for(event: Event, peer: str) -> bool:
-    return event["event"] == "planned" and any(peer in ring for ring in event["rings"])
+def _planned(taker: str, later: Logs) -> Event | None:
+    """Return when the first one followed a plan with the taker in a ring."""
+    found = [
+        event
+        for log in later.values()
+        for event in log
+        if event["event"] == "planned" and any(taker in ring for ring in event["rings"])
+    ]
+    return _earliest(found)
 
 
 def _first(log: Sequence[Event], test: Callable[[Event], bool]) -> Event | None:
     return next(filter(test, log), None)
+
+
+def _earliest(events: Sequence[Event]) -> Event | None:
+    return min(events, key=lambda event: float(event["time"]), default=None)
 
 
 def _since(injury: Injury, event: Event | None) -> float | None:

@@ -30,6 +30,7 @@ def taken_over() -> dict[str, list[Event]]:
         "origin": [
             at(1.5, "peer-down", peer="other"),
             at(2.0, "peer-down", peer="victim"),
+            at(3.5, "planned", rings=[["origin", "spare"]]),
             committed(8.0, 7, "origin"),
             committed(13.0, 8, "origin", "spare"),
         ],
@@ -38,7 +39,7 @@ def taken_over() -> dict[str, list[Event]]:
             at(-4.0, "first-step", round=3),
             at(2.5, "peer-down", peer="victim"),
             at(3.0, "planned", rings=[["origin", "body"]]),
-            at(4.0, "planned", rings=[["origin", "spare"]]),
+            at(7.0, "planned", rings=[["origin", "spare"]]),
             at(6.0, "healing", text=""),
             healed(9.5, "block.2"),
             at(10.0, "first-step", round=8),
@@ -51,7 +52,7 @@ def test_each_moment_of_a_recovery_is_read_where_it_happened() -> None:
     assert recovery_of(LOST, taken_over()) == Recovery(
         rung="average",
         missed_s=2.0,
-        planned_s=4.0,
+        planned_s=3.5,
         given_s=6.0,
         transfer_s=0.5,
         rebuild_s=2.5,
