@@ -96,16 +96,20 @@ class RingRounds:
         await self.leave()
 
     async def _finish(self) -> None:
-        """Let the step under way end; what has not ended in good time is given up."""
+        """Let the step under way end; what has not ended in good time is given up.
+
+        A round that has trained nothing is not called over: it will be begun anew, and who comes
+        meanwhile is to wait for that.
+        """
         part, patience_s = self._part, self._context.manifest.ring.attempt_min
         if part is None or self._is_origin():
             self._over.set()
         if part is None:
             return
         if self._is_origin():
-            await part.cut(last=True)
+            await part.cut(last=self._trained[self._round] > 0)
             await asyncio.sleep(patience_s)
-            await part.cut(force=True, last=True)
+            await part.cut(force=True, last=self._trained[self._round] > 0)
             return
         if part.in_step:  # its end sets this, too
             with contextlib.suppress(TimeoutError):

@@ -321,6 +321,31 @@ def test_a_round_in_which_nothing_was_trained_is_trained_when_it_is_begun_again(
     ring_test(tmp_path, scenario)
 
 
+def test_who_comes_after_a_round_that_trained_nothing_takes_part_when_it_is_begun_again(tmp_path):
+    """A newcomer must not take the end of the attempt before it for the end of the round."""
+
+    async def scenario(world: RingWorld) -> None:
+        world.follow((0,), (1,), (2,))
+        newcomer, *there = world.members[1], world.origin, world.members[2]
+        for member in there:
+            member.train(1)
+        await until(lambda: world.origin.context.facts.steps > 0)
+        for member in there:
+            member.rounds.finish()
+        for member in there:
+            await member.trained()
+            assert await member.encode() == (0, [])
+        for member in there:
+            member.train(1)
+        await asyncio.sleep(5.0)
+        newcomer.train(1)
+        for member in world.members:
+            await member.trained()
+            assert (await member.encode())[0] == STEPS * TOKENS
+
+    ring_test(tmp_path, scenario)
+
+
 def test_another_plan_means_other_streams(tmp_path):
     async def scenario(world: RingWorld) -> None:
         for round_number, hosted in enumerate([((0,), (1,), (2,)), ((0,), (2,), (1,))], 1):
