@@ -12,6 +12,7 @@ from typing import Any
 Event = dict[str, Any]
 Logs = Mapping[str, Sequence[Event]]
 """By peer id, each in the order of time."""
+_MISSING = ("peer-suspect", "peer-down")
 OWN_DISK = "own disk"
 """The rung of who comes back with what it had."""
 
@@ -34,7 +35,8 @@ class Recovery:
 
     rung: str
     missed_s: float | None
-    """Somebody took the peer for dead, or its daemon the compute process; None if none was left."""
+    """Somebody doubted that the peer was there, or its daemon saw the compute process end; None if
+    nobody was left to."""
     planned_s: float | None
     """Somebody follows a plan that gives the stage to whoever takes it over."""
     given_s: float | None
@@ -127,7 +129,7 @@ def _missed(injury: Injury, later: Logs) -> Event | None:
         event
         for peer, log in later.items()
         for event in log
-        if (event["event"] == "peer-down" and event["peer"] in victims and peer not in victims)
+        if (event["event"] in _MISSING and event["peer"] in victims and peer not in victims)
         or (event["event"] == "compute-lost" and peer in victims)
     ]
     return _earliest(found)

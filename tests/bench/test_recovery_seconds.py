@@ -29,7 +29,8 @@ def taken_over() -> dict[str, list[Event]]:
     return {
         "origin": [
             at(1.5, "peer-down", peer="other"),
-            at(2.0, "peer-down", peer="victim"),
+            at(2.0, "peer-suspect", peer="victim", evidence=[]),
+            at(4.0, "peer-down", peer="victim"),
             at(3.5, "planned", rings=[["origin", "spare"]]),
             committed(8.0, 7, "origin"),
             committed(13.0, 8, "origin", "spare"),
