@@ -12,12 +12,13 @@ import json
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from torch_import import import_seconds
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "integration")]
@@ -26,7 +27,6 @@ from swarm import Peer, Swarm  # noqa: E402
 
 LONG_S = 300.0
 LINK = "loopback"
-_IMPORT = "import time; t = time.perf_counter(); import torch; print(time.perf_counter() - t)"
 
 
 def main() -> int:
@@ -97,9 +97,7 @@ def _trains(peer: Peer, mark: int) -> float:
 
 
 def _own_import() -> dict[str, float]:
-    """Return what importing torch takes now in a fresh process, as busy as the machine is."""
-    done = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, check=True)
-    return {"import_torch_s": float(done.stdout)}
+    return {"import_torch_s": import_seconds()}
 
 
 def _middle(found: list[dict[str, float]]) -> dict[str, object]:

@@ -5,7 +5,9 @@ made of what is left, by the first rung that applies (recovery/healing.py), in a
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from skerry.node.run.asking import answer_of
@@ -51,6 +53,8 @@ class Healer:
         self._finder = ShadowFinder(context, payloads)
         self._patients: dict[str, _Patient] = {}
         """By shard."""
+        self._spent: defaultdict[str, float] = defaultdict(float)
+        """Seconds upon transfer and rebuild, since something was last given to this peer."""
 
     async def copy(self, action: act.LoadState) -> tuple[ShardPayload, ...]:
         """Return where a state lies when it has come, shard by shard, from those who have it.
@@ -58,7 +62,8 @@ class Healer:
         Raises: SkerryError if some of it cannot be had.
         """
         self._admit_copies(action.wanted)
-        shards, sources = await self._payloads.fetch_state(action.wanted, action.holders)
+        with self._timed("transfer"):
+            shards, sources = await self._payloads.fetch_state(action.wanted, action.holders)
         self._context.journal.write(
             "state-downloaded",
             digest=action.digest,
@@ -89,14 +94,18 @@ class Healer:
         old = [shard for shard in action.lost if rungs[shard] is Rung.SHADOW]
         copies = {shard: left.held[shard][0] for shard in old if shard in left.held}
         stale = [ShardState(shard, left.stale[shard]) for shard in old if shard not in copies]
-        for copy in copies.values():
-            if not await self._finder.fetch(copy):
-                return None
-        known, _ = await self._payloads.fetch_state((*action.wanted, *stale), action.holders)
+        with self._timed("transfer"):
+            for copy in copies.values():
+                if not await self._finder.fetch(copy):
+                    return None
+            wanted = (*action.wanted, *stale)
+            known, _ = await self._payloads.fetch_state(wanted, action.holders)
         shards = {shard.shard: shard for shard in known}
         if copies or any(rungs[shard] in MADE_UP for shard in action.lost):
-            there = await self._sources(left, healings, action.holders)
-            made = await self._made(healings, there, copies)
+            with self._timed("transfer"):
+                there = await self._sources(left, healings, action.holders)
+            with self._timed("rebuild"):
+                made = await self._made(healings, there, copies)
             for shard in made.unusable:
                 self._finder.give_up(copies[shard])
             if made.unusable:
@@ -107,14 +116,32 @@ class Healer:
     def discharge(self) -> None:
         """Say that what was lost trains again."""
         now, patients = asyncio.get_running_loop().time(), self._patients
+        spent = {what: round(seconds, 3) for what, seconds in self._spent.items()}
         self._patients = {}
+        self._spent.clear()
         for rung in dict.fromkeys(one.rung for one in patients.values()):
             shards = [shard for shard, one in patients.items() if one.rung is rung]
             seconds = now - min(patients[shard].since for shard in shards)
             text = healed(shards, self._context.me, seconds, rung)
             self._context.journal.write(
-                "healed", text=text, shards=shards, rung=str(rung), seconds=round(seconds, 3)
+                "healed",
+                text=text,
+                shards=shards,
+                rung=str(rung),
+                seconds=round(seconds, 3),
+                transfer=spent.get("transfer", 0.0),
+                rebuild=spent.get("rebuild", 0.0),
             )
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        """Count how long something takes, whatever becomes of it."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            yield
+        finally:
+            self._spent[what] += clock() - began
 
     def _admit_copies(self, wanted: tuple[ShardState, ...]) -> None:
         """Take note of what was never hosted here: it may be of a peer that is gone."""

@@ -46,6 +46,8 @@ class RingRounds:
         self._round = 0
         self._trained: Counter[int] = Counter()
         """Inner steps of the newest round that have trained something here."""
+        self._told = True
+        """Whether the event log says that one has, since the training was begun."""
         self._moved_at = 0.0
         """When the round began here, or its newest step ended."""
         context.awaited_in_ring = self._awaited
@@ -54,6 +56,7 @@ class RingRounds:
         """Begin a round's training; ends with a Trained event."""
         self._stop()
         self._over.clear()
+        self._told = False
         self._round, self._moved_at = action.round, asyncio.get_running_loop().time()
         self._training = self._tasks.start(self._train(action), "ring round")
 
@@ -93,16 +96,20 @@ class RingRounds:
         await self.leave()
 
     async def _finish(self) -> None:
-        """Let the step under way end; what has not ended in good time is given up."""
+        """Let the step under way end; what has not ended in good time is given up.
+
+        A round that has trained nothing is not called over: it will be begun anew, and who comes
+        meanwhile is to wait for that.
+        """
         part, patience_s = self._part, self._context.manifest.ring.attempt_min
         if part is None or self._is_origin():
             self._over.set()
         if part is None:
             return
         if self._is_origin():
-            await part.cut(last=True)
+            await part.cut(last=self._trained[self._round] > 0)
             await asyncio.sleep(patience_s)
-            await part.cut(force=True, last=True)
+            await part.cut(force=True, last=self._trained[self._round] > 0)
             return
         if part.in_step:  # its end sets this, too
             with contextlib.suppress(TimeoutError):
@@ -185,6 +192,9 @@ class RingRounds:
         match news:
             case StagesStepped(round=number) if any(news.text_tokens.values()):
                 self._trained = Counter({number: self._trained[number] + 1})
+                if not self._told:
+                    self._told = True
+                    self._context.journal.write("first-step", round=number)
             case ring_act.StepOver(at=(number, step)) if number == self._round:
                 steps = self._context.manifest.inner.steps
                 self._moved_at = asyncio.get_running_loop().time()

@@ -75,13 +75,18 @@ class Score:
 
     def _count(self, ring: RingDraft, sign: int) -> None:
         for peer, stages in zip(ring.members, ring.stages, strict=True):
-            self.moved += sign * (self.homes.get(peer, stages) != stages)
+            self.moved += sign * _moves(stages, self.homes.get(peer, stages))
             domain = self.workshop.problem.peers[peer].domain
             for stage in stages:
                 own = self.hosts[stage]
                 own[domain] += sign
                 if not own[domain]:
                     del own[domain]
+
+
+def _moves(stages: tuple[int, ...], home: tuple[int, ...]) -> int:
+    """Return how many stages a peer has to fetch; giving one up puts it out of work, too."""
+    return len(set(stages) - set(home)) or int(stages != home)
 
 
 def anneal(

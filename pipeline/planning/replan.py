@@ -3,7 +3,8 @@
 Stage cuts stay, so that what peers hold stays useful. Rings that lost a peer get the nearest spare
 that fits, or let the least busy neighbour with room take over, or are given up for the others;
 peers that are new join as full replicas or rings if they can. Then a shorter annealing follows, in
-which every peer that would have to fetch another stage costs a fine.
+which every stage that a peer would have to fetch costs a fine: one that no gain outweighs while a
+ring is to be mended.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,10 @@ from skerry.pipeline.planning.problem import Problem
 from skerry.pipeline.planning.simulator import Simulator
 
 _MOVE_FINE = 0.02
-"""Of the slowest ring's step, for each peer that has to fetch another stage: it is out of work
-while it does, so what it gains has to show."""
+"""Of the slowest ring's step, for each stage that a peer has to fetch: it is out of work while it
+does, so what it gains has to show."""
+_MENDING_FINE = 1.0
+"""The same while a ring lacks a member: a second one out of work keeps it broken for longer."""
 
 
 def replan(running: Plan, problem: Problem, budget: Budget = USUAL) -> Plan:
@@ -36,10 +39,17 @@ def replan(running: Plan, problem: Problem, budget: Budget = USUAL) -> Plan:
         return make_plan(problem, budget, version)
     homes = _homes(running, problem)
     slowest = max(map(workshop.step_s, layout.rings))
-    score = Score(workshop, homes, slowest * _MOVE_FINE)
+    fine = _MENDING_FINE if _is_broken(running, problem) else _MOVE_FINE
+    score = Score(workshop, homes, slowest * fine)
     moves = budget.warm_moves(len(problem.peers))
     found = anneal(layout, score, moves, budget.seed, budget.watch)
     return finished(workshop, found, version)
+
+
+def _is_broken(running: Plan, problem: Problem) -> bool:
+    """Say whether a ring has lost a member."""
+    here = {peer.name for peer in problem.peers}
+    return any(member.peer not in here for ring in running.rings for member in ring.members)
 
 
 def _homes(running: Plan, problem: Problem) -> dict[int, tuple[int, ...]]:

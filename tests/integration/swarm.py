@@ -50,7 +50,7 @@ _SETTINGS = {
     "replay": 6,
 }
 """Small, so that a fault costs little time; 100 inner steps of this model take half a second."""
-_CONFIG = '[heartbeat]\ninterval = "500ms"\n'
+HEARTBEAT_S = 0.5
 
 
 class EventLog:
@@ -139,6 +139,11 @@ class Peer:
         self._log = EventLog(self.home.control_socket)
         self._peer_id = self.status().peer_id
         return self
+
+    def forget(self) -> None:
+        """While it does not run: have it know of no run, as a new machine with the same key."""
+        shutil.rmtree(self.home.runs, ignore_errors=True)
+        (self.home.path / CURRENT_FILE).unlink(missing_ok=True)
 
     def free(self) -> None:
         """Have it run and take part in nothing, whatever an earlier test did to it."""
@@ -301,12 +306,12 @@ class Swarm:
         """Stop all daemons in good order and name the processes that are there nonetheless."""
         return self._local.stop()
 
-    def start(self, *names: str, config: str = "") -> list[Peer]:
+    def start(self, *names: str, config: str = "", heartbeat_s: float = HEARTBEAT_S) -> list[Peer]:
         """Start daemons side by side, with further settings, and wait for all of them."""
         for name in names:
             home = Home(self.folder / name)
             home.create()
-            home.config_file.write_text(_CONFIG + config)
+            home.config_file.write_text(f"[heartbeat]\ninterval = {heartbeat_s}\n{config}")
         started = [Peer(self._local, name) for name in names]
         self.peers += started
         return [peer.ready() for peer in started]

@@ -30,6 +30,8 @@ from skerry.protocol.manifest import parse_run_file
 from skerry.protocol.messages import Offer, ShardPayload, ShardState
 from skerry.protocol.rounds import actions as act
 
+TRANSFER_S = 0.01
+
 
 class Journal:
     """Remembers what is written."""
@@ -51,6 +53,7 @@ class NoPeers:
         self, wanted: tuple[ShardState, ...], holders: tuple[PeerId, ...]
     ) -> tuple[tuple[ShardPayload, ...], Sources]:
         self.asked += [entry.shard for entry in wanted]
+        await asyncio.sleep(TRANSFER_S)
         if any(entry.shard == "block.0" for entry in wanted):
             raise PeerUnavailable("SK-NET-001", "nobody")
         return tuple(ShardPayload(x.shard, x.address, 4) for x in wanted), Sources()
@@ -96,6 +99,7 @@ def test_what_is_lost_and_that_it_trains_again_is_said_once(monkeypatch) -> None
     assert lost["text"].startswith(f"block.1 lost with peer {short('p03')}: no live host")
     assert healed["text"].startswith("block.1 trains again on")
     assert (healed["shards"], healed["rung"]) == (["block.1"], "swap")
+    assert 0 < healed["transfer"] <= healed["seconds"] and healed["rebuild"] == 0
 
 
 def test_embedding_and_head_are_waited_for_where_nobody_has_a_copy(monkeypatch) -> None:

@@ -201,6 +201,9 @@ def test_a_round_is_trained_by_all_members_and_each_is_told_when_it_is_over(tmp_
             assert (facts.compute, facts.step, facts.steps) == ("ready", STEPS, STEPS)
         [line] = world.origin.lines("trained")
         assert (line["round"], line["steps"]) == (1, STEPS)
+        for member in world.members:
+            [line] = member.lines("first-step")
+            assert line["round"] == 1
         assert world.origin.context.facts.loss > 0
 
     ring_test(tmp_path, scenario)
@@ -311,6 +314,31 @@ def test_a_round_in_which_nothing_was_trained_is_trained_when_it_is_begun_again(
                 assert await member.encode() == (0, [])
         world.members[1].asked().start()
         world.train()
+        for member in world.members:
+            await member.trained()
+            assert (await member.encode())[0] == STEPS * TOKENS
+
+    ring_test(tmp_path, scenario)
+
+
+def test_who_comes_after_a_round_that_trained_nothing_takes_part_when_it_is_begun_again(tmp_path):
+    """A newcomer must not take the end of the attempt before it for the end of the round."""
+
+    async def scenario(world: RingWorld) -> None:
+        world.follow((0,), (1,), (2,))
+        newcomer, *there = world.members[1], world.origin, world.members[2]
+        for member in there:
+            member.train(1)
+        await until(lambda: world.origin.context.facts.steps > 0)
+        for member in there:
+            member.rounds.finish()
+        for member in there:
+            await member.trained()
+            assert await member.encode() == (0, [])
+        for member in there:
+            member.train(1)
+        await asyncio.sleep(5.0)
+        newcomer.train(1)
         for member in world.members:
             await member.trained()
             assert (await member.encode())[0] == STEPS * TOKENS

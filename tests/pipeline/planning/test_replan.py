@@ -65,6 +65,23 @@ def test_a_spare_takes_the_place_of_one_that_went_and_nobody_else_moves(problem,
     assert after.spares == ()
 
 
+def test_while_a_ring_is_mended_nobody_makes_room_for_a_faster_spare(make_swarm) -> None:
+    """Of two that stand by, both twice as fast, one is needed."""
+    limits = Limits(slots=4, stages=4, full_replicas=False)
+    problem = make_swarm(6, limits=limits, microbatches=8)
+    running = make_plan(without(problem, "p4", "p5"), Budget(evaluations=200))
+    faster = problem
+    for name in ("p4", "p5"):
+        fast = next(peer for peer in problem.peers if peer.name == name)
+        faster = with_peer(faster, name, forward=2 * fast.forward, backward=2 * fast.backward)
+    running = replace(running, spares=("p4", "p5"))
+    lost = running.rings[0].members[2].peer
+    after = replan(running, without(faster, lost), Budget(evaluations=800))
+    stayed = {peer: own for peer, own in homes(running).items() if peer != lost}
+    assert stayed.items() <= homes(after).items()
+    assert len(homes(after)) == len(homes(running))
+
+
 def test_without_a_spare_a_neighbour_takes_over_what_it_has_room_for(problem, running) -> None:
     (spare,) = running.spares
     lost = running.rings[0].members[1].peer
