@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17skerry/proto/ring.proto\x12\x0eskerry.ring.v1\"\xb7\x01\n\x04Plan\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x19\n\x11microbatch_tokens\x18\x02 \x01(\r\x12%\n\x06stages\x18\x03 \x03(\x0b\x32\x15.skerry.ring.v1.Stage\x12#\n\x05rings\x18\x04 \x03(\x0b\x32\x14.skerry.ring.v1.Ring\x12\x0e\n\x06spares\x18\x05 \x03(\t\x12\'\n\x07shadows\x18\x06 \x03(\x0b\x32\x16.skerry.ring.v1.Shadow\"\x17\n\x05Stage\x12\x0e\n\x06shards\x18\x01 \x03(\t\"g\n\x04Ring\x12\'\n\x07members\x18\x01 \x03(\x0b\x32\x16.skerry.ring.v1.Member\x12#\n\x05paths\x18\x02 \x03(\x0b\x32\x14.skerry.ring.v1.Path\x12\x11\n\tin_flight\x18\x03 \x01(\r\"C\n\x06Member\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0e\n\x06stages\x18\x02 \x03(\r\x12\r\n\x05slots\x18\x03 \x01(\r\x12\x0c\n\x04rate\x18\x04 \x01(\x01\"8\n\x04Path\x12!\n\x04hops\x18\x01 \x03(\x0b\x32\x13.skerry.ring.v1.Hop\x12\r\n\x05quota\x18\x02 \x01(\r\"%\n\x03Hop\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x0e\n\x06stages\x18\x02 \x03(\r\"7\n\x06Shadow\x12\r\n\x05stage\x18\x01 \x01(\r\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\"\xb7\x05\n\x05\x46rame\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0c\n\x04plan\x18\x02 \x01(\x04\x12\x0c\n\x04ring\x18\x03 \x01(\r\x12\r\n\x05round\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\r\x12\x12\n\nmicrobatch\x18\x06 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12\x0b\n\x03hop\x18\x08 \x01(\r\x12\x15\n\rpayload_bytes\x18\t \x01(\r\x12\x30\n\nactivation\x18\x10 \x01(\x0b\x32\x1a.skerry.ring.v1.ActivationH\x00\x12,\n\x08gradient\x18\x11 \x01(\x0b\x32\x18.skerry.ring.v1.GradientH\x00\x12*\n\x07reserve\x18\x12 \x01(\x0b\x32\x17.skerry.ring.v1.ReserveH\x00\x12&\n\x05grant\x18\x13 \x01(\x0b\x32\x15.skerry.ring.v1.GrantH\x00\x12(\n\x06refuse\x18\x14 \x01(\x0b\x32\x16.skerry.ring.v1.RefuseH\x00\x12*\n\x07release\x18\x15 \x01(\x0b\x32\x17.skerry.ring.v1.ReleaseH\x00\x12(\n\x06passed\x18\x16 \x01(\x0b\x32\x16.skerry.ring.v1.PassedH\x00\x12,\n\x08rerouted\x18\x17 \x01(\x0b\x32\x18.skerry.ring.v1.ReroutedH\x00\x12(\n\x06\x66\x61iled\x18\x18 \x01(\x0b\x32\x16.skerry.ring.v1.FailedH\x00\x12/\n\nstep_begin\x18\x19 \x01(\x0b\x32\x19.skerry.ring.v1.StepBeginH\x00\x12+\n\x08step_end\x18\x1a \x01(\x0b\x32\x17.skerry.ring.v1.StepEndH\x00\x12*\n\x07stepped\x18\x1b \x01(\x0b\x32\x17.skerry.ring.v1.SteppedH\x00\x42\x06\n\x04\x62ody\"0\n\x04Pace\x12\x11\n\tqueued_us\x18\x01 \x01(\x04\x12\x15\n\rbottleneck_us\x18\x02 \x01(\x04\"h\n\nActivation\x12!\n\x04path\x18\x01 \x03(\x0b\x32\x13.skerry.ring.v1.Hop\x12\x13\n\x0btext_tokens\x18\x02 \x01(\r\x12\"\n\x04pace\x18\x03 \x01(\x0b\x32\x14.skerry.ring.v1.Pace\".\n\x08Gradient\x12\"\n\x04pace\x18\x01 \x01(\x0b\x32\x14.skerry.ring.v1.Pace\",\n\x07Reserve\x12!\n\x04path\x18\x01 \x03(\x0b\x32\x13.skerry.ring.v1.Hop\"\x07\n\x05Grant\"\x18\n\x06Refuse\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x17\n\x07Release\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\"\x08\n\x06Passed\">\n\x08Rerouted\x12!\n\x04path\x18\x01 \x03(\x0b\x32\x13.skerry.ring.v1.Hop\x12\x0f\n\x07\x63ulprit\x18\x02 \x01(\r\")\n\x06\x46\x61iled\x12\x0f\n\x07\x63ulprit\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"G\n\x0bStageVisits\x12\r\n\x05stage\x18\x01 \x01(\r\x12\x13\n\x0btext_tokens\x18\x02 \x01(\x04\x12\x14\n\x0cmicrobatches\x18\x03 \x03(\r\"\x0b\n\tStepBegin\"D\n\x07StepEnd\x12+\n\x06visits\x18\x01 \x03(\x0b\x32\x1b.skerry.ring.v1.StageVisits\x12\x0c\n\x04last\x18\x02 \x01(\x08\"F\n\x07Stepped\x12+\n\x06visits\x18\x01 \x03(\x0b\x32\x1b.skerry.ring.v1.StageVisits\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17skerry/proto/ring.proto\x12\x0eskerry.ring.v1\"\xb7\x01\n\x04Plan\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x19\n\x11microbatch_tokens\x18\x02 \x01(\r\x12%\n\x06stages\x18\x03 \x03(\x0b\x32\x15.skerry.ring.v1.Stage\x12#\n\x05rings\x18\x04 \x03(\x0b\x32\x14.skerry.ring.v1.Ring\x12\x0e\n\x06spares\x18\x05 \x03(\t\x12\'\n\x07shadows\x18\x06 \x03(\x0b\x32\x16.skerry.ring.v1.Shadow\"\x17\n\x05Stage\x12\x0e\n\x06shards\x18\x01 \x03(\t\"g\n\x04Ring\x12\'\n\x07members\x18\x01 \x03(\x0b\x32\x16.skerry.ring.v1.Member\x12#\n\x05paths\x18\x02 \x03(\x0b\x32\x14.skerry.ring.v1.Path\x12\x11\n\tin_flight\x18\x03 \x01(\r\"C\n\x06Member\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0e\n\x06stages\x18\x02 \x03(\r\x12\r\n\x05slots\x18\x03 \x01(\r\x12\x0c\n\x04rate\x18\x04 \x01(\x01\"8\n\x04Path\x12!\n\x04hops\x18\x01 \x03(\x0b\x32\x13.skerry.ring.v1.Hop\x12\r\n\x05quota\x18\x02 \x01(\r\"%\n\x03Hop\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x0e\n\x06stages\x18\x02 \x03(\r\"7\n\x06Shadow\x12\r\n\x05stage\x18\x01 \x01(\r\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06holder\x18\x03 \x01(\t\"\xe3\x05\n\x05\x46rame\x12\x0e\n\x06run_id\x18\x01 \x01(\x0c\x12\x0c\n\x04plan\x18\x02 \x01(\x04\x12\x0c\n\x04ring\x18\x03 \x01(\r\x12\r\n\x05round\x18\x04 \x01(\x04\x12\x0c\n\x04step\x18\x05 \x01(\r\x12\x12\n\nmicrobatch\x18\x06 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\x12\x0b\n\x03hop\x18\x08 \x01(\r\x12\x15\n\rpayload_bytes\x18\t \x01(\r\x12\x30\n\nactivation\x18\x10 \x01(\x0b\x32\x1a.skerry.ring.v1.ActivationH\x00\x12,\n\x08gradient\x18\x11 \x01(\x0b\x32\x18.skerry.ring.v1.GradientH\x00\x12*\n\x07reserve\x18\x12 \x01(\x0b\x32\x17.skerry.ring.v1.ReserveH\x00\x12&\n\x05grant\x18\x13 \x01(\x0b\x32\x15.skerry.ring.v1.GrantH\x00\x12(\n\x06refuse\x18\x14 \x01(\x0b\x32\x16.skerry.ring.v1.RefuseH\x00\x12*\n\x07release\x18\x15 \x01(\x0b\x32\x17.skerry.ring.v1.ReleaseH\x00\x12(\n\x06passed\x18\x16 \x01(\x0b\x32\x16.skerry.ring.v1.PassedH\x00\x12,\n\x08rerouted\x18\x17 \x01(\x0b\x32\x18.skerry.ring.v1.ReroutedH\x00\x12(\n\x06\x66\x61iled\x18\x18 \x01(\x0b\x32\x16.skerry.ring.v1.FailedH\x00\x12/\n\nstep_begin\x18\x19 \x01(\x0b\x32\x19.skerry.ring.v1.StepBeginH\x00\x12+\n\x08step_end\x18\x1a \x01(\x0b\x32\x17.skerry.ring.v1.StepEndH\x00\x12*\n\x07stepped\x18\x1b \x01(\x0b\x32\x17.skerry.ring.v1.SteppedH\x00\x12*\n\x07rebuilt\x18\x1c \x01(\x0b\x32\x17.skerry.ring.v1.RebuiltH\x00\x42\x06\n\x04\x62ody\"0\n\x04Pace\x12\x11\n\tqueued_us\x18\x01 \x01(\x04\x12\x15\n\rbottleneck_us\x18\x02 \x01(\x04\"h\n\nActivation\x12!\n\x04path\x18\x01 \x03(\x0b\x32\x13.skerry.ring.v1.Hop\x12\x13\n\x0btext_tokens\x18\x02 \x01(\r\x12\"\n\x04pace\x18\x03 \x01(\x0b\x32\x14.skerry.ring.v1.Pace\".\n\x08Gradient\x12\"\n\x04pace\x18\x01 \x01(\x0b\x32\x14.skerry.ring.v1.Pace\",\n\x07Reserve\x12!\n\x04path\x18\x01 \x03(\x0b\x32\x13.skerry.ring.v1.Hop\"\x07\n\x05Grant\"\x18\n\x06Refuse\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x17\n\x07Release\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\"\x08\n\x06Passed\">\n\x08Rerouted\x12!\n\x04path\x18\x01 \x03(\x0b\x32\x13.skerry.ring.v1.Hop\x12\x0f\n\x07\x63ulprit\x18\x02 \x01(\r\")\n\x06\x46\x61iled\x12\x0f\n\x07\x63ulprit\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"G\n\x0bStageVisits\x12\r\n\x05stage\x18\x01 \x01(\r\x12\x13\n\x0btext_tokens\x18\x02 \x01(\x04\x12\x14\n\x0cmicrobatches\x18\x03 \x03(\r\"\x0b\n\tStepBegin\"D\n\x07StepEnd\x12+\n\x06visits\x18\x01 \x03(\x0b\x32\x1b.skerry.ring.v1.StageVisits\x12\x0c\n\x04last\x18\x02 \x01(\x08\"F\n\x07Stepped\x12+\n\x06visits\x18\x01 \x03(\x0b\x32\x1b.skerry.ring.v1.StageVisits\x12\x0e\n\x06reason\x18\x02 \x01(\t\"(\n\x08StageAge\x12\r\n\x05stage\x18\x01 \x01(\r\x12\r\n\x05steps\x18\x02 \x01(\x04\"3\n\x07Rebuilt\x12(\n\x06stages\x18\x01 \x03(\x0b\x32\x18.skerry.ring.v1.StageAgeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,33 +46,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHADOW']._serialized_start=525
   _globals['_SHADOW']._serialized_end=580
   _globals['_FRAME']._serialized_start=583
-  _globals['_FRAME']._serialized_end=1278
-  _globals['_PACE']._serialized_start=1280
-  _globals['_PACE']._serialized_end=1328
-  _globals['_ACTIVATION']._serialized_start=1330
-  _globals['_ACTIVATION']._serialized_end=1434
-  _globals['_GRADIENT']._serialized_start=1436
-  _globals['_GRADIENT']._serialized_end=1482
-  _globals['_RESERVE']._serialized_start=1484
-  _globals['_RESERVE']._serialized_end=1528
-  _globals['_GRANT']._serialized_start=1530
-  _globals['_GRANT']._serialized_end=1537
-  _globals['_REFUSE']._serialized_start=1539
-  _globals['_REFUSE']._serialized_end=1563
-  _globals['_RELEASE']._serialized_start=1565
-  _globals['_RELEASE']._serialized_end=1588
-  _globals['_PASSED']._serialized_start=1590
-  _globals['_PASSED']._serialized_end=1598
-  _globals['_REROUTED']._serialized_start=1600
-  _globals['_REROUTED']._serialized_end=1662
-  _globals['_FAILED']._serialized_start=1664
-  _globals['_FAILED']._serialized_end=1705
-  _globals['_STAGEVISITS']._serialized_start=1707
-  _globals['_STAGEVISITS']._serialized_end=1778
-  _globals['_STEPBEGIN']._serialized_start=1780
-  _globals['_STEPBEGIN']._serialized_end=1791
-  _globals['_STEPEND']._serialized_start=1793
-  _globals['_STEPEND']._serialized_end=1861
-  _globals['_STEPPED']._serialized_start=1863
-  _globals['_STEPPED']._serialized_end=1933
+  _globals['_FRAME']._serialized_end=1322
+  _globals['_PACE']._serialized_start=1324
+  _globals['_PACE']._serialized_end=1372
+  _globals['_ACTIVATION']._serialized_start=1374
+  _globals['_ACTIVATION']._serialized_end=1478
+  _globals['_GRADIENT']._serialized_start=1480
+  _globals['_GRADIENT']._serialized_end=1526
+  _globals['_RESERVE']._serialized_start=1528
+  _globals['_RESERVE']._serialized_end=1572
+  _globals['_GRANT']._serialized_start=1574
+  _globals['_GRANT']._serialized_end=1581
+  _globals['_REFUSE']._serialized_start=1583
+  _globals['_REFUSE']._serialized_end=1607
+  _globals['_RELEASE']._serialized_start=1609
+  _globals['_RELEASE']._serialized_end=1632
+  _globals['_PASSED']._serialized_start=1634
+  _globals['_PASSED']._serialized_end=1642
+  _globals['_REROUTED']._serialized_start=1644
+  _globals['_REROUTED']._serialized_end=1706
+  _globals['_FAILED']._serialized_start=1708
+  _globals['_FAILED']._serialized_end=1749
+  _globals['_STAGEVISITS']._serialized_start=1751
+  _globals['_STAGEVISITS']._serialized_end=1822
+  _globals['_STEPBEGIN']._serialized_start=1824
+  _globals['_STEPBEGIN']._serialized_end=1835
+  _globals['_STEPEND']._serialized_start=1837
+  _globals['_STEPEND']._serialized_end=1905
+  _globals['_STEPPED']._serialized_start=1907
+  _globals['_STEPPED']._serialized_end=1977
+  _globals['_STAGEAGE']._serialized_start=1979
+  _globals['_STAGEAGE']._serialized_end=2019
+  _globals['_REBUILT']._serialized_start=2021
+  _globals['_REBUILT']._serialized_end=2072
 # @@protoc_insertion_point(module_scope)

@@ -77,7 +77,7 @@ class Shadow(_message.Message):
     def __init__(self, stage: _Optional[int] = ..., source: _Optional[str] = ..., holder: _Optional[str] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("run_id", "plan", "ring", "round", "step", "microbatch", "attempt", "hop", "payload_bytes", "activation", "gradient", "reserve", "grant", "refuse", "release", "passed", "rerouted", "failed", "step_begin", "step_end", "stepped")
+    __slots__ = ("run_id", "plan", "ring", "round", "step", "microbatch", "attempt", "hop", "payload_bytes", "activation", "gradient", "reserve", "grant", "refuse", "release", "passed", "rerouted", "failed", "step_begin", "step_end", "stepped", "rebuilt")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
     RING_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,7 @@ class Frame(_message.Message):
     STEP_BEGIN_FIELD_NUMBER: _ClassVar[int]
     STEP_END_FIELD_NUMBER: _ClassVar[int]
     STEPPED_FIELD_NUMBER: _ClassVar[int]
+    REBUILT_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     plan: int
     ring: int
@@ -120,7 +121,8 @@ class Frame(_message.Message):
     step_begin: StepBegin
     step_end: StepEnd
     stepped: Stepped
-    def __init__(self, run_id: _Optional[bytes] = ..., plan: _Optional[int] = ..., ring: _Optional[int] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., microbatch: _Optional[int] = ..., attempt: _Optional[int] = ..., hop: _Optional[int] = ..., payload_bytes: _Optional[int] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., reserve: _Optional[_Union[Reserve, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., refuse: _Optional[_Union[Refuse, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., passed: _Optional[_Union[Passed, _Mapping]] = ..., rerouted: _Optional[_Union[Rerouted, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., step_begin: _Optional[_Union[StepBegin, _Mapping]] = ..., step_end: _Optional[_Union[StepEnd, _Mapping]] = ..., stepped: _Optional[_Union[Stepped, _Mapping]] = ...) -> None: ...
+    rebuilt: Rebuilt
+    def __init__(self, run_id: _Optional[bytes] = ..., plan: _Optional[int] = ..., ring: _Optional[int] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., microbatch: _Optional[int] = ..., attempt: _Optional[int] = ..., hop: _Optional[int] = ..., payload_bytes: _Optional[int] = ..., activation: _Optional[_Union[Activation, _Mapping]] = ..., gradient: _Optional[_Union[Gradient, _Mapping]] = ..., reserve: _Optional[_Union[Reserve, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., refuse: _Optional[_Union[Refuse, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., passed: _Optional[_Union[Passed, _Mapping]] = ..., rerouted: _Optional[_Union[Rerouted, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., step_begin: _Optional[_Union[StepBegin, _Mapping]] = ..., step_end: _Optional[_Union[StepEnd, _Mapping]] = ..., stepped: _Optional[_Union[Stepped, _Mapping]] = ..., rebuilt: _Optional[_Union[Rebuilt, _Mapping]] = ...) -> None: ...
 
 class Pace(_message.Message):
     __slots__ = ("queued_us", "bottleneck_us")
@@ -217,3 +219,17 @@ class Stepped(_message.Message):
     visits: _containers.RepeatedCompositeFieldContainer[StageVisits]
     reason: str
     def __init__(self, visits: _Optional[_Iterable[_Union[StageVisits, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class StageAge(_message.Message):
+    __slots__ = ("stage", "steps")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    stage: int
+    steps: int
+    def __init__(self, stage: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
+
+class Rebuilt(_message.Message):
+    __slots__ = ("stages",)
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    stages: _containers.RepeatedCompositeFieldContainer[StageAge]
+    def __init__(self, stages: _Optional[_Iterable[_Union[StageAge, _Mapping]]] = ...) -> None: ...

@@ -261,6 +261,9 @@ class RecoverySection(Section):
     """Inner steps after which a ring's stages are copied again, in bf16, to a peer that is not
     beside them; not before the next round, since they are agreed upon only once in each. 0: they
     never are."""
+    bypass_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    """Inner steps in which part of the microbatches pass over a stage that was interpolated, half
+    of them at first, as far as ``ring.bypass`` lets them; 0: all visit it at once."""
 
 
 class PeerSection(Section):

@@ -45,7 +45,12 @@ class Rung(StrEnum):
 
 
 MADE_UP = frozenset({Rung.AVERAGE, Rung.SWAP, Rung.INTERPOLATE, Rung.SEED})
-"""What these bring back is not what was lost: it has to be trained back in (bypass.py)."""
+"""What these bring back is not what was lost."""
+TRAINED_IN = frozenset({Rung.INTERPOLATE})
+"""What these bring back is passed over at first by part of the microbatches
+(protocol/rings/bypass.py). Not so an average or a copy of the stage beside it: they are nearer to
+what was lost, and passing over them gained nothing (bench/results/2026-11-22_recovery.md). And
+where a stage begins from the seed, so does the rest of the model."""
 
 
 class Place(StrEnum):
@@ -78,7 +83,9 @@ class StageHealing:
     taker: PeerId | None
     """None while it waits for a peer to join."""
     bypassed: bool
-    """Whether microbatches pass over it until it is there, and while it trains back in."""
+    """Whether microbatches pass over it until it is there."""
+    trains_in: int
+    """Inner steps in which part of the microbatches pass over it when it is there; 0: all visit."""
 
 
 def plan_healing(survey: Survey, oldest_shadow: int = OLDEST_SHADOW) -> tuple[StageHealing, ...]:
@@ -93,7 +100,9 @@ def plan_healing(survey: Survey, oldest_shadow: int = OLDEST_SHADOW) -> tuple[St
         shards = tuple(rungs.of(lost.stage, shard) for shard in survey.stages[lost.stage])
         place, taker = takers.take(lost, shards)
         bypassed = survey.may_skip and lost.stage != FIRST
-        found.append(StageHealing(lost, shards, place, taker, bypassed))
+        interpolated = any(one.rung in TRAINED_IN for one in shards)
+        steps = survey.bypass_steps if bypassed and interpolated else 0
+        found.append(StageHealing(lost, shards, place, taker, bypassed, steps))
     return tuple(found)
 
 

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from skerry.protocol.ids import PeerId, short
-from skerry.recovery.healing import FIRST, Place, Rung, ShardHealing, StageHealing, is_block
+from skerry.recovery.healing import (
+    FIRST,
+    TRAINED_IN,
+    Place,
+    Rung,
+    ShardHealing,
+    StageHealing,
+    is_block,
+)
 from skerry.recovery.survey import Survey
 
 
@@ -37,7 +45,8 @@ def _sentence(healing: StageHealing, shards: Sequence[ShardHealing], survey: Sur
     names = named([one.shard for one in shards])
     left, verb = _left(shards[0], healing.lost.stage, survey)
     where = _where(healing, survey)
-    return f"{names} lost with peer {short(healing.lost.peer)}: {left}: {verb} {where}"
+    back = _back(healing.trains_in) if shards[0].rung in TRAINED_IN else ""
+    return f"{names} lost with peer {short(healing.lost.peer)}: {left}: {verb} {where}{back}"
 
 
 def _left(one: ShardHealing, stage: int, survey: Survey) -> tuple[str, str]:
@@ -87,6 +96,12 @@ def _where(healing: StageHealing, survey: Survey) -> str:
         case _:
             first = "the first stage cannot be passed over" if healing.lost.stage == FIRST else ""
             return f"when a peer joins, for whom the ring waits{first and f': {first}'}"
+
+
+def _back(steps: int) -> str:
+    """Say how long it takes until all microbatches visit a stage."""
+    text = "; it trains back in: half of the microbatches pass over it at first, none after"
+    return f"{text} {steps} steps" if steps else ""
 
 
 def _what_is_left(one: ShardHealing) -> tuple[str, tuple[str, ...], tuple[int, ...]]:

@@ -7,7 +7,8 @@ each rounded by itself (nothing fused), so every peer that computes one gets the
 
 Whatever is made here is not what was lost. AdamW's moments of the lost weights mean nothing for
 the new ones: they start anew, and with them the learning rate rises anew (``AdamW.reset``); the
-paper instead multiplies it by 1.1 for good. Nor can the stage be trusted at once: see bypass.py.
+paper instead multiplies it by 1.1 for good. Nor can every stage be trusted at once
+(protocol/rings/bypass.py).
 
 Source: CheckFree (arXiv:2506.15461), algorithm 1 for the average, section 4.3 for the copies. That
 stages of other sizes, and several lost side by side, can be made is not in the paper.

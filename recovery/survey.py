@@ -70,3 +70,5 @@ class Survey:
     """Stages that have learned each other's role, by either (CheckFree+)."""
     may_skip: bool = True
     """Whether microbatches may pass over stages; the first stage never is."""
+    bypass_steps: int = 0
+    """Inner steps in which part of them pass over a stage that was interpolated; 0: all visit."""

@@ -14,7 +14,7 @@ from skerry.pipeline.shadow_codec import decode_shadow, encode_shadow
 from skerry.pipeline.shards import initial_shard
 from skerry.protocol.ids import PeerId
 from skerry.protocol.manifest import InnerSection, Manifest
-from skerry.recovery.bypass import Bypass, routes_around
+from skerry.protocol.rings.bypass import Bypass
 from skerry.recovery.healing import StageHealing, plan_healing
 from skerry.recovery.neighbours import Neighbour
 from skerry.recovery.rebuilding import rebuilt
@@ -76,7 +76,10 @@ class Mender:
             stage: self._bypass.passing(step - made, microbatches)
             for stage, made in self._made.items()
         }
-        return routes_around(plain, passing)
+        return [
+            tuple(stage for stage in order if number not in passing.get(stage, ()))
+            for number, order in enumerate(plain)
+        ]
 
     def mend(self, lost: Sequence[int], step: int) -> None:
         """Bring back the stages lost at the beginning of a step, with what is left of others."""

@@ -5,7 +5,7 @@ Streams, decisions and computations come together here; docs/rings.md shows how 
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import SystemRandom
 
 from skerry.node.net.tasks import OwnedTasks
@@ -19,7 +19,7 @@ from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.rings import actions as act
 from skerry.protocol.rings.events import BeginStep
-from skerry.protocol.rings.frames import Place
+from skerry.protocol.rings.frames import Place, StageAge
 from skerry.protocol.rings.plan import MAX_MICROBATCHES, Plan
 from skerry.protocol.rings.tasks import At
 from skerry.protocol.transport import Transport
@@ -71,6 +71,13 @@ class RingPart:
         """Open the streams; ``addresses`` says where a member may be dialled."""
         await self._session.open_round(_NO_ROUND)
         await self._session.start(addresses)
+
+    async def train_in(self, stages: tuple[StageAge, ...]) -> None:
+        """Have part of the microbatches pass over own stages that were made of others.
+
+        The origin hears of it when there is a stream to it, so best before ``start``.
+        """
+        await self._session.train_in(stages)
 
     async def close(self) -> None:
         """End all streams and all work; never raises."""
@@ -144,6 +151,11 @@ class RingPart:
     def block_rate(self) -> float:
         """Text tokens per second through one block, forward, measured here; 0: not yet."""
         return self._speed.rate
+
+    @property
+    def rebuilt(self) -> Mapping[int, int]:
+        """Own stages that were made of others: the inner steps that they have trained since."""
+        return self._session.rebuilt
 
     @property
     def in_step(self) -> bool:

@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.mesh import Addresses, MeshSettings, RingMesh
@@ -17,7 +18,7 @@ from skerry.protocol.errors import InputFault, ProtocolError, SkerryError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.rings import actions as act
 from skerry.protocol.rings import events as ev
-from skerry.protocol.rings.frames import Place
+from skerry.protocol.rings.frames import Place, StageAge
 from skerry.protocol.rings.machine import apply, new_ring_peer, next_deadline
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rings.state import Rules
@@ -130,6 +131,15 @@ class RingSession:
     async def open_round(self, number: int) -> None:
         """Let the steps of a round begin here; before the first call those of any round may."""
         await self._events.put(ev.RoundOpened(number))
+
+    async def train_in(self, stages: tuple[StageAge, ...]) -> None:
+        """Have part of the microbatches pass over own stages that were made of others."""
+        await self._events.put(ev.StagesRebuilt(stages))
+
+    @property
+    def rebuilt(self) -> Mapping[int, int]:
+        """Own stages that were made of others: the inner steps that they have trained since."""
+        return MappingProxyType(self._peer.s.rebuilt)
 
     async def meet(self, seconds: float) -> None:
         """Wait until there are streams to all other members, the first time only."""

@@ -25,6 +25,7 @@ def rules_of(manifest: Manifest, plan: Plan) -> Rules:
         attempt_min_s=ring.attempt_min,
         attempt_max_s=ring.attempt_max,
         factor=ring.deadline_factor,
+        bypass_steps=manifest.recovery.bypass_steps if ring.bypass else 0,
     )
 
 

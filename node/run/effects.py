@@ -129,7 +129,7 @@ class Effects:
             case act.LoadState():
                 self._loading.begin(action.digest, action.local.shards if action.local else None)
             case act.Train():
-                self._healer.discharge()
+                self._ring.train_in(self._healer.discharge())
                 self._train(action)
             case act.FinishTraining() if self._is_staged():
                 self._ring.finish()

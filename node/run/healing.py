@@ -15,12 +15,13 @@ from skerry.node.run.context import RunContext
 from skerry.node.run.payloads import Payloads
 from skerry.node.run.shadow_finding import ShadowFinder
 from skerry.protocol.errors import ComputeError, PeerUnavailable
-from skerry.protocol.ids import PeerId
+from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.messages import ShardPayload, ShardState
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.renewing import own_shards
 from skerry.recovery.healing import (
     MADE_UP,
+    TRAINED_IN,
     Rung,
     ShardHealing,
     StageHealing,
@@ -87,7 +88,7 @@ class Healer:
         self, action: act.Renew, held: tuple[HeldShadow, ...]
     ) -> tuple[ShardPayload, ...] | None:
         """Return where all hosted shards lie; None if a stale copy turned out to be useless."""
-        left = remains(self._context.state.rounds, action.commit, action.lost, held)
+        left = self._remains(action.commit, action.lost, held)
         self._check_origin(left, action.lost)
         healings = self._admit(left, action.lost)
         rungs = {one.shard: one.rung for healing in healings for one in healing.shards}
@@ -113,8 +114,8 @@ class Healer:
             shards |= {shard.shard: shard for shard in made.shards}
         return tuple(shards[name] for name in self._context.state.rounds.hosted)
 
-    def discharge(self) -> None:
-        """Say that what was lost trains again."""
+    def discharge(self) -> tuple[str, ...]:
+        """Say that what was lost trains again; return the shards that have to train back in."""
         now, patients = asyncio.get_running_loop().time(), self._patients
         spent = {what: round(seconds, 3) for what, seconds in self._spent.items()}
         self._patients = {}
@@ -132,6 +133,7 @@ class Healer:
                 transfer=spent.get("transfer", 0.0),
                 rebuild=spent.get("rebuild", 0.0),
             )
+        return tuple(shard for shard, one in patients.items() if one.rung in TRAINED_IN)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -150,7 +152,20 @@ class Healer:
             return
         own = own_shards(rounds)
         given = tuple(entry.shard for entry in wanted if entry.shard not in own)
-        self._admit(remains(rounds, rounds.goal, given), given)
+        self._admit(self._remains(rounds.goal, given), given)
+
+    def _remains(
+        self, goal: CommitHash, given: tuple[str, ...], held: tuple[HeldShadow, ...] = ()
+    ) -> Remains:
+        """Return what is left, and what the run says of stages that are passed over."""
+        manifest = self._context.manifest
+        left = remains(self._context.state.rounds, goal, given, held)
+        survey = replace(
+            left.survey,
+            may_skip=manifest.ring.bypass > 0,
+            bypass_steps=manifest.recovery.bypass_steps,
+        )
+        return replace(left, survey=survey)
 
     def _admit(self, left: Remains, given: tuple[str, ...]) -> tuple[StageHealing, ...]:
         """Plan for the stages of shards that were given to this peer; say so once."""

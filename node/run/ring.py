@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from skerry.node.net.tasks import OwnedTasks
 from skerry.node.ring.part import News, RingPart
+from skerry.node.ring.settings import hosting_of
 from skerry.node.ring.stage_engine import StagesStepped
 from skerry.node.run.context import RunContext
 from skerry.node.run.shadow_sending import ShadowSender
@@ -21,6 +22,7 @@ from skerry.protocol import compute as cp
 from skerry.protocol.errors import ComputeError, SkerryError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.rings import actions as ring_act
+from skerry.protocol.rings.frames import StageAge
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
@@ -50,7 +52,21 @@ class RingRounds:
         """Whether the event log says that one has, since the training was begun."""
         self._moved_at = 0.0
         """When the round began here, or its newest step ended."""
+        self._rebuilt: dict[str, int] = {}
+        """Shards that were interpolated here, and the inner steps that they have trained since."""
+        self._untold = False
+        """Whether the part has still to be told of some."""
         context.awaited_in_ring = self._awaited
+
+    def train_in(self, shards: Collection[str]) -> None:
+        """Let part of the microbatches pass over stages with these shards, which are new here.
+
+        That is known to this process only: after a restart all microbatches visit them.
+        """
+        if shards:
+            self._keep_ages()
+            self._rebuilt |= dict.fromkeys(shards, 0)
+            self._untold = True
 
     def train(self, action: act.Train) -> None:
         """Begin a round's training; ends with a Trained event."""
@@ -85,6 +101,7 @@ class RingRounds:
 
     async def leave(self) -> None:
         """End the streams of a ring of which this node is no member any more."""
+        self._keep_ages()
         part, self._part, self._plan = self._part, None, None
         if part is not None:
             await part.close()
@@ -141,7 +158,9 @@ class RingRounds:
     async def _follow(self) -> RingPart:
         """Return the part under the plan in force. Raises: ComputeError if there is none."""
         plan = self._context.state.rounds.hosts.plan
-        if self._part is not None and plan == self._plan:
+        if self._part is not None and self._plan is not None and plan == self._plan:
+            if self._untold:
+                await self._tell_rebuilt(self._part, self._plan)
             return self._part
         await self.leave()
         if plan is None or plan.ring_of(self._context.me) is None:
@@ -150,10 +169,34 @@ class RingRounds:
         part = RingPart(context.transport, context.manifest, plan, self._ask, self._observe)
         async with contextlib.AsyncExitStack() as unless_started:
             unless_started.push_async_callback(part.close)  # if the round is begun anew meanwhile
+            await self._tell_rebuilt(part, plan)
             await part.start(self._addresses)
             unless_started.pop_all()
         self._part, self._plan = part, plan
         return part
+
+    async def _tell_rebuilt(self, part: RingPart, plan: Plan) -> None:
+        """Say which of the own stages were interpolated, wholly or in part."""
+        hosting = hosting_of(plan, self._context.me)
+        hosted = {stage.number: stage.shards for stage in hosting.stages} if hosting else {}
+        mine = {shard for shards in hosted.values() for shard in shards}
+        self._rebuilt = {shard: age for shard, age in self._rebuilt.items() if shard in mine}
+        self._untold = False
+        ages = {
+            number: [self._rebuilt[shard] for shard in shards if shard in self._rebuilt]
+            for number, shards in hosted.items()
+        }
+        young = tuple(StageAge(number, min(some)) for number, some in ages.items() if some)
+        if young:
+            await part.train_in(young)
+
+    def _keep_ages(self) -> None:
+        """Note how long the part's stages have trained: another one may follow."""
+        if self._part is None or self._plan is None:
+            return
+        for number, age in self._part.rebuilt.items():
+            for shard in self._rebuilt.keys() & set(self._plan.stages[number].shards):
+                self._rebuilt[shard] = age
 
     async def _steps(self, part: RingPart, action: act.Train) -> None:
         """At the origin: take the inner steps, each upon a batch of its own."""

@@ -119,6 +119,9 @@ def _fill(message: pb.Frame, body: fr.Body) -> None:
             message.step_end.CopyFrom(pb.StepEnd(visits=_visits_pb(visits), last=last))
         case fr.Stepped(visits, reason):
             message.stepped.CopyFrom(pb.Stepped(visits=_visits_pb(visits), reason=reason))
+        case fr.Rebuilt(stages):
+            ages = [pb.StageAge(stage=one.stage, steps=one.steps) for one in stages]
+            message.rebuilt.CopyFrom(pb.Rebuilt(stages=ages))
 
 
 def _body(message: pb.Frame) -> fr.Body:
@@ -150,6 +153,10 @@ def _body(message: pb.Frame) -> fr.Body:
         case "stepped":
             reason = printable(message.stepped.reason, MAX_REASON_CHARS)
             return fr.Stepped(_visits(message.stepped.visits), reason)
+        case "rebuilt":
+            ages = message.rebuilt.stages
+            _limit(len(ages), pl.MAX_STAGES, "stages")
+            return fr.Rebuilt(tuple(fr.StageAge(one.stage, bounded(one.steps)) for one in ages))
         case _:
             raise ProtocolError("kind", "a frame of no known kind")
 

@@ -43,6 +43,8 @@ class Microbatch:
     route: Route | None = None
     """Of the last attempt: a retry keeps to the hosts that may have counted it already."""
     not_before: float = 0.0
+    on_its_way: bool = False
+    """Whether any attempt has set out: hosts may have counted it since."""
     held_up_by: int | None = None
     """Who had no slot for the last attempt."""
     loss: float | None = None
@@ -78,6 +80,10 @@ class Drive:
     """How long they are waited for, from the first step on, before any is passed by."""
     looked_at: float = 0.0
     """When it was last looked whether something can be injected."""
+    rebuilt: dict[int, int] = field(default_factory=dict)
+    """Stages that train back in, and the inner steps that they have trained since."""
+    passing: dict[int, frozenset[int]] = field(default_factory=dict)
+    """By such a stage, which microbatches of this step pass over it."""
     redone: int = 0
     last: bool = False
     """Whether it is the last one of its round."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from skerry.protocol.ids import PeerId
-from skerry.protocol.rings.frames import Frame
+from skerry.protocol.rings.frames import Frame, StageAge
 from skerry.protocol.rings.tasks import Work
 
 
@@ -28,6 +28,13 @@ class RoundOpened:
     """This peer holds the parameters of a round's start: its steps may begin here."""
 
     round: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagesRebuilt:
+    """Stages of this peer were made of others: at first part of the microbatches pass over them."""
+
+    stages: tuple[StageAge, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,7 @@ class Tick:
 Event = (
     BeginStep
     | RoundOpened
+    | StagesRebuilt
     | CutStep
     | FrameReceived
     | FrameSent

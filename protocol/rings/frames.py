@@ -155,6 +155,22 @@ class Stepped:
     """Why its gradients were thrown away; empty if they were not."""
 
 
+@dataclass(frozen=True, slots=True)
+class StageAge:
+    """A stage that was made of others, and how long it has trained since."""
+
+    stage: int
+    steps: int
+    """Inner steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """Stages of this member have to train back in (bypass.py)."""
+
+    stages: tuple[StageAge, ...]
+
+
 Body = (
     Activation
     | Gradient
@@ -168,6 +184,7 @@ Body = (
     | StepBegin
     | StepEnd
     | Stepped
+    | Rebuilt
 )
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from skerry.protocol.ids import PeerId
+from skerry.protocol.rings import bypass, hosting, origin, stepping
 from skerry.protocol.rings import events as ev
 from skerry.protocol.rings import frames as fr
-from skerry.protocol.rings import hosting, origin, stepping
 from skerry.protocol.rings.actions import Action, Compute, Forget, Refused
 from skerry.protocol.rings.driving import Drive, new_drive
 from skerry.protocol.rings.plan import ORIGIN, Plan
@@ -109,6 +109,8 @@ def _dispatch(p: RingPeer, event: ev.Event, now: float) -> list[Action]:
             return origin.on_begin(s, d, event, now)
         case ev.RoundOpened(number):
             return open_round(s, number)
+        case ev.StagesRebuilt():
+            return bypass.on_rebuilt(s, event)
         case ev.CutStep():
             return origin.cut(s, d, event) if d is not None else []
         case ev.FrameReceived(source, frame, payload):
@@ -155,7 +157,11 @@ def _on_frame(
             return origin.on_rerouted(s, d, source, frame, frame.body, now)
         case fr.Failed() if d is not None:
             return origin.on_failed(s, d, source, frame, frame.body, now)
-        case fr.StepBegin() | fr.StepEnd() | fr.Stepped() | fr.Rerouted() | fr.Failed():
+        case fr.Rebuilt() if d is not None:
+            return origin.on_rebuilt(s, d, source, frame.body)
+        case fr.StepBegin() | fr.StepEnd():
+            return refuse(s, source, "not-the-origin")
+        case fr.Stepped() | fr.Rerouted() | fr.Failed() | fr.Rebuilt():
             return refuse(s, source, "not-the-origin")
         case fr.Passed():
             return hosting.on_passed(s, source, frame, now)
@@ -212,8 +218,8 @@ def _fence_reason(s: RingState, frame: fr.Frame) -> str:
         return "stale-plan" if fence.plan < s.plan.version else "unknown-plan"
     if fence.ring != s.ring_number:
         return "wrong-ring"
-    # The last step's end may be told and confirmed again.
-    if isinstance(frame.body, fr.StepEnd | fr.Stepped):
+    # The last step's end may be told and confirmed again; what was rebuilt is of no step.
+    if isinstance(frame.body, fr.StepEnd | fr.Stepped | fr.Rebuilt):
         return ""
     passed = fence.at <= s.floor or (fence.at not in s.books and fence.at < s.newest)
     if passed and isinstance(frame.body, fr.Release | fr.Passed):
@@ -278,7 +284,9 @@ def _on_peer_up(p: RingPeer, peer: PeerId) -> list[Action]:
     if p.d is not None:
         p.d.unseen.discard(member)
     p.s.banned.pop(member, None)
-    return stepping.tell_again(p.s, p.d, member) if p.d is not None else []
+    if p.d is not None:
+        return stepping.tell_again(p.s, p.d, member)
+    return bypass.tell_origin(p.s) if member == ORIGIN else []
 
 
 def _on_peer_down(p: RingPeer, peer: PeerId, now: float) -> list[Action]:

@@ -8,7 +8,7 @@ there: a host that has counted the microbatch already computes it again, but doe
 from collections import deque
 
 from skerry.protocol.errors import ProtocolError
-from skerry.protocol.rings import doubles
+from skerry.protocol.rings import bypass, doubles
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.actions import Action, Note
 from skerry.protocol.rings.driving import Attempt, Drive, Microbatch
@@ -44,6 +44,7 @@ def on_begin(s: RingState, d: Drive, event: BeginStep, now: float) -> list[Actio
         double = doubles.double_of(d.microbatches, event.doubled, now)
         d.microbatches = (*d.microbatches, double)
     d.todo.extend(d.microbatches)
+    bypass.begin_step(s, d)
     actions: list[Action] = []
     for member in range(len(s.ring.members)):
         actions += tell(s, member, at, fr.Place(), fr.StepBegin())
@@ -67,7 +68,8 @@ def inject(s: RingState, d: Drive, now: float) -> list[Action]:
         if route is None:
             break
         d.todo.remove(microbatch)
-        actions += _reserve(s, d, microbatch, route, now)
+        way = bypass.bypassed(s, d, microbatch, route)
+        actions += _reserve(s, d, microbatch, way, now)
     return actions
 
 
@@ -80,7 +82,7 @@ def on_granted(s: RingState, d: Drive, source: int, frame: fr.Frame, now: float)
     attempt.ungranted.discard((source, frame.place.hop))
     if attempt.ungranted or attempt.injected_at is not None:
         return []
-    attempt.injected_at = now
+    attempt.injected_at, microbatch.on_its_way = now, True
     attempt.due = now + d.patience.seconds
     visit = s.visits[frame.fence.at, frame.place.microbatch, 0]
     visit.text_tokens = microbatch.text_tokens
@@ -248,6 +250,18 @@ def _leave_out(s: RingState, d: Drive, microbatch: Microbatch, hop: int) -> list
     microbatch.trained, microbatch.attempt = attempt.route, None
     taken = {(one.member, i) for i, one in enumerate(attempt.route) if i > hop}
     return _release(s, _at(d), attempt, taken)
+
+
+def on_rebuilt(s: RingState, d: Drive, source: int, told: fr.Rebuilt) -> list[Action]:
+    """Let microbatches pass over stages that train back in; draw anew those that only wait."""
+    actions = bypass.on_told(s, d, source, told)
+    for microbatch in d.active:
+        attempt = microbatch.attempt
+        assert attempt is not None
+        if bypass.bypassed(s, d, microbatch, attempt.route) != attempt.route:
+            actions += _end_attempt(s, d, microbatch, attempt)
+            d.todo.appendleft(microbatch)
+    return actions
 
 
 def on_member_down(s: RingState, d: Drive, member: int, now: float) -> list[Action]:

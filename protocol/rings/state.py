@@ -42,6 +42,9 @@ class Rules:
     """How long a peer that was late or failed is passed by if there is another way."""
     retry_s: float = 0.5
     """Before the second retry of a microbatch; twice that before the next, up to ``ban_s``."""
+    bypass_steps: int = 0
+    """Inner steps in which part of the microbatches pass over a stage that was made of others, as
+    far as ``most_skipped`` lets them; 0: all visit it at once."""
 
 
 class Status(IntEnum):
@@ -156,6 +159,8 @@ class RingState:
     busy: Busy = field(default_factory=Busy)
     down: set[int] = field(default_factory=set)
     """Members without a stream."""
+    rebuilt: dict[int, int] = field(default_factory=dict)
+    """Own stages that were made of others, and the inner steps that they have trained since."""
     banned: dict[int, float] = field(default_factory=dict)
     """Members to pass by if there is another way, and until when."""
     loopback: deque[tuple[Frame, bytes]] = field(default_factory=deque)

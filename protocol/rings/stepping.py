@@ -7,6 +7,7 @@ step away and says so: nothing is counted twice. One that holds less, because it
 memory, steps with what it has.
 """
 
+from skerry.protocol.rings import bypass
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.actions import (
     Action,
@@ -31,7 +32,8 @@ def end_step(s: RingState, d: Drive) -> list[Action]:
         return []
     d.ended, d.ended_at, d.ended_last = True, d.at, d.last
     d.unconfirmed = dict(enumerate(_accounts(s, d)))
-    actions: list[Action] = []
+    trained = {one.stage for visits in d.unconfirmed.values() for one in visits}
+    actions = bypass.end_step(s, d, trained)
     for member, visits in d.unconfirmed.items():
         actions += tell(s, member, d.at, _NOBODY, fr.StepEnd(visits, d.last))
     return actions
@@ -90,6 +92,7 @@ def on_step_taken(s: RingState, at: At) -> list[Action]:
     """The optimizer has stepped, or the gradients are gone: close the book and tell the origin."""
     book = s.books.pop(at)
     visits = () if book.reason else _made_of(book)
+    bypass.grow(s, visits)
     s.floor, s.closed = at, Closed(at, visits, book.reason, book.last)
     return [StepOver(at, book.last), *tell(s, ORIGIN, at, _NOBODY, fr.Stepped(visits, book.reason))]
 

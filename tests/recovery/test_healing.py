@@ -86,6 +86,17 @@ def test_the_origin_comes_back_from_copies_its_neighbours_keep():
     assert not origin.bypassed
 
 
+def test_only_an_interpolated_stage_that_may_be_passed_over_trains_back_in():
+    def trains_in(*lost: int, **changes: object) -> list[int]:
+        return [one.trains_in for one in plan_healing(survey(*lost, bypass_steps=9, **changes))]
+
+    assert trains_in(1, 2) == [9, 9]
+    assert trains_in(1, 2, may_skip=False) == [0, 0]
+    assert trains_in(0, 1) == [0, 9], "the first stage never is"
+    assert trains_in(2, 4) == [0, 0], "an average and a copy of the stage beside it"
+    assert trains_in(0, 1, 2, 3, 4) == [0] * 5
+
+
 def test_stages_side_by_side_are_interpolated():
     found = plan_healing(survey(1, 2))
     assert {one.made_of for healing in found for one in healing.shards} == {(0, 3)}

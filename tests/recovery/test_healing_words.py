@@ -68,6 +68,12 @@ def test_stages_side_by_side_and_a_lost_ring_say_so():
     first, second = said(survey(1, 2))
     assert "nor a stage beside it: interpolating block.0-1 and block.6-7" in first
     assert second.startswith("block.4-5 ")
+    assert "trains back in" not in first
+    for text in said(survey(1, 2, bypass_steps=20)):
+        assert text.endswith(
+            "; it trains back in: half of the microbatches pass over it at first, "
+            "none after 20 steps"
+        )
     assert "nor a stage beside it: copying block.4-5" in said(survey(0, 1, stages=3))[2]
     everything = said(survey(0, 1, stages=2, checkpoints=copies(("block.2", "block.3"), A, 90)))
     assert "and no checkpoint: beginning from the seed" in everything[0]

@@ -22,6 +22,7 @@ from skerry.protocol.manifest import (
     InnerSection,
     Manifest,
     ModelSection,
+    RecoverySection,
     RingSection,
 )
 from skerry.protocol.memory import Limits, Link, VirtualNetwork
@@ -52,6 +53,7 @@ def manifest_in(folder: Path, layers: int = 2, **ring: object) -> Manifest:
         data=DataSection(path=str(text), validation_batches=1),
         inner=InnerSection(steps=3, batch_size=BATCH, lr=5e-3, warmup_steps=0, clip=1e6),
         ring=RingSection.model_validate(settings),
+        recovery=RecoverySection(bypass_steps=4),
     )
 
 

@@ -15,6 +15,7 @@ from skerry.protocol.errors import ComputeError, ProtocolError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.memory import VirtualNetwork
 from skerry.protocol.rings import actions as act
+from skerry.protocol.rings.frames import StageAge
 
 TOKENS = BATCH * 32
 ALL = tuple(range(BATCH // 2))
@@ -65,6 +66,31 @@ def test_a_round_is_that_of_a_full_replica_and_every_member_has_its_contribution
         assert not ring.parts[member].refused
     told = [n for n in ring.news[0] if isinstance(n, act.MemberStepped)]
     assert {(n.peer, n.at) for n in told} >= {(t.peer_id, (1, 1)) for t in ring.transports}
+
+
+def test_an_interpolated_stage_is_passed_over_by_half_at_first_and_then_visited_by_all(tmp_path):
+    async def scenario(network: VirtualNetwork, ring: StageRing) -> None:
+        whole = replica_of(ring, tmp_path)
+        await ring.parts[1].train_in((StageAge(1, 0),))
+        await ring.begin_round()
+        expected = whole.evaluate(Evaluate(request=3)).loss
+        assert await ring.origin.evaluate() == pytest.approx(expected, rel=1e-5)
+        for index in range(5):
+            done = await ring.origin.train(index, batch=index)
+            assert (done.trained, done.text_tokens, done.redone) == (ALL, TOKENS, 0)
+        for member in range(3):
+            await ring.stepped(member, (1, 5))
+        assert dict(ring.parts[1].rebuilt) == {1: 5}
+
+    ring = ring_test(tmp_path, scenario)
+    visiting = [2, 2, 3, 4, 4]  # of 4 microbatches
+    assert ring.text_tokens(1) == [{1: TOKENS * visits // 4} for visits in visiting]
+    for member in (0, 2):
+        assert ring.text_tokens(member) == [{member: TOKENS}] * 5
+        assert not ring.parts[member].refused
+    first, last = (n.text for n in ring.news[0] if isinstance(n, act.Note))
+    assert "trains stage 1 back in: 50 % of the microbatches pass over it" in first
+    assert last == "stage 1 is back: all microbatches visit it again"
 
 
 def test_a_node_without_a_place_in_the_plan_has_no_part(tmp_path):

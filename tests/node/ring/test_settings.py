@@ -24,7 +24,9 @@ def test_rules_are_the_manifest_s():
     assert rules.run_id == manifest(skip_ratio=0.4, bypass=2, hop_min=1.5, attempt_max=50.0).run_id
     assert rules.most_skipped == 1 + 2
     assert (rules.hop_min_s, rules.hop_max_s, rules.attempt_max_s) == (1.5, 30.0, 50.0)
-    assert rules_of(manifest(bypass=0), PLAN).most_skipped == 0
+    assert rules.bypass_steps == 20
+    nothing = rules_of(manifest(bypass=0), PLAN)
+    assert (nothing.most_skipped, nothing.bypass_steps) == (0, 0)
 
 
 @pytest.mark.parametrize(("sequences", "fits"), [(0, False), (1, True), (3, True), (4, False)])

@@ -45,6 +45,9 @@ attempt_min = "2s"
 attempt_max = "8s"
 hop_min = "1s"
 hop_max = "2s"
+
+[recovery]
+bypass_steps = 8
 """
 
 
@@ -57,12 +60,12 @@ def manifest_in(folder: Path, bypass: int) -> Manifest:
     )
 
 
-def plan_of(peers: list[PeerId], hosted: list[tuple[int, ...]]) -> Plan:
+def plan_of(peers: list[PeerId], hosted: list[tuple[int, ...]], in_flight: int) -> Plan:
     """Return a plan of one ring of three stages; each stage's first host is on the path."""
     stages = (Stage(("embed", "head")), Stage(("block.0",)), Stage(("block.1",)))
     hops = tuple(Hop(next(i for i, own in enumerate(hosted) if s in own), (s,)) for s in range(3))
     members = tuple(Member(p, own, 4) for p, own in zip(peers, hosted, strict=True))
-    return Plan(0, 32, stages, (Ring(members, (RingPath(hops, BATCH),), 4),))
+    return Plan(0, 32, stages, (Ring(members, (RingPath(hops, BATCH),), in_flight),))
 
 
 @dataclass
@@ -130,9 +133,9 @@ class RingWorld:
             stack.push_async_callback(closing)
         return member
 
-    def follow(self, *hosted: tuple[int, ...]) -> Plan:
+    def follow(self, *hosted: tuple[int, ...], in_flight: int = 4) -> Plan:
         """Have all members stand at a first commit whose plan gives them these stages."""
-        plan = plan_of([signer.peer_id for signer in self.signers], list(hosted))
+        plan = plan_of([signer.peer_id for signer in self.signers], list(hosted), in_flight)
         joined = [
             member_record(s, self.manifest.run_id, (), invite_to(self.manifest))
             for s in self.signers[1:]
@@ -357,6 +360,34 @@ def test_another_plan_means_other_streams(tmp_path):
                 assert tokens == STEPS * TOKENS
 
     ring_test(tmp_path, scenario)
+
+
+def test_a_stage_that_was_interpolated_trains_back_in_under_whatever_plan(tmp_path):
+    """Its age goes along; half of the microbatches pass over it at first, none after 8 steps."""
+
+    async def scenario(world: RingWorld) -> None:
+        body = world.members[1]
+        visits = []
+        body.rounds.train_in(("block.0",))
+        for round_number, in_flight in ((1, 4), (2, 3), (3, 3)):
+            world.follow((0,), (1,), (2,), in_flight=in_flight)
+            world.train(round_number)
+            for member in world.members:
+                await member.trained()
+                tokens, _ = await member.encode()
+                if member is body:
+                    visits.append(tokens // 32)
+                else:
+                    assert tokens == STEPS * TOKENS
+            if round_number == 2:
+                body.rounds.train_in(("block.0",))  # made anew, although the plan is as before
+        assert visits[:2] == [2 + 2 + 2, 3 + 3 + 3]
+        assert visits[2] < STEPS * BATCH
+        notes = [str(line["text"]) for line in world.origin.lines("note")]
+        told = [text for text in notes if "trains stage 1 back in" in text]
+        assert ["50 %" in told[0], "31 %" in told[1]] == [True, True]
+
+    ring_test(tmp_path, scenario, bypass=1)
 
 
 def test_a_node_that_left_its_ring_is_gone_for_the_others(tmp_path):

@@ -19,6 +19,7 @@ visits = st.lists(
     st.builds(fr.StageVisits, small, counts, st.lists(st.integers(0, 4095), max_size=9).map(tuple)),
     max_size=4,
 ).map(tuple)
+ages = st.lists(st.builds(fr.StageAge, small, counts), max_size=4).map(tuple)
 controls = st.one_of(
     st.builds(fr.Reserve, routes),
     st.just(fr.Grant()),
@@ -30,6 +31,7 @@ controls = st.one_of(
     st.just(fr.StepBegin()),
     st.builds(fr.StepEnd, visits),
     st.builds(fr.Stepped, visits, reasons),
+    st.builds(fr.Rebuilt, ages),
 )
 bodies = st.one_of(
     controls,

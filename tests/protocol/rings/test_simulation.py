@@ -7,8 +7,8 @@ import pytest
 import ring_world
 from ring_world import Scenario, Violation, World, plan_of, rules_of
 
+from skerry.protocol.rings import bypass, hosting, machine, origin, stepping
 from skerry.protocol.rings import events as ev
-from skerry.protocol.rings import hosting, machine, origin, stepping
 from skerry.protocol.rings.machine import new_ring_peer
 from skerry.protocol.rings.plan import Hop
 from skerry.protocol.rings.waiting import waiting_for
@@ -70,6 +70,7 @@ def test_a_seed_tells_the_same_story_twice(seed):
         (machine, "grant_waiting", 9),
         (machine, "on_release", 0),
         (stepping, "tell_again", 0),
+        (bypass, "begin_step", 0),
     ],
 )
 def test_a_machine_with_a_part_missing_is_found_out(monkeypatch, module, name, first):
