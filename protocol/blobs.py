@@ -145,17 +145,28 @@ class BlobStore:
         for path in self.folder.glob("*.tmp"):
             path.unlink(missing_ok=True)
 
-    def set_aside(self, addresses: Iterable[Address]) -> tuple[Path, ...]:
+    def begun(self) -> tuple[Address, ...]:
+        """Return which blobs are here, or a part of them."""
+        names = {path.name.removesuffix(_PART) for path in self.folder.iterdir()}
+        return tuple(sorted(Address(name) for name in names if is_hash(name)))
+
+    def set_aside(
+        self, addresses: Iterable[Address], downloading: Iterable[Address] | None = None
+    ) -> tuple[Path, ...]:
         """Hide every complete blob not among ``addresses``; return the files for remove_files.
+
+        And what there is of any that is not ``downloading``; None: it may all be.
 
         Hiding is a rename and takes no time; freeing large files may, and can be done later.
         """
-        wanted = set(addresses)
-        wanted |= {Address(path.stem) for path in self.folder.glob(f"*{_PART}")}
+        parts = {path.name for path in self.folder.glob(f"*{_PART}")}
+        if downloading is not None:
+            parts &= {f"{address}{_PART}" for address in downloading}
+        wanted = {*addresses, *parts, *(part.removesuffix(_PART) for part in parts)}
         hidden = []
         for path in self.folder.iterdir():
             name = path.name.removesuffix(_TREE)
-            if is_hash(name) and name not in wanted:
+            if is_hash(name.removesuffix(_PART)) and name not in wanted:
                 with suppress(FileNotFoundError):
                     hidden.append(path.replace(path.with_name(path.name + _HIDDEN)))
             elif path.name.endswith(_HIDDEN):  # left by a crash, or about to be removed

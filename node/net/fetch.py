@@ -89,6 +89,10 @@ class Fetcher:
         self.bad_holders = 0
         """How often a holder broke the rules."""
 
+    def downloading(self) -> tuple[Address, ...]:
+        """Return what is being fetched."""
+        return tuple(self._locks)
+
     async def fetch(
         self,
         payload: ShardPayload,

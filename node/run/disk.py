@@ -5,7 +5,7 @@ for it, or the node would neither answer its user nor its peers meanwhile.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -13,6 +13,7 @@ from skerry.node.run.context import RunContext
 from skerry.node.run.measured import to_json
 from skerry.protocol.blobs import remove_files
 from skerry.protocol.errors import StateError
+from skerry.protocol.ids import Address
 from skerry.protocol.messages import SignedAnnounce, SignedCommit
 from skerry.protocol.rounds import actions as act
 
@@ -23,9 +24,17 @@ Kept = act.StoreCommits | act.StoreOrders | act.StoreStates | act.Retain
 class DiskWriter:
     """One thread that does one thing after another."""
 
-    def __init__(self, context: RunContext, group: asyncio.TaskGroup) -> None:
-        """Write into the stores of ``context``; failures are noted by tasks of ``group``."""
-        self._context, self._group = context, group
+    def __init__(
+        self,
+        context: RunContext,
+        group: asyncio.TaskGroup,
+        downloading: Callable[[], Iterable[Address]] = tuple,
+    ) -> None:
+        """Write into the stores of ``context``; failures are noted by tasks of ``group``.
+
+        ``downloading`` says what is being fetched: the rest of what was not fetched whole can go.
+        """
+        self._context, self._group, self._downloading = context, group, downloading
         self._thread = ThreadPoolExecutor(1, "disk")
         self._owed: tuple[SignedCommit, ...] = ()
         """Commits that a full disk has refused: without them what follows could not be read."""
@@ -42,7 +51,7 @@ class DiskWriter:
                 done = self._begin(lambda: store.save_states(action.states))
             case act.Retain():
                 # What is hidden now cannot be taken for what is put or fetched a moment later.
-                hidden = self._context.blobs.set_aside(action.addresses)
+                hidden = self._context.blobs.set_aside(action.addresses, self._downloading())
                 done = self._begin(lambda: remove_files(hidden))
         self._group.create_task(self._note_failure(done))
 

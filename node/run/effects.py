@@ -52,7 +52,7 @@ class Effects:
         self._context, self._peers, self._group = context, peers, group
         self._training = 0
         """Request number of the newest Train."""
-        self.disk = DiskWriter(context, group)
+        self.disk = DiskWriter(context, group, fetcher.downloading)
         self._payloads = Payloads(context, fetcher, self.disk)
         self._healer = Healer(context, self._payloads)
         context.give_moments = MomentsGiver(context, self._put).give

@@ -205,7 +205,11 @@ class Session:
         """Read what was kept of the run; a long chain takes a while, so not on the event loop."""
         store = self.context.store
         stored = ev.Restored(
-            store.chain.load(), store.load_own(), self._whole_states(), store.orders.load()
+            store.chain.load(),
+            store.load_own(),
+            self._whole_states(),
+            store.orders.load(),
+            self.context.blobs.begun(),
         )
         return stored, store.load_members()
 

@@ -7,7 +7,7 @@ commit or parent it names and dropped.
 from dataclasses import dataclass
 
 from skerry.protocol.compute import Hosting
-from skerry.protocol.ids import CommitHash, Digest, PeerId
+from skerry.protocol.ids import Address, CommitHash, Digest, PeerId
 from skerry.protocol.messages import (
     Judgement,
     ShardPayload,
@@ -41,6 +41,8 @@ class Restored:
     states: tuple[LocalState, ...]
     orders: tuple[SignedOrder, ...] = ()
     """Those given here or heard of that may be in no commit yet."""
+    begun: tuple[Address, ...] = ()
+    """Blobs that are here, or of which a part is: a download may have been cut short."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def on_loaded(s: RoundState, event: StateLoaded, now: float) -> list[Action]:
         return []
     if s.loading not in (None, event.state.digest):
         return []  # asked for before the compute process was lost
-    s.at, s.base = s.base, None
+    s.at, s.base, s.begun = s.base, None, frozenset()
     remember(s, s.at, event.state)
     return _continue(s, now)
 
@@ -153,6 +153,7 @@ def on_load_failed(s: RoundState, event: StateFailed, now: float) -> list[Action
         text = f"state {short(event.digest)} is damaged on this disk (SK-DSK-002)"
         return [act.Note(True, text), *plan(s, now)]
     s.failures += 1
+    s.begun = frozenset()  # nobody may have it any more
     if s.failures >= _MAX_FAILURES and s.queue and not _somebody_applied(s, s.queue[0]):
         why = f"nobody has the state before round {_round(s, s.queue[0])}"
         return _drop(s, s.queue[0], why, now)
@@ -263,20 +264,27 @@ def _start_from(
 
 
 def _download(s: RoundState, now: float) -> list[Action]:
-    """Too far behind to replay: take the newest state that a commit vouches for."""
+    """Too far behind to replay: take the newest state that a commit vouches for.
+
+    One whose download was cut short when this node ended goes before: what is here of it need not
+    come again, and the rounds since can be replayed.
+    """
     assert s.goal is not None
     renew = renewal(s, s.goal)
     if renew is not None:
         return _renew(s, renew, now)
-    s.queue = []
+    newest, found, best, most = list[CommitHash](), list[CommitHash](), State(), -1
     for name in islice(s.chain.path(s.goal), s.rules.replay + 1):
-        commit = s.chain[name].message
-        s.queue.insert(0, name)
-        wanted = agreed_by(s, commit)
-        if wanted is not None:
-            text = f"downloading the state before round {commit.round}"
-            return [act.Note(False, text), *_load_from_peers(s, name, wanted, now)]
-    return _await_state(s, now)
+        newest.insert(0, name)
+        wanted = agreed_by(s, s.chain[name].message)
+        here = sum(entry.address in s.begun for entry in wanted or ())
+        if wanted is not None and here > most:
+            found, best, most = list(newest), wanted, here
+    s.queue = found or newest
+    if not found:
+        return _await_state(s, now)
+    text = f"downloading the state before round {_round(s, s.queue[0])}"
+    return [act.Note(False, text), *_load_from_peers(s, s.queue[0], best, now)]
 
 
 def _renew(s: RoundState, renew: act.Renew, now: float) -> list[Action]:

@@ -154,6 +154,7 @@ def _on_restored(s: RoundState, event: ev.Restored) -> list[Action]:
         learn_orders(s, commit)
     keep_orders(s, event.orders)
     s.states = {state.digest: state for state in event.states}
+    s.begun = frozenset(event.begun)
     s.history = {announce.message.parent: announce for announce in event.own}
     return []
 

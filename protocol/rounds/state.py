@@ -5,7 +5,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from skerry.protocol.compute import Contribution, Hosting
-from skerry.protocol.ids import CommitHash, Digest, PeerId
+from skerry.protocol.ids import Address, CommitHash, Digest, PeerId
 from skerry.protocol.layout import state_digest
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.messages import (
@@ -171,6 +171,8 @@ class RoundState:
     """Commit that is being moved to; None in step."""
     queue: list[CommitHash] = field(default_factory=list)
     """Commits still to be applied on the way to the goal, oldest first."""
+    begun: frozenset[Address] = frozenset()
+    """What there is of states whose download was cut short when this node ended."""
     base: CommitHash | None = None
     """Commit after which the state that is being loaded stands."""
     loading: Digest | None = None

@@ -16,7 +16,8 @@ from skerry.protocol.blobs import (
     replacing,
     write_atomic,
 )
-from skerry.protocol.chunk_tree import CHUNK_BYTES, address_of
+from skerry.protocol.chunk_tree import CHUNK_BYTES, address_of, cut, tree_of
+from skerry.protocol.chunked_blob import ChunkedBlob
 from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.ids import Address
 
@@ -99,6 +100,20 @@ def test_setting_aside_removes_the_rest_but_no_download_in_progress(store):
     remove_files(store.set_aside([kept]))
     assert names(store) == {kept, address_of(DATA) + ".part"}
     assert store.size(dropped) is None
+
+
+def test_what_is_left_of_downloads_that_were_given_up_is_removed(store):
+    trees = [
+        tree_of(cut(data), len(data)) for data in (b"x" * CHUNK_BYTES * 2, b"y" * CHUNK_BYTES * 2)
+    ]
+    for tree in trees:
+        ChunkedBlob(store, tree).begin()
+    going, given_up = (tree.address for tree in trees)
+    whole = store.put(DATA)
+    assert set(store.begun()) == {going, given_up, whole}
+    remove_files(store.set_aside([], downloading=[going]))
+    assert names(store) == {f"{going}.part", f"{going}.tree"}
+    assert store.begun() == (going,)
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))

@@ -223,6 +223,36 @@ def test_a_peer_that_fell_behind_far_takes_the_newest_agreed_state():
     assert gather.commit == name(commits[5])
 
 
+def begun_before(*states: int) -> Peer:
+    """Return a peer that was killed while it downloaded these states."""
+    begun = [x.address for i in states for x in shard_states(STATES[i].digest)]
+    peer = Peer(BOB)
+    peer.take(ev.Restored((START, *long_chain(6)), (), (), (), tuple(begun)))
+    return peer
+
+
+def test_a_download_that_was_cut_short_goes_on_though_there_is_a_newer_state():
+    peer = begun_before(4)
+    [load] = of(act.LoadState, peer.take(ev.ComputeReady(())))
+    assert load.digest == STATES[4].digest
+    [gather] = of(act.Gather, peer.take(ev.StateLoaded(STATES[4])))
+    assert gather.commit == name(long_chain(6)[4])
+
+
+def test_what_nobody_has_any_more_gives_way_to_the_newest_state():
+    peer = begun_before(4)
+    peer.take(ev.ComputeReady(()))
+    peer.take(ev.StateFailed(STATES[4].digest))
+    assert peer.s.retry_at is not None
+    [load] = of(act.LoadState, peer.take(ev.Tick(), peer.s.retry_at))
+    assert load.digest == STATES[5].digest
+
+
+def test_of_states_too_old_to_replay_from_nothing_is_used():
+    [load] = of(act.LoadState, begun_before(0).take(ev.ComputeReady(())))
+    assert load.digest == STATES[5].digest
+
+
 def test_commits_that_come_while_moving_lengthen_the_way():
     peer = trainee()
     one, two = long_chain(2)
