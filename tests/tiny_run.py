@@ -12,6 +12,7 @@ _SETTINGS: dict[str, dict[str, object]] = {
         "kv_heads": 1,
         "ffn_dim": 64,
         "context": 32,
+        "vocab_size": 256,
     },
     "data": {"source": "text", "path": "", "validation_batches": 1, "validation_every": 2},
     "inner": {"steps": 2, "batch_size": 2, "lr": 2e-3, "warmup_steps": 20},

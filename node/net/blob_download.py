@@ -205,10 +205,7 @@ class BlobDownload:
 
     async def _chunk(self, call: _Call, target: "_Target", holder: PeerId, index: int) -> int:
         """Take the next chunk and keep it; return its size."""
-        data = (await self._next(call, holder)).data
-        if len(data) != target.tree.length(index):
-            shard = self.payload.shard
-            raise FalseBytes("chunk", f"{shard} came in a chunk of {len(data)} bytes")
+        data = await self._pieces(call, holder, target.tree.length(index))
         try:
             await asyncio.to_thread(target.blob.keep, index, data)
         except ProtocolError as error:
@@ -218,6 +215,17 @@ class BlobDownload:
         if not target.plan.missing:
             self._finished.set()
         return len(data)
+
+    async def _pieces(self, call: _Call, holder: PeerId, length: int) -> bytes:
+        """Return a chunk; it may come in pieces, so that a slow link is not taken for silence."""
+        data = bytearray()
+        while len(data) < length:
+            piece = (await self._next(call, holder)).data
+            if not 0 < len(piece) <= length - len(data):
+                shard = self.payload.shard
+                raise FalseBytes("chunk", f"{shard} came in a piece of {len(piece)} bytes")
+            data += piece
+        return bytes(data)
 
     # -- one holder --------------------------------------------------------------------------
 

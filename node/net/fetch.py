@@ -10,7 +10,7 @@ Not here: which blobs are needed, who holds them, and what else follows from the
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from skerry.node.net.blob_download import BlobDownload, FalseBytes, Manner, Watchers
@@ -28,6 +28,8 @@ _LOG = logging.getLogger(__name__)
 
 STALL_SECONDS = 15.0
 CONCURRENCY = 4
+PIECE_BYTES = 128 * 1024
+"""At 10 kB/s one comes within STALL_SECONDS; of a chunk that could not be said."""
 STATE_SOURCES = 3
 """Holders of one shard's parameters that are asked at once. A payload is small, and who has not
 written it may not have it yet."""
@@ -187,6 +189,15 @@ class Fetcher:
             self.liars.add(holder)
         is_state = lied and protocol == STATE_PROTOCOL
         self._on_bad(holder, FALSE_STATE if is_state else error.reason, error.detail)
+
+
+def in_pieces(chunk: pb.BlobChunk) -> Iterator[pb.BlobChunk]:
+    """Yield a message in parts of at most PIECE_BYTES, so that each comes soon on a slow link."""
+    if len(chunk.data) <= PIECE_BYTES:
+        yield chunk
+        return
+    for start in range(0, len(chunk.data), PIECE_BYTES):
+        yield pb.BlobChunk(data=chunk.data[start : start + PIECE_BYTES])
 
 
 async def blob_chunks(

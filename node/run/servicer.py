@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from skerry.node.net.fetch import blob_chunks
+from skerry.node.net.fetch import blob_chunks, in_pieces
 from skerry.node.net.rpc_errors import refuse
 from skerry.node.run.context import RunContext
 from skerry.node.run.peers import MAX_COMMITS, MAX_RECORD_SECONDS, NOT_ADMITTED
@@ -118,7 +118,8 @@ class RunServicer(PeerServicer):
             held = context.blobs.size(address) is None
             store = context.store.shadows.blobs if held else context.blobs
             async for chunk in blob_chunks(store, request, sent):
-                yield chunk
+                for piece in in_pieces(chunk):
+                    yield piece
         except SkerryError as error:
             await self._refuse(error, grpc)
 

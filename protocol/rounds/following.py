@@ -153,7 +153,8 @@ def on_load_failed(s: RoundState, event: StateFailed, now: float) -> list[Action
         text = f"state {short(event.digest)} is damaged on this disk (SK-DSK-002)"
         return [act.Note(True, text), *plan(s, now)]
     s.failures += 1
-    s.begun = frozenset()  # nobody may have it any more
+    if s.others and s.failures > 1:
+        s.begun = frozenset()  # nobody has that any more
     if s.failures >= _MAX_FAILURES and s.queue and not _somebody_applied(s, s.queue[0]):
         why = f"nobody has the state before round {_round(s, s.queue[0])}"
         return _drop(s, s.queue[0], why, now)

@@ -71,6 +71,8 @@ class HostilePeer:
         self.commits: dict[CommitHash, SignedCommit] = {}
         self.announces: dict[CommitHash, dict[PeerId, SignedAnnounce]] = {}
         self.blobs: dict[Address, Serve] = {}
+        self.otherwise: Serve = served(b"")
+        """What is served in the place of blobs that nobody has laid out."""
         self.changed = asyncio.Condition()
         self.asked: list[Address] = []
 
@@ -298,7 +300,7 @@ class _Servicer(PeerServicer):
     async def Blob(self, request: pb.BlobRequest, grpc: Any) -> AsyncIterator[pb.BlobChunk]:
         address = Address(request.address.hex())
         self._hostile.asked.append(address)
-        serve = self._hostile.blobs.get(address, served(b""))
+        serve = self._hostile.blobs.get(address, self._hostile.otherwise)
         async for chunk in serve(request):
             yield chunk
 

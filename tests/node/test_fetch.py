@@ -1,6 +1,7 @@
 """Fetching blobs through p2pd: resuming, bad holders, limits, and who is blamed for what."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import pytest
 
 from skerry.node.net import fetch as fetching
 from skerry.node.net.blob_download import Watchers
-from skerry.node.net.fetch import Fetcher, Wanted, blob_chunks
+from skerry.node.net.fetch import PIECE_BYTES, Fetcher, Wanted, blob_chunks, in_pieces
 from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.rpc_errors import refuse
 from skerry.proto import peer_pb2 as pb
@@ -57,6 +58,10 @@ class Holder(PeerServicer):
         if not request.tree:
             self.requests.append(request)
         try:
+            if self.script is None and self.pauses_before is None:
+                async for chunk in blob_chunks(self.store, request, self._count):
+                    yield chunk
+                return
             chunks = [chunk async for chunk in blob_chunks(self.store, request, self._count)]
         except SkerryError as error:
             await refuse(context, error)
@@ -139,6 +144,22 @@ async def test_parameters_come_from_several_at_once(net):
     assert (first.first, second.first, second.stop) == (0, 8, 16)  # each half of it at once
     assert sources.keys() == set(net.ids)
     assert sources.total() == fetcher.received_bytes == len(LARGE)
+    # Streams of their own class: what limits the node's uplink lets all others go first.
+    assert {protocol for _, protocol in net.client._links} == {STATE_PROTOCOL}
+
+
+async def test_a_download_keeps_few_chunks_in_memory_at_either_end(net):
+    """Both ends are in this process; a whole blob here or there would be 16 chunks."""
+    for holder in net.holders:
+        holder.store.put(LARGE)
+    tracemalloc.start()
+    try:
+        await net.fetcher().fetch(STATE, net.ids, len(LARGE), STATE_PROTOCOL)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert net.store.size(STATE.address) == len(LARGE)
+    assert peak < 12 * CHUNK_BYTES
 
 
 async def test_others_bring_what_a_slow_one_does_not(net):
@@ -160,6 +181,16 @@ async def test_others_bring_what_one_that_dies_has_left(net):
     assert net.store.read(STATE.address) == LARGE
     assert sources.keys() == set(net.ids)
     assert net.blamed == []
+
+
+async def test_a_chunk_may_come_in_pieces(net):
+    net.holders[0].store.put(DATA)
+    net.holders[0].script = lambda request, chunks: [p for x in chunks for p in in_pieces(x)]
+    await net.fetcher().fetch(PAYLOAD, net.ids[:1], len(DATA))
+    assert net.store.read(PAYLOAD.address) == DATA
+    pieces = list(in_pieces(pb.BlobChunk(data=DATA[: PIECE_BYTES + 1])))
+    assert [len(piece.data) for piece in pieces] == [PIECE_BYTES, 1]
+    assert list(in_pieces(pb.BlobChunk(size=3))) == [pb.BlobChunk(size=3)]
 
 
 async def test_who_lies_of_one_shard_is_dropped_from_all_that_are_under_way(net):

@@ -7,7 +7,7 @@ from datetime import time
 import pytest
 
 from skerry.node.config import BandwidthSection
-from skerry.node.net.shaping import PRIORITIES, ShapedTransport, Throttle, rates_at
+from skerry.node.net.shaping import PIECE_BYTES, PRIORITIES, ShapedTransport, Throttle, rates_at
 from skerry.protocol.bandwidth import Priority
 from skerry.protocol.memory import VirtualNetwork
 from skerry.protocol.signing import peer_id_of
@@ -77,6 +77,45 @@ def test_urgent_bytes_overtake_in_one_direction() -> None:
         return order
 
     assert run_virtual(main()) == list(Priority)
+
+
+def test_a_payload_overtakes_parameters_on_the_way_to_a_joiner() -> None:
+    async def main() -> tuple[float, int]:
+        network = VirtualNetwork()
+        left, right = (network.transport(peer_id_of(bytes([n] * 32))) for n in (1, 2))
+        sender = ShapedTransport(left)
+        sender.set_rates(BandwidthSection(max_upload="1mbit"), NOON)
+        received = {STATE_PROTOCOL: 0, BULK_PROTOCOL: 0}
+        begun, done = asyncio.Event(), asyncio.Event()
+
+        def into(protocol: str):
+            async def take(stream) -> None:
+                while data := await stream.read(2**16):
+                    received[protocol] += len(data)
+                    begun.set()
+                done.set()
+
+            return take
+
+        for protocol in received:
+            await right.handle(protocol, into(protocol))
+        await sender.connect(right.peer_id, ())
+        state, payload = [await sender.open_stream(right.peer_id, p) for p in received]
+        sending = asyncio.create_task(state.write(bytes(1_000_000)))
+        await begun.wait()
+        began, before = asyncio.get_running_loop().time(), received[STATE_PROTOCOL]
+        await payload.write(bytes(125_000))
+        took = asyncio.get_running_loop().time() - began
+        overtaken = received[STATE_PROTOCOL] - before
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        for transport in (left, right):
+            await transport.close()
+        return took, overtaken
+
+    took, overtaken = run_virtual(main())
+    assert took < 1.5  # virtual seconds: 125 kB alone take one
+    assert overtaken <= 3 * PIECE_BYTES
 
 
 def test_a_new_limit_concerns_whoever_waits_and_a_cancelled_one_is_passed_over() -> None:
