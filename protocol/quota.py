@@ -63,7 +63,7 @@ COSTS = {
     "connections": 20.0,
     "garbage": 2.0,
     "silent": 2.0,
-    FALSE_STATE: 25.0,  # of shards under way at once there may be four before it is dropped
+    FALSE_STATE: 10.0,  # of the shards under way at once several may be false before it is dropped
 }
 """Penalty by reason; anything else that is refused costs 1."""
 

@@ -24,7 +24,7 @@ class ChunkPlan:
 
     def take(self, holder: PeerId) -> range | None:
         """Return what ``holder``, who has nothing to do, is to bring next; None for nothing."""
-        found = self._free() or self._half_of_another(holder)
+        found = self._free(holder) or self._half_of_another(holder)
         for chunk in found:
             self._owner[chunk] = holder
         return range(found[0], found[-1] + 1) if found else None
@@ -53,11 +53,11 @@ class ChunkPlan:
             if owner == holder:
                 self._owner[chunk] = None
 
-    def _free(self) -> list[int]:
-        """Return the first run of chunks that nobody brings."""
+    def _free(self, holder: PeerId) -> list[int]:
+        """Return the first run of chunks that nobody brings: ``holder`` has left its own."""
         found: list[int] = []
         for chunk, owner in self._owner.items():
-            if owner is None and (not found or chunk == found[-1] + 1):
+            if owner in (None, holder) and (not found or chunk == found[-1] + 1):
                 found.append(chunk)
             elif found:
                 break

@@ -158,18 +158,28 @@ class Fetcher:
     async def _from_any(self, payload: ShardPayload, holders: Sequence[PeerId]) -> Sources:
         known = list(dict.fromkeys(self._order(holders)))
         honest = [holder for holder in known if holder not in self.liars]
-        download = BlobDownload(
-            self._manner(desperate=not honest),
-            self._store,
-            payload,
-            self._locks[payload.address].protocol,
-        )
+        liars = [holder for holder in known if holder in self.liars]
+        sources = Sources()
+        if honest and liars:
+            try:
+                return await self._from_these(payload, honest, sources, desperate=False)
+            except PeerUnavailable as error:
+                _LOG.info("not from those who never lied: %s", error)
+        return await self._from_these(payload, liars or honest, sources, desperate=bool(liars))
+
+    async def _from_these(
+        self, payload: ShardPayload, holders: Sequence[PeerId], sources: Sources, desperate: bool
+    ) -> Sources:
+        """Fetch from ``holders``; add to ``sources`` what came. ``desperate``: also from liars."""
+        protocol = self._locks[payload.address].protocol
+        download = BlobDownload(self._manner(desperate), self._store, payload, protocol)
+        at_once = STATE_SOURCES if protocol == STATE_PROTOCOL else 1
         try:
-            at_once = STATE_SOURCES if download.protocol == STATE_PROTOCOL else 1
-            await download.run(honest or known, at_once)
+            await download.run(holders, at_once)
         finally:
             self.received_bytes += download.sources.total()
-        return download.sources
+            sources.update(download.sources)
+        return sources
 
     def _manner(self, desperate: bool) -> Manner:
         return Manner(

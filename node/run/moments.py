@@ -69,8 +69,10 @@ class MomentsTaker:
         Raises: StateError on a full disk.
         """
         left = {shard.shard: shard.size for shard in shards}
+        hosts = self._context.state.rounds.hosts
+        able = [peer for peer in holders if not left.keys().isdisjoint(hosts.shards_of(peer))]
         offered: dict[PeerId, Moments] = {}
-        for holder in holders[:_MOST_ASKED]:
+        for holder in able[:_MOST_ASKED]:
             if left:
                 some = await self._offer(holder, left)
                 offered |= {holder: some} if some else {}

@@ -34,6 +34,14 @@ def test_what_a_holder_gives_up_is_taken_first():
     assert plan.take(C) == range(1, 3)
 
 
+def test_who_was_overtaken_in_the_middle_goes_on_with_its_own():
+    plan = ChunkPlan(range(4))
+    plan.take(A)
+    assert plan.take_over(B) == range(1)
+    plan.give_up(B)
+    assert plan.take(A) == range(4)
+
+
 def test_the_last_chunk_of_another_is_only_taken_over_when_asked_for():
     plan = ChunkPlan([3])
     plan.take(A)

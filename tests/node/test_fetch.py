@@ -313,6 +313,10 @@ async def test_who_has_lied_once_is_asked_last_and_only_for_want_of_others(net):
         await fetcher.fetch(ShardPayload("head", address_of(data), 100), holders, 100)
     asked = [[bytes(request.address).hex() for request in h.requests[1:]] for h in net.holders]
     assert asked == [[address_of(others[1])], [address_of(others[0])]]
+    only = b"nobody else has this"
+    net.holders[0].store.put(only)
+    await fetcher.fetch(ShardPayload("head", address_of(only), len(only)), net.ids, len(only))
+    assert net.store.read(address_of(only)) == only
 
 
 async def test_a_list_of_chunks_that_is_not_the_blobs_is_its_senders_fault(net):

@@ -28,6 +28,7 @@ from skerry.protocol.compute import (
 from skerry.protocol.errors import ComputeError
 from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import Manifest, RingSection
+from skerry.protocol.moments import GiveMoments
 
 ROUND, PARENT, OTHER = 1, CommitHash("0" * 64), CommitHash("1" * 64)
 ORIGIN, BODY, WHOLE = PeerId("12D3KooWorigin"), PeerId("12D3KooWbody"), PeerId("12D3KooWwhole")
@@ -212,3 +213,19 @@ def test_a_restarted_member_finds_its_error_feedback(ring, ring_manifest, store,
     assert [one.parent for one in again.hello().ledger] == [PARENT]
     assert torch.equal(again._feedback.vector(0), ring.members[BODY]._feedback.vector(0))
     assert entry.shards == again._feedback.ledger[PARENT].shards
+
+
+def test_who_takes_over_a_stage_takes_its_moments_from_a_replica(
+    replica, ring, ring_manifest, store, tmp_path
+):
+    """Those of its own shards; of what the giver does not host, none."""
+    train = Train(request=1, round=ROUND, parent=PARENT, cursor=0, slot=0, num_slots=1, steps=3)
+    replica.train(train, lambda progress: True)
+    given = replica.give_moments(GiveMoments(request=2)).moments
+    assert not ring.members[BODY].begin(Begin(request=3, shards=None)).has_moments
+    assert ring.members[BODY].begin(Begin(request=4, shards=None, moments=given)).has_moments
+    assert ring.members[BODY].optimizers()[0].steps_taken == 3
+    passed_on = ring.members[BODY].give_moments(GiveMoments(request=5)).moments
+    assert passed_on == tuple(one for one in given if one.payload.shard == "block.0")
+    begun = ring.members[ORIGIN].begin(Begin(request=6, shards=None, moments=passed_on))
+    assert not begun.has_moments

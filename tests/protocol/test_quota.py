@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from skerry.protocol.ids import PeerId
-from skerry.protocol.quota import HARMLESS, QUOTA, QuotaLimits, Quotas, Verdict
+from skerry.protocol.quota import FALSE_STATE, HARMLESS, QUOTA, QuotaLimits, Quotas, Verdict
 
 PEER, OTHER = PeerId("peer"), PeerId("other")
 SMALL = QuotaLimits(
@@ -50,6 +50,11 @@ class TestBadMessages:
 
     def test_some_things_weigh_more(self) -> None:
         assert flood(Quotas(SMALL), 1, 0.0, "bytes") == [Verdict.SHUT_OUT]
+
+    def test_who_gives_false_parameters_again_and_again_is_shut_out(self) -> None:
+        quotas = Quotas()
+        assert flood(quotas, 10, 0.0, FALSE_STATE) == [Verdict.HEARD] * 10
+        assert flood(quotas, 1, 0.0, FALSE_STATE) == [Verdict.SHUT_OUT]
 
     def test_each_time_is_longer_up_to_a_limit_and_good_conduct_shortens_it(self) -> None:
         quotas, now, times = Quotas(SMALL), 0.0, []

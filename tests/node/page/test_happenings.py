@@ -7,6 +7,7 @@ import pytest
 from skerry.node.page.happenings import Happenings
 from skerry.node.page.lines import read_line
 from skerry.node.page.models import TimelineEntry
+from skerry.protocol.ids import short
 
 PEER = "12D3KooWpeer77"
 
@@ -144,6 +145,12 @@ def test_same_refusal_is_told_once_in_a_while() -> None:
         log.add(time, "refused", peer=PEER, reason="size")
     log.add(701.0, "refused", peer=PEER, reason="hash")
     assert [entry.time for entry in log.entries.values()] == [1.0, 700.0, 701.0]
+
+
+def test_a_source_of_false_parameters_is_named() -> None:
+    (entry,) = Log().add(1.0, "refused", peer=PEER, reason="false-state")
+    assert (entry.peer, entry.severity) == (PEER, "warning")
+    assert entry.text == f"{short(PEER)} sent false parameters; they come from others"
 
 
 def test_words_of_others_are_one_short_line() -> None:
