@@ -210,7 +210,8 @@ class RingSection(Section):
     """Share of the microbatches that pass the two stages at each end in reverse order, so that each
     of two learns the other's role (CheckFree+)."""
     bypass: Annotated[int, Field(ge=0, le=512)] = 1
-    """Stages that a microbatch may pass over beyond those, where no host is there or in time."""
+    """Stages that a microbatch may pass over beyond those, where no host is there or in time, or
+    where a stage was interpolated and trains back in (``recovery.bypass_steps``)."""
     hop_min: Annotated[Seconds, Field(gt=0)] = 2.0
     hop_max: Annotated[Seconds, Field(gt=0)] = 30.0
     """How long a neighbour may take to pass a microbatch on, where there is another way."""
