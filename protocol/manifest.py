@@ -210,7 +210,8 @@ class RingSection(Section):
     """Share of the microbatches that pass the two stages at each end in reverse order, so that each
     of two learns the other's role (CheckFree+)."""
     bypass: Annotated[int, Field(ge=0, le=512)] = 1
-    """Stages that a microbatch may pass over beyond those, where no host is there or in time."""
+    """Stages that a microbatch may pass over beyond those, where no host is there or in time, or
+    where a stage was interpolated and trains back in (``recovery.bypass_steps``)."""
     hop_min: Annotated[Seconds, Field(gt=0)] = 2.0
     hop_max: Annotated[Seconds, Field(gt=0)] = 30.0
     """How long a neighbour may take to pass a microbatch on, where there is another way."""
@@ -258,9 +259,9 @@ class RecoverySection(Section):
     """p: of the two stages beside a lost one, each counts by its gradient's norm to the power p.
     CheckFree prints it squared (arXiv:2506.15461, algorithm 1), its published code does not."""
     shadow_every: Annotated[int, Field(ge=0, le=1_000_000)] = 10
-    """Inner steps after which a ring's stages are copied again, in bf16, to a peer that is not
-    beside them; not before the next round, since they are agreed upon only once in each. 0: they
-    never are."""
+    """Inner steps after which a ring's stages are copied again, in bf16, to other peers of it; not
+    before the next round, since they are agreed upon only once in each. 0: they never are, and
+    embedding and head are lost with their only host."""
     bypass_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 20
     """Inner steps in which part of the microbatches pass over a stage that was interpolated, half
     of them at first, as far as ``ring.bypass`` lets them; 0: all visit it at once."""

@@ -3,8 +3,8 @@
 A pure function of a Survey. For each lost shard the first rung that applies:
 
     COPY         a live host has it, as committed: nothing is lost but moments
-    SHADOW       a peer keeps a stale copy; of several, the newest
-    KEPT         embedding or head, from the copy that a neighbour keeps
+    SHADOW       a peer keeps a stale copy (of embedding and head a neighbour does); of several, the
+                 newest
     AVERAGE      the stages on both sides are there, or will be by an earlier rung
     SWAP         the stage that has learned its role; at an end of the model the one beside it
     INTERPOLATE  several side by side: by depth between those that are there
@@ -14,7 +14,8 @@ A pure function of a Survey. For each lost shard the first rung that applies:
 A whole stage goes to a peer that stands by, or to the least busy of the stages beside it that has
 room, or else to the next peer that joins; until then it is passed over, if the run allows that.
 
-Source: DESIGN of the ladder; CheckFree (arXiv:2506.15461) for AVERAGE, SWAP and KEPT.
+Source: DESIGN of the ladder; CheckFree (arXiv:2506.15461) for AVERAGE, SWAP and the copies that
+neighbours keep of embedding and head.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,6 @@ class Rung(StrEnum):
 
     COPY = "copy"
     SHADOW = "shadow"
-    KEPT = "kept"
     AVERAGE = "average"
     SWAP = "swap"
     INTERPOLATE = "interpolate"
@@ -144,8 +144,6 @@ class _Rungs:
         shadows = _newest(self._survey.shadows, shard)
         if shadows and shadows[0].age <= self._oldest_shadow:
             return ShardHealing(shard, Rung.SHADOW, shadows)
-        if kept := _newest(self._survey.kept, shard):
-            return ShardHealing(shard, Rung.KEPT, kept)
         return None
 
     def _from_stages(self, stage: int, shard: str) -> ShardHealing:

@@ -60,8 +60,6 @@ def _left(one: ShardHealing, stage: int, survey: Survey) -> tuple[str, str]:
             return f"live on {peers}", "copying"
         case Rung.SHADOW:
             return f"no live host, shadow on {peers} is {age} old", "restoring"
-        case Rung.KEPT:
-            return f"{nothing}, the copy on {peers} is {age} old", "restoring"
         case Rung.AVERAGE:
             return nothing, f"averaging {' and '.join(stages)}"
         case Rung.SWAP:

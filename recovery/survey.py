@@ -63,8 +63,6 @@ class Survey:
     hosts: Copies = field(default_factory=dict)
     """Live hosts elsewhere, by their committed state."""
     shadows: Copies = field(default_factory=dict)
-    kept: Copies = field(default_factory=dict)
-    """Copies of embedding and head that the neighbours of the origin keep (CheckFree 4.3)."""
     checkpoints: Copies = field(default_factory=dict)
     partners: Mapping[int, int] = field(default_factory=dict)
     """Stages that have learned each other's role, by either (CheckFree+)."""

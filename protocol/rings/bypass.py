@@ -102,19 +102,24 @@ def on_told(s: RingState, d: Drive, source: int, told: fr.Rebuilt) -> list[Actio
             text += f" microbatches pass over it, ever fewer for {left} inner steps"
             actions.append(Note(text))
         d.rebuilt[one.stage] = one.steps
-        d.passing.setdefault(one.stage, _passing(s, d, one.stage))
+        if one.stage not in d.passing:
+            _draw(s, d, one.stage)
     return actions
 
 
 def begin_step(s: RingState, d: Drive) -> None:
     """Draw who passes over what in the step that begins; one that only measures visits all."""
-    d.passing = {} if d.forward_only else {x: _passing(s, d, x) for x in d.rebuilt}
+    d.passing, d.visited = {}, set()
+    for stage in d.rebuilt if not d.forward_only else ():
+        _draw(s, d, stage)
 
 
-def end_step(s: RingState, d: Drive, trained: Iterable[int]) -> list[Action]:
-    """Note which stages have trained in the step that ends; say which of them are back."""
-    for stage in d.rebuilt.keys() & set(trained):
-        d.rebuilt[stage] += 1
+def end_step(s: RingState, d: Drive) -> list[Action]:
+    """Note that a step has trained; say which stages all visit from now on.
+
+    It counts for all of them: where planned paths skip stages, too, one may have had no visit.
+    """
+    d.rebuilt = {stage: age + 1 for stage, age in d.rebuilt.items()}
     back = sorted(stage for stage, age in d.rebuilt.items() if age >= s.rules.bypass_steps)
     d.rebuilt = {stage: age for stage, age in d.rebuilt.items() if stage not in back}
     return [Note(f"stage {stage} is back: all microbatches visit it again") for stage in back]
@@ -123,23 +128,34 @@ def end_step(s: RingState, d: Drive, trained: Iterable[int]) -> list[Action]:
 def bypassed(s: RingState, d: Drive, microbatch: Microbatch, route: Route) -> Route:
     """Return a route without the stages that a microbatch passes over, as far as it may miss more.
 
-    Where more train back in than it may miss, it visits the later ones.
+    Where more train back in than it may miss, it visits the later ones. A stage that not every path
+    visits is passed over only when another microbatch visits it.
     """
     if microbatch.on_its_way or d.forward_only:
         return route
     visited = [stage for hop in route for stage in hop.stages]
     room = max(0, s.rules.most_skipped - (len(s.plan.stages) - len(visited)))
-    over = [stage for stage in visited if microbatch.number in d.passing.get(stage, ())][:room]
+    free = [stage for stage in visited if microbatch.number in d.passing.get(stage, ())]
+    over = [stage for stage in free if stage in d.visited][:room]
     return tuple(
         replace(hop, stages=tuple(stage for stage in hop.stages if stage not in over))
         for hop in route
     )
 
 
-def _passing(s: RingState, d: Drive, stage: int) -> frozenset[int]:
+def set_out(d: Drive, route: Route) -> None:
+    """Note which stages a microbatch visits that slots are asked for."""
+    d.visited.update(stage for hop in route for stage in hop.stages)
+
+
+def _draw(s: RingState, d: Drive, stage: int) -> None:
+    """Draw who passes over a stage in the present step."""
     bypass = Bypass(steps=s.rules.bypass_steps)
     trained = sum(microbatch.original is None for microbatch in d.microbatches)
-    return bypass.passing(d.rebuilt[stage], trained, turn=stage) if trained else frozenset()
+    if trained:
+        d.passing[stage] = bypass.passing(d.rebuilt[stage], trained, turn=stage)
+    if all(any(stage in hop.stages for hop in path.hops) for path in s.ring.paths):
+        d.visited.add(stage)
 
 
 def _share(s: RingState, one: fr.StageAge) -> str:

@@ -84,6 +84,8 @@ class Drive:
     """Stages that train back in, and the inner steps that they have trained since."""
     passing: dict[int, frozenset[int]] = field(default_factory=dict)
     """By such a stage, which microbatches of this step pass over it."""
+    visited: set[int] = field(default_factory=set)
+    """Stages that a microbatch of this step visits for certain."""
     redone: int = 0
     last: bool = False
     """Whether it is the last one of its round."""

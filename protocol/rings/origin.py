@@ -69,6 +69,7 @@ def inject(s: RingState, d: Drive, now: float) -> list[Action]:
             break
         d.todo.remove(microbatch)
         way = bypass.bypassed(s, d, microbatch, route)
+        bypass.set_out(d, way)
         actions += _reserve(s, d, microbatch, way, now)
     return actions
 

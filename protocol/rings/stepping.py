@@ -32,8 +32,7 @@ def end_step(s: RingState, d: Drive) -> list[Action]:
         return []
     d.ended, d.ended_at, d.ended_last = True, d.at, d.last
     d.unconfirmed = dict(enumerate(_accounts(s, d)))
-    trained = {one.stage for visits in d.unconfirmed.values() for one in visits}
-    actions = bypass.end_step(s, d, trained)
+    actions = bypass.end_step(s, d) if any(d.unconfirmed.values()) else []
     for member, visits in d.unconfirmed.items():
         actions += tell(s, member, d.at, _NOBODY, fr.StepEnd(visits, d.last))
     return actions

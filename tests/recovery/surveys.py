@@ -56,7 +56,6 @@ def _drawn(seed: int) -> Survey:
         candidates=candidates,
         hosts=_held(dice, shards),
         shadows=_held(dice, shards),
-        kept=_held(dice, ["embed", "head"]),
         checkpoints=_held(dice, shards),
         partners=learned_roles([visiting_order(len(stages), dice.random() < 0.5)]),
         may_skip=dice.random() < 0.8,

@@ -75,13 +75,13 @@ def test_a_stage_is_copied_from_the_one_that_took_its_place_wherever_that_stands
 
 
 def test_the_origin_comes_back_from_copies_its_neighbours_keep():
-    kept = copies(("embed",), A, 1) | copies(("head",), B, 1)
-    [origin] = plan_healing(survey(0, kept=kept))
+    shadows = copies(("embed",), A, 1) | copies(("head",), B, 1)
+    [origin] = plan_healing(survey(0, shadows=shadows))
     assert rungs(origin) == {
-        "embed": Rung.KEPT,
+        "embed": Rung.SHADOW,
         "block.0": Rung.SWAP,
         "block.1": Rung.SWAP,
-        "head": Rung.KEPT,
+        "head": Rung.SHADOW,
     }
     assert not origin.bypassed
 
@@ -174,7 +174,7 @@ def test_every_lost_shard_gets_the_first_rung_that_applies(found: Survey):
         assert [one.shard for one in healing.shards] == list(found.stages[healing.lost.stage])
         for one in healing.shards:
             _is_the_first_that_applies(one.shard, one.rung, found)
-            held = (found.hosts, found.shadows, found.kept, found.checkpoints)
+            held = (found.hosts, found.shadows, found.checkpoints)
             known = [copy for some in held for copy in some.get(one.shard, ())]
             assert set(one.sources) <= set(known)
             assert bool(one.sources) != (one.rung in MADE_UP)
@@ -190,8 +190,6 @@ def _is_the_first_that_applies(shard: str, rung: Rung, found: Survey) -> None:
         assert rung is Rung.COPY
     elif young <= OLDEST_SHADOW:
         assert rung is Rung.SHADOW
-    elif shard in found.kept:
-        assert rung is Rung.KEPT
     elif rung is Rung.SEED:
         assert shard not in found.checkpoints
         assert shard not in found.shadows
@@ -287,6 +285,11 @@ class _Swarm:
 
     def _survey(self) -> Survey:
         kept = {"embed": (Copy(A, 0),), "head": (Copy(A, 0),)}
+        copied = {
+            shard: (Copy(holder, 5),)
+            for stage, holder in self.shadows.items()
+            for shard in self.stages[stage]
+        }
         return Survey(
             stages=self.stages,
             lost=tuple(LostStage(stage, GONE, 100) for stage in sorted(self.lost)),
@@ -299,11 +302,6 @@ class _Swarm:
                 )
                 for peer, room in self.room.items()
             ),
-            shadows={
-                shard: (Copy(holder, 5),)
-                for stage, holder in self.shadows.items()
-                for shard in self.stages[stage]
-            },
-            kept=kept,
+            shadows=copied | kept,
             checkpoints={shard: (Copy(A, 900),) for stage in self.stages for shard in stage},
         )

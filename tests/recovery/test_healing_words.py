@@ -54,10 +54,10 @@ def test_a_lost_stage_is_one_sentence(found: Survey, text: str):
 
 
 def test_the_origin_has_a_sentence_for_each_rung():
-    kept = copies(("embed", "head"), A, 1)
-    assert said(survey(0, kept=kept, candidates=SPARE)) == [
-        "embed, head lost with peer peer-x: no live host, no shadow, the copy on peer-a is 1 step "
-        "old: restoring on peer-b, which stood by",
+    shadows = copies(("embed", "head"), A, 1)
+    assert said(survey(0, shadows=shadows, candidates=SPARE)) == [
+        "embed, head lost with peer peer-x: no live host, shadow on peer-a is 1 step old: "
+        "restoring on peer-b, which stood by",
         "block.0-1 lost with peer peer-x: no live host, no shadow, block.2-3 is the only one "
         "beside it: copying block.2-3 on peer-b, which stood by",
     ]
@@ -105,4 +105,4 @@ def test_shards_are_named_shortly():
 def test_what_has_healed_tells_how_long_it_took():
     text = healed(("block.3", "block.4"), A, 2.13, Rung.SHADOW)
     assert text == "block.3-4 train again on peer-a after 2.1 s (shadow)"
-    assert healed(("head",), A, 0.0, Rung.KEPT).startswith("head trains again")
+    assert healed(("head",), A, 0.0, Rung.COPY).startswith("head trains again")

@@ -34,7 +34,7 @@ def test_a_stage_in_the_middle_is_the_weighted_average():
 
 def test_ends_are_copied_and_other_shards_left_to_their_own_rungs():
     assert values(survey(4), 3) == {"block.8": 6.0, "block.9": 7.0}
-    assert values(survey(0, kept=copies(("embed", "head"), PEERS[0])), 1) == {
+    assert values(survey(0, shadows=copies(("embed", "head"), PEERS[0])), 1) == {
         "block.0": 2.0,
         "block.1": 3.0,
     }

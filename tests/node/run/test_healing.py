@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,8 @@ from skerry.protocol.ids import PeerId, short
 from skerry.protocol.manifest import parse_run_file
 from skerry.protocol.messages import Offer, ShardPayload, ShardState
 from skerry.protocol.rounds import actions as act
+from skerry.recovery.healing import Rung, ShardHealing, StageHealing, plan_healing
+from skerry.recovery.survey import Survey
 
 TRANSFER_S = 0.01
 
@@ -38,6 +41,8 @@ class Journal:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, dict[str, Any]]] = []
+        self.trained_in: tuple[str, ...] = ()
+        """What has to train back in, when all is done."""
 
     def write(self, event: str, **details: Any) -> None:
         self.lines.append((event, details))
@@ -74,8 +79,9 @@ async def _twice(state: Any, action: act.Renew) -> tuple[Journal, NoPeers]:
     for _ in range(2):
         with pytest.raises(PeerUnavailable):
             await healer.renew(action)
-    healer.discharge()
-    healer.discharge()
+    trained_in = healer.discharge()
+    assert not healer.discharge()
+    journal.trained_in = trained_in
     return journal, payloads
 
 
@@ -100,6 +106,37 @@ def test_what_is_lost_and_that_it_trains_again_is_said_once(monkeypatch) -> None
     assert healed["text"].startswith("block.1 trains again on")
     assert (healed["shards"], healed["rung"]) == (["block.1"], "swap")
     assert 0 < healed["transfer"] <= healed["seconds"] and healed["rebuild"] == 0
+    assert journal.trained_in == ()
+
+
+def test_what_was_interpolated_has_to_train_back_in(monkeypatch) -> None:
+    told: list[tuple[Journal, NoPeers]] = []
+    renew: Any = Node._renew
+
+    def look(self: Node, action: act.Renew) -> None:
+        if action.lost:
+            told.append(asyncio.run(_twice(self.s, action)))
+        renew(self, action)
+
+    def interpolated(one: ShardHealing) -> ShardHealing:
+        return replace(one, rung=Rung.INTERPOLATE) if one.rung is Rung.SWAP else one
+
+    def planned(survey: Survey) -> tuple[StageHealing, ...]:
+        """Say of a model of two blocks what would be true of a larger one."""
+        found = plan_healing(survey)
+        shards = [tuple(map(interpolated, one.shards)) for one in found]
+        pairs = zip(found, shards, strict=True)
+        return tuple(replace(one, shards=x, trains_in=survey.bypass_steps) for one, x in pairs)
+
+    monkeypatch.setattr(Node, "_renew", look)
+    monkeypatch.setattr("skerry.node.run.healing.plan_healing", planned)
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
+    lose_a_block(world)
+    until_done(world)
+    [(journal, _)] = told
+    [(_, lost), (_, healed)] = journal.lines
+    assert "half of the microbatches pass over it at first, none after 20 steps" in lost["text"]
+    assert (healed["rung"], journal.trained_in) == ("interpolate", ("block.1",))
 
 
 def test_embedding_and_head_are_waited_for_where_nobody_has_a_copy(monkeypatch) -> None:

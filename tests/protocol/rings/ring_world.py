@@ -560,7 +560,7 @@ def check_calm(world: World) -> None:
             planned = Counter({x: min(planned[x], counts[x] or 1) for x in planned})
         if counts != planned:
             raise Violation(f"step {at}: visits {counts}, planned {planned}")
-        ages = {stage: age + (stage in counts) for stage, age in ages.items()}
+        ages = {stage: age + 1 for stage, age in ages.items()}
 
 
 def passed_over(scenario: Scenario, ages: dict[int, int]) -> Counter[int]:

@@ -97,6 +97,27 @@ def test_the_first_stage_is_always_visited():
     assert [step[0] for step in visits({0, 1}, 2)] == [MICROBATCHES] * (STEPS + 1)
 
 
+def test_where_paths_skip_stages_too_all_are_visited_as_planned_in_the_end():
+    whole = tuple(Hop(stage, (stage,)) for stage in range(4))
+    paths = tuple((tuple(hop for hop in whole if hop.member != out), 1) for out in (1, 2, 3))
+    rules = rules_of(2, hop_min_s=9.0, bypass_steps=STEPS)
+    scenario = Scenario(
+        plan_of(4, paths=paths, slots=6),
+        rules,
+        steps=STEPS + 1,
+        microbatches=3,
+        rebuilt=frozenset({1, 2, 3}),
+    )
+    world = ring_world.build(1, scenario)
+    ring_world.finish(world)
+    last = [one for work in world.taken[1, STEPS].values() for one in work.visits]
+    assert {one.stage: len(one.microbatches) for one in last if 0 < one.stage < 4} == {
+        1: 2,
+        2: 2,
+        3: 2,
+    }
+
+
 # -- one peer --------------------------------------------------------------------------------------
 
 

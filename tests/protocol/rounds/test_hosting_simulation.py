@@ -311,6 +311,28 @@ def test_an_origin_that_is_copied_elsewhere_is_not_waited_for(seed):
     assert {entry.shard for entry in commits(world)[-1].state} == set(SHARDS)
 
 
+@pytest.mark.parametrize("copied", [True, False])
+def test_in_a_ring_of_two_the_other_goes_on_with_who_joins_if_it_keeps_a_copy(copied):
+    world = swarm(Offer(), STAGE, STAGE, rounds=20)
+    world.strict, world.shadows = True, copied
+    reaches(world, "p02", 3)
+    lose(world, "p00")
+    reaches(world, "p02", 6)
+    left, stopped = world.nodes[PeerId("p02")], world.nodes[PeerId("p02")].s.round
+    assert world.live[0].s.hosts.ringed == {"p01", "p02"}
+    lose(world, "p01")
+    joins = Node(world, PeerId("p03"), 0.3, STAGE)
+    world.nodes[joins.name] = joins
+    world.launch(joins)
+    if not copied:
+        assert not world.run_until(lambda: left.s.round > stopped + 1, 200.0)
+        return
+    until_done(world)
+    assert world.renewed >= 1
+    assert {a.signer for a in commits(world)[-1].announces} == {"p02", "p03"}
+    assert {entry.shard for entry in commits(world)[-1].state} == set(SHARDS)
+
+
 def test_an_origin_is_waited_for_if_its_copy_is_gone_with_it():
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
     world.strict = world.shadows = True
