@@ -2,8 +2,8 @@
 
 Started by the node as ``python -m skerry.recovery.rebuilder`` when a plan of healing (healing.py)
 says that stages are to be made of others, or of the seed. Their parameters lie in the blob store,
-and what is made is put there. The node computes no tensor itself, and the compute process, which
-knows of no other stage than its own, starts meanwhile.
+and what is made is put there. The node computes no tensor itself, and the compute process knows of
+no other stage than its own; it has started by then.
 
 Shape suffix: N parameters of a shard.
 """

@@ -146,7 +146,7 @@ def seconds_table(rows: Sequence[SecondsRow]) -> list[str]:
     )
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
-        size = f"{row.stage_params:,} parameters, {row.stage_bytes / 1e6:.1f} MB"
+        size = f"{row.stage_params:,} parameters, {row.stage_bytes / 1e6:.2f} MB"
         each = ", ".join(_cell(one) for one in row.all_trains_s)
         figures = [
             *(_cell(x) for x in (row.missed_s, row.planned_s, row.given_s)),

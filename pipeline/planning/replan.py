@@ -19,9 +19,9 @@ from skerry.pipeline.planning.planner import USUAL, Budget, finished, make_plan
 from skerry.pipeline.planning.problem import Problem
 from skerry.pipeline.planning.simulator import Simulator
 
-_MOVE_FINE = 0.02
+_MOVE_FINE = 0.1
 """Of the slowest ring's step, for each stage that a peer has to fetch: it is out of work while it
-does, so what it gains has to show."""
+does, so what it gains has to show; and links measure differently from one minute to the next."""
 _MENDING_FINE = 1.0
 """The same while a ring lacks a member: a second one out of work keeps it broken for longer."""
 

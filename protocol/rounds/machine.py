@@ -60,7 +60,7 @@ def apply(s: RoundState, event: Event, now: float) -> list[Action]:
     actions = _dispatch(s, event, now)
     if moved and s.phase not in MOVING:
         actions += start_run(s) + take_early(s, now)
-    return actions + ask_plan(s)
+    return actions + ask_plan(s, now)
 
 
 def next_deadline(s: RoundState) -> float | None:

@@ -21,7 +21,7 @@ from skerry.protocol.rounds.state import RoundState, leads
 from skerry.protocol.rounds.training import ROUND
 
 
-def ask_plan(s: RoundState) -> list[Action]:
+def ask_plan(s: RoundState, now: float) -> list[Action]:
     """As who leads, or is to lead the next round, ask for a plan if the present one does not fit.
 
     Planning may take longer than a round, and in rings alone another peer leads each.
@@ -32,7 +32,7 @@ def ask_plan(s: RoundState) -> list[Action]:
         s.slowness.count_round(s.at, s.hosts.plan, s.round)
     if _awaits_suspect(s):
         return []
-    return plan_for(s, _candidates(s)) if leads(s) or _leads_next(s) else []
+    return plan_for(s, _candidates(s, now)) if leads(s) or _leads_next(s) else []
 
 
 def plan_for(s: RoundState, candidates: tuple[Candidate, ...]) -> list[Action]:
@@ -101,11 +101,24 @@ def _leads_next(s: RoundState) -> bool:
     return leader_of(s.rules.chain.run_id, s.round + 1, 0, roster, s.hosts.partial) == s.me
 
 
-def _candidates(s: RoundState) -> tuple[Candidate, ...]:
+def _candidates(s: RoundState, now: float) -> tuple[Candidate, ...]:
     """Return who may take part in the next round, sorted."""
     members = [s.members[peer] for peer in s.live_roster if peer in s.members]
-    members += [m for m in waiting_members(s) if s.settings.admits(m)]
-    return candidates_of(members)
+    waiting = waiting_members(s) + _arriving(s, now)
+    return candidates_of(members + [m for m in waiting if s.settings.admits(m)])
+
+
+def _arriving(s: RoundState, now: float) -> list[SignedMember]:
+    """Return who was planned for in the round before and has a moment to say that it is here, too.
+
+    Without them each round would begin with another question, and no answer that takes longer than
+    a round would ever count.
+    """
+    if s.head is None or now >= s.round_since + s.rules.grace:
+        return []
+    before = {candidate.peer for candidate in s.plan_cause[0]} & s.active - set(s.roster)
+    late = [p for p in sorted(before) if p in s.positions and p in s.members]
+    return [s.members[p] for p in late if s.positions[p].head == s.head.parent]
 
 
 def _fits(s: RoundState, hosts: Hosts, candidates: tuple[Candidate, ...]) -> bool:

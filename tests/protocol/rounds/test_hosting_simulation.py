@@ -7,13 +7,15 @@ a seed that fails.
 
 import random
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
+import simulated_node
 import simulation
 from simulated_compute import SHARDS, Compute
 from simulated_node import HEARTBEAT_S, Node, sign
-from simulated_planner import USUAL_RATE
+from simulated_planner import USUAL_RATE, plan_of
 from simulation import REPLICA_BYTES, Monitor, Plan, World, rules_for
 
 from skerry.protocol.errors import ProtocolError
@@ -28,6 +30,8 @@ from skerry.protocol.rounds.state import Phase
 from skerry.recovery.standing import Standing
 
 SEEDS, CHUNK = 100, 25
+PLANNING_S = 5.0
+"""Several rounds."""
 STAGE = Offer(RoleOffer.STAGE, REPLICA_BYTES)
 
 
@@ -270,6 +274,35 @@ def test_a_ring_that_is_here_again_after_a_round_without_it_is_taken_in(seed):
         world.launch(body)
     until_done(world)
     assert {a.signer for a in commits(world)[-1].announces} == {"p01", "p02", "p03"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_plan_that_takes_longer_than_a_round_is_followed(monkeypatch, seed):
+    """Who stands by says at each round's begin that it is there, a moment after the others."""
+    asked: list[float] = []
+    lost: list[str] = []
+    later = Node._later
+
+    def with_spare(action: act.MakePlan, world: World):
+        small = [c.peer for c in action.candidates if c.offer == STAGE]
+        asked.append(world.now)
+        return plan_of([small[:3]], small[3:]) if len(small) >= 3 else None
+
+    def slowly(self: Node, seconds: float, do) -> None:
+        is_plan = isinstance(do, partial) and any(isinstance(x, ev.Planned) for x in do.args)
+        later(self, PLANNING_S if is_plan and lost else seconds, do)
+
+    monkeypatch.setattr(simulated_node, "plan_for", with_spare)
+    monkeypatch.setattr(Node, "_later", slowly)
+    world = swarm(Offer(), STAGE, STAGE, STAGE, STAGE, rounds=24, seed=seed)
+    until_ring(world)
+    reaches(world, "p01", 4)
+    asked.clear()
+    lost.append("p02")
+    lose(world, *lost)
+    until_done(world)
+    assert {a.signer for a in commits(world)[-1].announces} == {"p00", "p01", "p03", "p04"}
+    assert len(asked) <= 2, "once, and perhaps by the leader of the next round, too"
 
 
 def test_only_the_leader_may_repair_and_only_by_a_plan():
