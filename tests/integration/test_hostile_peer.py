@@ -25,7 +25,7 @@ from swarm import Peer, Swarm
 from skerry.node.identity import load_identity
 from skerry.pipeline.codecs import payload_limits
 from skerry.proto import peer_pb2 as pb
-from skerry.protocol.codec import envelope_to_pb
+from skerry.protocol.codec import MAX_BODY_BYTES, envelope_to_pb
 from skerry.protocol.errors import PeerUnavailable
 from skerry.protocol.ids import CommitHash
 from skerry.protocol.messages import (
@@ -258,6 +258,7 @@ class TestMessages:
         sound = hostile.sign(hostile.sound_announce(head)).envelope
         honest_one = next(iter(hostile.announces[CommitHash(head.hash)].values())).envelope
         rubbish = random.Random(7).randbytes(500)
+        too_long = bytes(MAX_BODY_BYTES[Kind.HEARTBEAT] + 1)
         someone = Signer(Ed25519PrivateKey.generate())
         bad = [
             ("malformed", envelope_to_pb(hostile.signer.sign(Kind.ANNOUNCE, rubbish))),
@@ -270,7 +271,7 @@ class TestMessages:
             ("kind", pb.Envelope(kind=99, body=b"x", signer=hostile.me, signature=b"s" * 64)),
             ("kind", envelope_to_pb(hostile.signer.sign(Kind.MANIFEST, b"{}"))),
             ("kind", envelope_to_pb(hostile.record().envelope)),
-            ("size", envelope_to_pb(Envelope(Kind.HEARTBEAT, b"x" * 2000, hostile.me, b"s" * 64))),
+            ("size", envelope_to_pb(Envelope(Kind.HEARTBEAT, too_long, hostile.me, b"s" * 64))),
             ("peer-id", pb.Envelope(kind=2, body=b"x", signer="nobody", signature=b"s" * 64)),
         ]
         refusals = await Refusals.of(honest)
