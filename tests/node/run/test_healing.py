@@ -85,16 +85,22 @@ async def _twice(state: Any, action: act.Renew) -> tuple[Journal, NoPeers]:
     return journal, payloads
 
 
-def test_what_is_lost_and_that_it_trains_again_is_said_once(monkeypatch) -> None:
-    told: list[tuple[Journal, NoPeers]] = []
+@pytest.fixture
+def told(monkeypatch) -> list[tuple[Journal, NoPeers]]:
+    """What was told by each peer of a simulated swarm that had to bring something back."""
+    found: list[tuple[Journal, NoPeers]] = []
     renew: Any = Node._renew
 
     def look(self: Node, action: act.Renew) -> None:
         if action.lost:
-            told.append(asyncio.run(_twice(self.s, action)))
+            found.append(asyncio.run(_twice(self.s, action)))
         renew(self, action)
 
     monkeypatch.setattr(Node, "_renew", look)
+    return found
+
+
+def test_what_is_lost_and_that_it_trains_again_is_said_once(told) -> None:
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
     lose_a_block(world)
     until_done(world)
@@ -109,15 +115,7 @@ def test_what_is_lost_and_that_it_trains_again_is_said_once(monkeypatch) -> None
     assert journal.trained_in == ()
 
 
-def test_what_was_interpolated_has_to_train_back_in(monkeypatch) -> None:
-    told: list[tuple[Journal, NoPeers]] = []
-    renew: Any = Node._renew
-
-    def look(self: Node, action: act.Renew) -> None:
-        if action.lost:
-            told.append(asyncio.run(_twice(self.s, action)))
-        renew(self, action)
-
+def test_what_was_interpolated_has_to_train_back_in(told, monkeypatch) -> None:
     def interpolated(one: ShardHealing) -> ShardHealing:
         return replace(one, rung=Rung.INTERPOLATE) if one.rung is Rung.SWAP else one
 
@@ -128,7 +126,6 @@ def test_what_was_interpolated_has_to_train_back_in(monkeypatch) -> None:
         pairs = zip(found, shards, strict=True)
         return tuple(replace(one, shards=x, trains_in=survey.bypass_steps) for one, x in pairs)
 
-    monkeypatch.setattr(Node, "_renew", look)
     monkeypatch.setattr("skerry.node.run.healing.plan_healing", planned)
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
     lose_a_block(world)
@@ -139,20 +136,11 @@ def test_what_was_interpolated_has_to_train_back_in(monkeypatch) -> None:
     assert (healed["rung"], journal.trained_in) == ("interpolate", ("block.1",))
 
 
-def test_embedding_and_head_are_waited_for_where_nobody_has_a_copy(monkeypatch) -> None:
-    told: list[tuple[Journal, NoPeers]] = []
-    renew: Any = Node._renew
-
-    def look(self: Node, action: act.Renew) -> None:
-        if action.lost:
-            told.append(asyncio.run(_twice(self.s, action)))
-        renew(self, action)
-
+def test_embedding_and_head_are_waited_for_where_nobody_has_a_copy(told, monkeypatch) -> None:
     async def keeps_nothing(self: ShadowFinder, holder: PeerId, shards: object) -> list[object]:
         return []
 
     monkeypatch.setattr(ShadowFinder, "_ask", keeps_nothing)
-    monkeypatch.setattr(Node, "_renew", look)
     world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
     world.strict = world.shadows = True
     until_ring(world)
