@@ -108,9 +108,8 @@ class BlobStore:
 
     def keep_tree(self, tree: ChunkTree) -> None:
         """Note the tree of a blob, before its bytes. Raises: StateError on a full disk."""
-        path = self._beside(tree.address, _TREE)
-        if tree.leaves and not path.exists():
-            write_atomic(path, tree.leaves)
+        if self.known_tree(tree.address, tree.size) is None:  # missing, or damaged
+            write_atomic(self._beside(tree.address, _TREE), tree.leaves)
 
     def chunks(self, tree: ChunkTree, first: int, stop: int) -> Iterator[bytes]:
         """Yield the chunks of a complete blob from ``first`` on, up to ``stop``, each checked.

@@ -58,6 +58,7 @@ def test_a_tree_that_was_lost_or_damaged_is_made_anew(store):
     assert store.tree(address) == tree
     file.write_bytes(b"x" * 64)
     assert store.tree(address) == tree
+    assert store.known_tree(address, tree.size) == tree, "still damaged"
 
 
 @pytest.mark.parametrize("size", [5, CHUNK_BYTES + 5])
