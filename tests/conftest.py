@@ -1,5 +1,6 @@
 """What holds for every test: nothing that it started or opened outlives it."""
 
+import os
 import signal
 import sys
 import time
@@ -17,6 +18,9 @@ from own_processes import children
 # Hypothesis fails a test whose examples take long or are drawn slowly: on a busy machine any may.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# As the daemon has it (node/cli/main.py): some tests run parts of it in this process.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
 _PATIENCE_S = 60.0
 """For what is ending already; far more than it takes, since the machine may be busy."""

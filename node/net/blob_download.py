@@ -30,6 +30,11 @@ _LEAST_CHUNKS = 4
 _PATIENCE_S = 1.0
 """Who is done waits so much longer than a chunk took it before it takes over another's last one."""
 
+_LOOK_S = 0.5
+"""Between two looks at who has come to be known."""
+
+Later = Callable[[], Sequence[PeerId]]
+"""Returns who may have a blob, as far as it is known by now."""
 OnReceived = Callable[[PeerId, int], None]
 """Told how many bytes of a blob came from a peer, good or bad."""
 OnDownloaded = Callable[[PeerId, int, float], None]
@@ -85,8 +90,11 @@ class BlobDownload:
     """Holders that broke the rules here."""
     _finished: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run(self, holders: Sequence[PeerId], at_once: int) -> None:
+    async def run(self, holders: Sequence[PeerId], at_once: int, later: Later = tuple) -> None:
         """Have the blob in the store, from ``holders`` in this order, ``at_once`` of them.
+
+        Who comes to be known ``later``, while others send, is asked too: a peer that has just
+        joined knows only the one that it joined by.
 
         Raises: PeerUnavailable naming the holders if none could give it; StateError on a full disk.
         """
@@ -96,7 +104,7 @@ class BlobDownload:
         blob = ChunkedBlob(self.store, tree)
         plan = ChunkPlan(await asyncio.to_thread(blob.begin))
         if plan.missing:
-            await self._from_several(_Target(tree, blob, plan), holders, at_once)
+            await self._from_several(_Target(tree, blob, plan), holders, at_once, later)
         if plan.missing:
             raise self._unavailable()
         blob.publish()
@@ -134,12 +142,12 @@ class BlobDownload:
     # -- the chunks --------------------------------------------------------------------------
 
     async def _from_several(
-        self, target: "_Target", holders: Sequence[PeerId], at_once: int
+        self, target: "_Target", holders: Sequence[PeerId], at_once: int, later: Later
     ) -> None:
         """Have ``holders`` bring what is missing, until it is here or none of them is left."""
         waiting = deque(holder for holder in holders if holder not in self._barred)
         at_once = max(1, min(at_once, target.plan.missing // _LEAST_CHUNKS))
-        tries = Counter[PeerId]()
+        tries = Counter(dict.fromkeys(waiting, 0))
         working: dict[asyncio.Task[None], PeerId] = {}
         finished = asyncio.create_task(self._finish())
         try:
@@ -151,8 +159,11 @@ class BlobDownload:
                 if not working:
                     return
                 done, _ = await asyncio.wait(
-                    {finished, *working}, return_when=asyncio.FIRST_COMPLETED
+                    {finished, *working}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
                 )
+                new = [h for h in later() if h not in tries and self._may_send(h)]
+                waiting.extend(new)
+                tries.update(dict.fromkeys(new, 0))
                 for task in done & working.keys():
                     holder = working.pop(task)
                     target.plan.give_up(holder)
@@ -162,6 +173,9 @@ class BlobDownload:
             for task in (finished, *working):
                 task.cancel()
             await asyncio.gather(finished, *working, return_exceptions=True)
+
+    def _may_send(self, holder: PeerId) -> bool:
+        return holder not in self._barred and self.manner.trusts(holder)
 
     async def _finish(self) -> None:
         await self._finished.wait()

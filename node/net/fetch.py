@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from skerry.node.net.blob_download import BlobDownload, FalseBytes, Manner, Watchers
+from skerry.node.net.blob_download import BlobDownload, FalseBytes, Later, Manner, Watchers
 from skerry.node.net.rpc import RpcClient
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.blobs import BlobStore
@@ -53,6 +53,8 @@ class Wanted:
     """What the manifest allows for it."""
     protocol: str = BULK_PROTOCOL
     """The class of traffic that it belongs to."""
+    later: Later = tuple
+    """Who else is asked while it is on its way."""
 
 
 @dataclass(slots=True)
@@ -101,10 +103,12 @@ class Fetcher:
         holders: Sequence[PeerId],
         limit_bytes: int,
         protocol: str = BULK_PROTOCOL,
+        later: Later = tuple,
     ) -> Sources:
         """Have ``payload`` complete and verified in the store; return where it came from.
 
-        A fetch of the same address that is under way is waited for.
+        A fetch of the same address that is under way is waited for. Who comes to be known
+        ``later`` is asked too, once ``holders`` send.
 
         Raises: ProtocolError("size") if it is announced larger than ``limit_bytes``;
             PeerUnavailable naming the holders if none could give it; StateError on a full disk.
@@ -117,7 +121,7 @@ class Fetcher:
         try:
             async with entry.lock:
                 if self._store.size(payload.address) is None:
-                    return await self._from_any(payload, holders)
+                    return await self._from_any(payload, holders, later)
         finally:
             entry.users -= 1
             if not entry.users:
@@ -139,7 +143,8 @@ class Fetcher:
                 try:
                     sources.update(
                         await self.fetch(
-                            item.payload, item.holders, item.limit_bytes, item.protocol
+                            *(item.payload, item.holders, item.limit_bytes, item.protocol),
+                            later=item.later,
                         )
                     )
                 except (PeerUnavailable, ProtocolError) as error:
@@ -155,27 +160,36 @@ class Fetcher:
             raise failures[0]
         return sources
 
-    async def _from_any(self, payload: ShardPayload, holders: Sequence[PeerId]) -> Sources:
+    async def _from_any(
+        self, payload: ShardPayload, holders: Sequence[PeerId], later: Later
+    ) -> Sources:
         known = list(dict.fromkeys(self._order(holders)))
         honest = [holder for holder in known if holder not in self.liars]
         liars = [holder for holder in known if holder in self.liars]
         sources = Sources()
         if honest and liars:
             try:
-                return await self._from_these(payload, honest, sources, desperate=False)
+                return await self._from_these(payload, honest, sources, later, desperate=False)
             except PeerUnavailable as error:
                 _LOG.info("not from those who never lied: %s", error)
-        return await self._from_these(payload, liars or honest, sources, desperate=bool(liars))
+        desperate = bool(liars)
+        return await self._from_these(payload, liars or honest, sources, later, desperate=desperate)
 
     async def _from_these(
-        self, payload: ShardPayload, holders: Sequence[PeerId], sources: Sources, desperate: bool
+        self,
+        payload: ShardPayload,
+        holders: Sequence[PeerId],
+        sources: Sources,
+        later: Later,
+        *,
+        desperate: bool,
     ) -> Sources:
-        """Fetch from ``holders``; add to ``sources`` what came. ``desperate``: also from liars."""
+        """Fetch from these and add to ``sources`` what came. ``desperate``: also from liars."""
         protocol = self._locks[payload.address].protocol
         download = BlobDownload(self._manner(desperate), self._store, payload, protocol)
         at_once = STATE_SOURCES if protocol == STATE_PROTOCOL else 1
         try:
-            await download.run(holders, at_once)
+            await download.run(holders, at_once, later)
         finally:
             self.received_bytes += download.sources.total()
             sources.update(download.sources)

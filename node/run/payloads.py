@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from functools import partial
 
 from skerry.node.net.fetch import Fetcher, Sources, Wanted
 from skerry.node.run.context import RunContext
@@ -93,15 +94,23 @@ class Payloads:
         self, shards: tuple[ShardPayload, ...], holders: tuple[PeerId, ...]
     ) -> list[Wanted]:
         """Ask another host first for each shard, so that several uplinks share the work."""
-        hosts = self._context.state.rounds.hosts
         found: list[Wanted] = []
         for i, shard in enumerate(shards):
-            able = [peer for peer in holders if shard.shard in hosts.shards_of(peer)]
+            able = self._hosts(shard, holders)
             others = [peer for peer in holders if peer not in able]  # it may have hosted it before
             turn = i % max(1, len(able))
             order = (*able[turn:], *able[:turn], *others)
-            found.append(Wanted(shard, order, shard.size, STATE_PROTOCOL))
+            later = partial(self._hosts_now, shard)
+            found.append(Wanted(shard, order, shard.size, STATE_PROTOCOL, later))
         return found
+
+    def _hosts_now(self, shard: ShardPayload) -> list[PeerId]:
+        """Return who is alive and hosts a shard: more than those known when its fetch began."""
+        return self._hosts(shard, self._context.state.rounds.others)
+
+    def _hosts(self, shard: ShardPayload, peers: tuple[PeerId, ...]) -> list[PeerId]:
+        hosts = self._context.state.rounds.hosts
+        return [peer for peer in peers if shard.shard in hosts.shards_of(peer)]
 
     def keep(self, action: Kept) -> None:
         """Begin to write or tidy; what others may still be fetching stays a while."""

@@ -23,7 +23,9 @@ class FaultySwarm(LocalSwarm):
         if not _file(home).exists():
             _write(home, Weather())
         _, _, _, _, *rest = super().command(name, home)
-        return [sys.executable, "-P", str(_LAUNCHER), str(_file(home)), *rest]
+        # The launcher has gRPC loaded before main() can say how it is to be.
+        no_forks = ["env", "GRPC_ENABLE_FORK_SUPPORT=false"]
+        return [*no_forks, sys.executable, "-P", str(_LAUNCHER), str(_file(home)), *rest]
 
 
 def weather(peer: Peer) -> Weather:

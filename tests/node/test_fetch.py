@@ -173,6 +173,29 @@ async def test_others_bring_what_a_slow_one_does_not(net):
     assert net.blamed == []
 
 
+async def test_who_comes_to_be_known_meanwhile_brings_its_part(net):
+    for holder in net.holders:
+        holder.store.put(LARGE)
+    net.holders[0].pauses_before = 3
+    fetcher = net.fetcher(600.0)
+    holders = (STATE, net.ids[:1], len(LARGE), STATE_PROTOCOL)
+    sources = await fetcher.fetch(*holders, later=lambda: net.ids)
+    assert net.store.read(STATE.address) == LARGE
+    assert sources == {net.ids[0]: 2 * CHUNK_BYTES, net.ids[1]: len(LARGE) - 2 * CHUNK_BYTES}
+
+
+async def test_a_liar_is_not_asked_again_because_it_is_known(net):
+    net.holders[0].store.put(LARGE)
+    net.holders[0].script = lambda request, chunks: [
+        *chunks[:1],
+        pb.BlobChunk(data=bytes(CHUNK_BYTES)),
+    ]
+    holders = (STATE, net.ids[:1], len(LARGE), STATE_PROTOCOL)
+    with pytest.raises(PeerUnavailable):
+        await net.fetcher().fetch(*holders, later=lambda: net.ids[:1])
+    assert len(net.holders[0].requests) == 1
+
+
 async def test_others_bring_what_one_that_dies_has_left(net):
     for holder in net.holders:
         holder.store.put(LARGE)
