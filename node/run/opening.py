@@ -19,6 +19,7 @@ from skerry.node.run.context import RunContext
 from skerry.node.run.journal import Journal
 from skerry.node.run.offering import offer_of
 from skerry.node.run.orders import check_owner
+from skerry.node.run.own_speed import with_speed
 from skerry.node.run.peers import RECORD_SECONDS, hello, member_record
 from skerry.node.run.record import Recorder, initial_state, start_of
 from skerry.node.run.session import Discovery, Session
@@ -140,6 +141,7 @@ async def _open(
     async with contextlib.AsyncExitStack() as undo:
         if not folder.exists():
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        offer = await with_speed(offer, manifest, _threads(parts), folder / "speed.json")
         session = _session(parts, manifest, envelope, token, offer)
         undo.push_async_callback(session.close)
         await session.start()
@@ -245,11 +247,15 @@ def _session(
         store=str(home.blobs),
         folder=str(home.compute),
         author=me,
-        threads=parts.config.compute.threads or len(os.sched_getaffinity(0)),
+        threads=_threads(parts),
     )
     recorder = Recorder(home.folder / "events.record.jsonl", start)
     order: Order = parts.reach.in_order if parts.reach is not None else tuple
     return Session(context, launch, parts.home.compute_log, recorder, parts.discovery, order)
+
+
+def _threads(parts: NodeParts) -> int:
+    return parts.config.compute.threads or len(os.sched_getaffinity(0))
 
 
 async def _fetch_manifest(

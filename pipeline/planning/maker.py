@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from statistics import median_high
+from typing import NamedTuple
 
 from skerry.pipeline.capacity import needed_bytes
 from skerry.pipeline.planning.draft import needed_bytes as host_bytes
@@ -33,6 +34,7 @@ from skerry.protocol.messages import Offer, RoleOffer
 from skerry.protocol.rings import plan as wire
 from skerry.protocol.rings.codec import decode_plan, encode_plan
 from skerry.protocol.rounds.candidates import Candidate
+from skerry.protocol.rounds.slowness import SPREAD
 
 _EVALUATIONS = 1000
 """Moves to try: a swarm waits for this plan, and another one follows when it changes."""
@@ -122,27 +124,47 @@ def _entries(candidates: list[Candidate]) -> tuple[PeerEntry, ...]:
 
     Of two in the middle the faster: else nobody who stands by would ever be tried.
     """
-    rates = [rate for candidate in candidates if (rate := _rate(candidate))]
-    usual = median_high(rates) if rates else 0.0
-    return tuple(_entry(one.peer, one.offer, _rate(one) or usual) for one in candidates)
+    share = _share_in_rings(candidates)
+    speeds = {c.peer: speed for c in candidates if (speed := _speed(c, share)) is not None}
+    usual = median_high(speeds.values()) if speeds else None
+    return tuple(_entry(c.peer, c.offer, speeds.get(c.peer, usual), usual) for c in candidates)
 
 
-def _rate(candidate: Candidate) -> float:
-    """Return the measured text tokens per second through one block, forward; 0: unknown."""
-    return candidate.rate or candidate.offer.forward
+class _Speed(NamedTuple):
+    """Text tokens per second through one block; the faster of two is the greater."""
+
+    forward: float
+    backward: float
+
+    def within(self, usual: "_Speed") -> "_Speed":
+        """Return what of it is believed: what a peer says of itself may be a lie."""
+        low, high = usual.forward / SPREAD, usual.forward * SPREAD
+        factor = min(max(self.forward, low), high) / self.forward
+        return _Speed(self.forward * factor, self.backward * factor)
 
 
-def _entry(peer: PeerId, offer: Offer, rate: float) -> PeerEntry:
-    backward = rate / BACKWARD_PER_FORWARD
-    if rate == offer.forward:
-        backward = offer.backward or backward
-    return PeerEntry(
-        name=peer,
-        memory=max(1, offer.memory),
-        tflops=None if rate else _USUAL_TFLOPS,
-        forward=rate or None,
-        backward=backward or None,
-    )
+def _share_in_rings(candidates: Collection[Candidate]) -> float:
+    """Return what of a bare block's speed is left in a ring, by those of whom both are known."""
+    shares = [c.rate / c.offer.forward for c in candidates if c.rate and c.offer.forward]
+    return median_high(shares) if shares else 1.0
+
+
+def _speed(candidate: Candidate, share: float) -> _Speed | None:
+    """Return what was measured: in a ring, else of a bare block, of which ``share`` is left."""
+    if candidate.rate:
+        return _Speed(candidate.rate, candidate.rate / BACKWARD_PER_FORWARD)
+    forward = candidate.offer.forward * share
+    if not forward:
+        return None
+    return _Speed(forward, candidate.offer.backward * share or forward / BACKWARD_PER_FORWARD)
+
+
+def _entry(peer: PeerId, offer: Offer, speed: _Speed | None, usual: _Speed | None) -> PeerEntry:
+    memory = max(1, offer.memory)
+    if speed is None or usual is None:
+        return PeerEntry(name=peer, memory=memory, tflops=_USUAL_TFLOPS)
+    forward, backward = speed.within(usual)
+    return PeerEntry(name=peer, memory=memory, forward=forward, backward=backward)
 
 
 def _known(running: wire.Plan) -> Plan:

@@ -16,6 +16,7 @@ from skerry.protocol.messages import Offer, RoleOffer
 from skerry.protocol.rings.codec import encode_plan
 from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.hosting import Hosts
+from skerry.protocol.rounds.slowness import SPREAD
 from skerry.protocol.signing import Signer
 from skerry.recovery.swaps import learned_roles
 
@@ -115,6 +116,40 @@ def test_a_peer_that_is_slower_than_planned_gives_way_to_one_that_stands_by():
     assert after is not None
     assert (after.stages, after.spares) == (before.stages, (slow,))
     assert {member.rate for member in after.rings[0].members} == {1000.0}
+
+
+def test_the_first_plan_knows_how_fast_each_computes_a_block():
+    """Of three that offer a stage two suffice; whoever is slow stands by."""
+    for slow in range(3):
+        stages = [replace(STAGE, forward=9e4, backward=3e4) for _ in range(3)]
+        stages[slow] = replace(STAGE, forward=9e3, backward=3e3)
+        plan = plan_of(asked(REPLICA, *stages))
+        assert plan is not None
+        assert plan.spares == (PEERS[1 + slow],)
+        assert {member.rate for member in plan.rings[0].members} == {9e4}
+
+
+def test_a_bare_block_s_speed_counts_for_what_is_left_of_the_others_in_a_ring():
+    quick = replace(STAGE, forward=9e4, backward=3e4)
+    before = plan_of(asked(REPLICA, quick, quick))
+    assert before is not None
+    request = asked(REPLICA, quick, quick, replace(quick, forward=18e4), running=before)
+    rates = {member.peer: 1000.0 for member in before.rings[0].members}
+    told = (replace(one, rate=rates.get(one.peer, 0.0)) for one in request.candidates)
+    after = plan_of(replace(request, candidates=tuple(told)))
+    assert after is not None
+    found = {m.peer: m.rate for ring in after.rings for m in ring.members}
+    assert found[PEERS[3]] == pytest.approx(2000.0)
+    assert {found.get(peer, 1000.0) for peer in PEERS[1:3]} == {1000.0}
+
+
+def test_a_speed_beyond_all_measure_is_not_believed():
+    usual = replace(STAGE, forward=9e4, backward=3e4)
+    boast = replace(STAGE, forward=9e40, backward=3e40)
+    plan = plan_of(asked(REPLICA, usual, usual, boast))
+    assert plan is not None
+    rates = {member.peer: member.rate for ring in plan.rings for member in ring.members}
+    assert rates[PEERS[3]] == pytest.approx(SPREAD * 9e4)
 
 
 def test_peers_with_a_fast_link_between_them_form_the_ring():
