@@ -1,8 +1,9 @@
 """The streams of one ring: one to every other member, opened again for as long as it takes.
 
 Of two members the one with the lower peer id opens the stream; the other accepts it. A new stream
-of a neighbour takes the place of the old one. What a neighbour must not send ends its stream,
-with a name; it may open another.
+of a neighbour takes the place of the old one. Each side greets first: where a process stands still,
+its transport goes on taking streams, and such a member is not there. What a neighbour must not send
+ends its stream, with a name; it may open another.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from skerry.protocol.rings.lanes import STALLED, Arrived, LaneLimits
 from skerry.protocol.transport import ByteStream, Transport
 
 _LOG = logging.getLogger(__name__)
+GREETING = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,9 @@ class RingMesh:
             await self._put(FrameSent(frame, seconds))
 
         link = NeighbourLink(stream, settings.limits, deliver, sent, settings.stall_s)
-        self._links[peer] = link
         try:
+            await _greet(stream)
+            self._links[peer] = link
             await self._put(PeerUp(peer))
             await link.run()
         except ProtocolError as error:
@@ -149,7 +152,20 @@ class RingMesh:
         except PeerUnavailable as error:
             _LOG.debug("ring stream of %s ended: %s", short(peer), error)
         finally:
-            del self._links[peer]
+            there = self._links.pop(peer, None) is not None
             await stream.close()
-            if not self._closed:  # a task of its own: the next stream may cancel this one
+            if there and not self._closed:  # a task of its own: the next stream may cancel this one
                 self._tasks.start(self._put(PeerDown(peer)), f"news of {short(peer)}")
+
+
+async def _greet(stream: ByteStream) -> None:
+    """Exchange a first byte with the process at the other end, however long that takes.
+
+    Raises: ProtocolError("greeting"), PeerUnavailable.
+    """
+    await stream.write(GREETING)
+    said = await stream.read(len(GREETING))
+    if not said:
+        raise PeerUnavailable("SK-NET-003", f"{stream.peer} has ended the stream")
+    if said != GREETING:
+        raise ProtocolError("greeting", f"a stream of the ring begins with {said!r}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from skerry.node.ring.mesh import GREETING
 from skerry.node.ring.settings import mesh_settings
 from skerry.protocol.errors import PeerUnavailable, ProtocolError
 from skerry.protocol.ids import PeerId
@@ -81,6 +82,9 @@ class HostileMember:
     async def _serve(self, stream: ByteStream) -> None:
         self.streams[stream.peer] = stream
         self.opened += 1
+        with suppress(PeerUnavailable):
+            await stream.write(GREETING)
+            await stream.read(len(GREETING))
         if not self.reads:
             await asyncio.Event().wait()
         inbox = Inbox(mesh_settings(self.manifest).limits)

@@ -7,6 +7,7 @@ import p2pd_swarm
 import pytest
 from ring_swarm import RUN, TOKENS, Swarm, new_peer
 
+from skerry.node.ring.mesh import GREETING
 from skerry.protocol.memory import Limits, Link, MemoryTransport, VirtualNetwork
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.frames import RING_PROTOCOL
@@ -150,12 +151,14 @@ def test_a_neighbour_that_reads_nothing_stops_only_itself():
 
         async def swallow(stream: ByteStream) -> None:
             streams.append(stream)
+            await stream.write(GREETING)
             await asyncio.Event().wait()
 
         await stuck.handle(RING_PROTOCOL, swallow)
         for other in swarm.transports[2:]:
             await stuck.connect(other.peer_id, other.addresses)
             streams.append(await stuck.open_stream(other.peer_id, RING_PROTOCOL))
+            await streams[-1].write(GREETING)
         await asyncio.sleep(0.5)
         done = await swarm.step(1, 6)
         assert done.trained == tuple(range(6))
@@ -175,7 +178,7 @@ def test_frames_of_the_wrong_shape_are_named_and_the_ring_goes_on():
         chunk = outbox.next_chunk(0.0)
         stream = await swarm.transports[1].open_stream(swarm.transports[2].peer_id, RING_PROTOCOL)
         assert chunk is not None
-        await stream.write(chunk.data)
+        await stream.write(GREETING + chunk.data)
         while await stream.read(1000):
             pass
         assert (await swarm.step(1, 4)).trained == tuple(range(4))
@@ -184,17 +187,43 @@ def test_frames_of_the_wrong_shape_are_named_and_the_ring_goes_on():
     ring_test(scenario, THREE)
 
 
-def test_garbage_is_named_and_the_ring_goes_on():
+@pytest.mark.parametrize(("greeting", "reason"), [(GREETING, "lane"), (b"", "greeting")])
+def test_garbage_is_named_and_the_ring_goes_on(greeting: bytes, reason: str):
     async def scenario(network: VirtualNetwork, swarm: Swarm) -> None:
         await swarm.step(0, 2)
         stream = await swarm.transports[1].open_stream(swarm.transports[2].peer_id, RING_PROTOCOL)
-        await stream.write(b"\xff" * 100)
+        await stream.write(greeting + b"\xff" * 100)
         while await stream.read(1000):
             pass
         assert (await swarm.step(1, 4)).trained == tuple(range(4))
-        assert "lane" in swarm.refused(2)
+        assert reason in swarm.refused(2)
 
     ring_test(scenario, THREE)
+
+
+def test_a_member_whose_transport_takes_streams_and_that_says_nothing_is_not_there():
+    """As one whose process is stopped: no microbatch is given to it, and none waits for it."""
+
+    async def scenario(network: VirtualNetwork, swarm: Swarm) -> None:
+        await swarm.step(0, 2)
+        stopped = swarm.transports[1]
+        await swarm.sessions[1].close()
+        streams: list[ByteStream] = []
+
+        async def take(stream: ByteStream) -> None:
+            streams.append(stream)
+            await asyncio.Event().wait()
+
+        await stopped.handle(RING_PROTOCOL, take)
+        for other in swarm.transports[2:]:
+            await stopped.connect(other.peer_id, other.addresses)
+            streams.append(await stopped.open_stream(other.peer_id, RING_PROTOCOL))
+        await asyncio.sleep(5.0)  # of virtual time: it has a stream to everyone again
+        assert len(streams) == len(swarm.transports) - 1
+        done = await swarm.step(1, 6)
+        assert (done.trained, done.redone) == (tuple(range(6)), 0)
+
+    ring_test(scenario, SPARE_HOST, rules=IMPATIENT)
 
 
 def test_an_activation_that_does_not_decode_is_begun_anew():
