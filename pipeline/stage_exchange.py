@@ -14,6 +14,7 @@ from skerry.pipeline.evaluation import ValidationWindows
 from skerry.pipeline.exchange import Exchange
 from skerry.pipeline.ledger import RoundWork
 from skerry.pipeline.shader import Shader
+from skerry.pipeline.shards import flatten_shard
 from skerry.pipeline.stages.cuts import ORIGIN, Stages
 from skerry.pipeline.stages.host import Room, StageHost, Text
 from skerry.pipeline.stages.round_tally import RoundTally
@@ -84,15 +85,20 @@ class StageExchange(Exchange[StageModel]):
         return StageDone(request=request.request, frame=frame)
 
     def shade(self, request: Shade) -> Shaded:
-        """Encode a shard of the round's start as its stale copy elsewhere.
+        """Encode a shard as its stale copy elsewhere, of the round's start or as it is by now.
 
-        Raises: ComputeError if no round is open or the shard is not hosted, StateError on a full
-        disk.
+        Raises: ComputeError if no round is open, the shard is not hosted or has diverged,
+        StateError on a full disk.
         """
-        theta = {spec.name: flat for spec, flat in self._parameters.hosted()}
+        theta = {spec.name: (spec, flat) for spec, flat in self._parameters.hosted()}
         if self._round is None or request.shard not in theta:
             raise ComputeError("SK-CMP-002", f"{request.shard} cannot be copied now")
-        payload, bits, whole = self._shader.copy(request.shard, theta[request.shard], request.base)
+        spec, values_N = theta[request.shard]
+        if request.step:
+            values_N = flatten_shard(self._host.model, spec)
+        if not bool(values_N.isfinite().all()):
+            raise ComputeError("SK-CMP-002", f"{request.shard} has diverged and is not copied")
+        payload, bits, whole = self._shader.copy(request.shard, values_N, request.base)
         return Shaded(
             request=request.request,
             round=self._round[0],

@@ -324,16 +324,18 @@ class ProbeRequest(_message.Message):
     def __init__(self, run_id: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class ShadowCopy(_message.Message):
-    __slots__ = ("run_id", "shard", "round", "parts")
+    __slots__ = ("run_id", "shard", "round", "parts", "step")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     run_id: bytes
     shard: str
     round: int
     parts: _containers.RepeatedCompositeFieldContainer[ShardPayload]
-    def __init__(self, run_id: _Optional[bytes] = ..., shard: _Optional[str] = ..., round: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ...) -> None: ...
+    step: int
+    def __init__(self, run_id: _Optional[bytes] = ..., shard: _Optional[str] = ..., round: _Optional[int] = ..., parts: _Optional[_Iterable[_Union[ShardPayload, _Mapping]]] = ..., step: _Optional[int] = ...) -> None: ...
 
 class ShadowChunk(_message.Message):
     __slots__ = ("copy", "data")

@@ -405,6 +405,7 @@ def _shadow_pb(copy: ShadowCopy) -> pb.ShadowCopy:
         shard=copy.shard,
         round=copy.round,
         parts=[payload_to_pb(part) for part in copy.parts],
+        step=copy.step,
     )
 
 
@@ -415,6 +416,7 @@ def _decode_shadow(body: bytes) -> ShadowCopy:
         shard=printable(message.shard, MAX_NAME_CHARS),
         round=bounded(message.round),
         parts=payloads_from_pb(list(message.parts)),
+        step=message.step,
     )
 
 

@@ -4,7 +4,7 @@ The codec turns them into bytes and back; ``Signed`` pairs a message with the en
 in, so that it can be passed on and its hash taken without encoding it again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Generic, TypeVar
 
@@ -253,6 +253,13 @@ class ShadowCopy:
     """Whose start the parameters are of."""
     parts: tuple[ShardPayload, ...]
     """A whole copy, then differences, each upon those before it (pipeline/shadow_codec.py)."""
+    step: int = 0
+    """Inner steps of that round, which the last part adds to its start; 0: none does."""
+
+    @property
+    def at_start(self) -> "ShadowCopy":
+        """The parameters of the round's start alone."""
+        return replace(self, parts=self.parts[:-1], step=0) if self.step else self
 
 
 @dataclass(frozen=True, slots=True)

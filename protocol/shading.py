@@ -12,13 +12,15 @@ SHADOWS_FOLDER = "shadows"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shade:
-    """Encode a hosted shard's parameters, as of the open round's start. Replied by ``Shaded``."""
+    """Encode a hosted shard's parameters in the open round. Replied by ``Shaded``."""
 
     kind: Literal["shade"] = "shade"
     request: int
     shard: str
     base: Address | None
     """The bf16 parameters that the holder has confirmed; None: a whole copy is wanted."""
+    step: int = 0
+    """Inner steps that are over: the parameters as they are now; 0: those of the round's start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class Shaded:
     kind: Literal["shaded"] = "shaded"
     request: int
     round: int
-    """Whose start the parameters are of."""
+    """That was open."""
     payload: ShardPayload
     """What is to be sent."""
     whole: bool

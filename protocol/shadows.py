@@ -41,6 +41,8 @@ def check_parts(copy: ShadowCopy, numel: int) -> None:
     if not 0 < len(sizes) <= MAX_PARTS or max(sizes) > limit or sum(sizes) > 2 * limit:
         detail = f"a copy of {copy.shard} in {len(sizes)} parts of {sum(sizes)} bytes"
         raise ProtocolError("size", f"{detail}, limit {2 * limit}")
+    if copy.step and len(sizes) < 2:
+        raise ProtocolError("shadow", f"a copy of {copy.shard} after {copy.step} steps of no start")
     if any(part.shard != copy.shard for part in copy.parts):
         raise ProtocolError("shadow", f"parts of others in a copy of {copy.shard}")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from skerry.protocol.ids import CommitHash, PeerId
-from skerry.protocol.messages import SignedShadow
+from skerry.protocol.messages import ShadowCopy, SignedShadow
 from skerry.protocol.rounds.chain import Chain
 from skerry.protocol.rounds.renewing import MEMORY
 from skerry.protocol.shadows import planned
@@ -27,6 +27,19 @@ def keepers(chain: Chain, goal: CommitHash, shard: str) -> frozenset[tuple[PeerI
     )
 
 
+def of_use(held: HeldShadow, chain: Chain, goal: CommitHash) -> ShadowCopy:
+    """Return what of a copy stands for the state before ``goal``.
+
+    That is all of it, but for the inner steps that ``goal`` itself counts, by the contribution of
+    who made the copy: that contribution is applied next, and they would count twice.
+    """
+    copy, commit = held.copy.message, chain.get(goal)
+    if commit is None or copy.round != chain.round_of(goal):
+        return copy
+    counted = any(a.signer == held.copy.signer for a in commit.message.announces)
+    return copy.at_start if counted else copy
+
+
 def aged(held: HeldShadow, chain: Chain, goal: CommitHash, steps: int) -> Copy:
     """Return a copy with its age, against the state before ``goal``.
 
@@ -35,8 +48,9 @@ def aged(held: HeldShadow, chain: Chain, goal: CommitHash, steps: int) -> Copy:
     Args:
         steps: inner steps of a round.
     """
-    rounds = chain.round_of(goal) - held.copy.message.round
-    return Copy(held.holder, max(0, rounds) * steps)
+    copy = of_use(held, chain, goal)
+    behind = (chain.round_of(goal) - copy.round) * steps - copy.step
+    return Copy(held.holder, max(0, behind))
 
 
 def _newest(chain: Chain, goal: CommitHash) -> list[CommitHash]:

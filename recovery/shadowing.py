@@ -80,7 +80,9 @@ class ShadowSchedule:
         """Begin with a holder that has nothing."""
         self._rules = rules
         self._held: dict[str, int | None] = dict.fromkeys(shards)
-        self._under_way: tuple[str, int] | None = None
+        self._agreed = dict(self._held)
+        """Of these, the newest copies of a round's start."""
+        self._under_way: str | None = None
 
     def next(self, step: int) -> str | None:
         """Return the shard whose copy is to be made at this step; None if none is.
@@ -96,30 +98,34 @@ class ShadowSchedule:
         ]
         oldest = min(due, key=lambda shard: _or_never(self._held[shard]), default=None)
         if oldest is not None:
-            self._under_way = oldest, step
+            self._under_way = oldest
         return oldest
 
-    def has_base(self, shard: str) -> bool:
-        """Say whether the holder has a copy that a difference can be taken from."""
-        return self._held[shard] is not None
+    def begin_round(self) -> None:
+        """What steps have made within a round does not stand for what is agreed upon after it."""
+        self._held = dict(self._agreed)
 
-    def confirmed(self, shard: str) -> None:
-        """The holder has the copy under way. Raises: ValueError if it is another shard's."""
-        self._held[shard] = self._end(shard)
+    def confirmed(self, shard: str, step: int) -> None:
+        """The holder has the copy under way, of a round's start.
+
+        Raises: ValueError if another shard's is under way.
+        """
+        self.confirmed_within(shard, step)
+        self._agreed[shard] = step
+
+    def confirmed_within(self, shard: str, step: int) -> None:
+        """The holder has the copy under way, of a step within a round. Raises: ValueError."""
+        self._end(shard)
+        self._held[shard] = step
 
     def refused(self, shard: str) -> None:
         """The holder cannot use the copy under way; the next one is whole."""
         self._end(shard)
-        self._held[shard] = None
+        self._held[shard] = self._agreed[shard] = None
 
     def given_up(self) -> None:
         """The copy under way did not arrive; the holder still has the one before."""
         self._under_way = None
-
-    def moved(self) -> None:
-        """Another peer is the holder now: it has nothing."""
-        self._under_way = None
-        self._held = dict.fromkeys(self._held)
 
     def age(self, step: int) -> int | None:
         """Return how many inner steps the oldest copy is behind; None while one is lacking."""
@@ -127,12 +133,10 @@ class ShadowSchedule:
         known = [one for one in held if one is not None]
         return step - min(known) if len(known) == len(held) else None
 
-    def _end(self, shard: str) -> int:
-        if self._under_way is None or self._under_way[0] != shard:
+    def _end(self, shard: str) -> None:
+        if self._under_way != shard:
             raise ValueError(f"{shard} is not under way, {self._under_way} is")
-        step = self._under_way[1]
         self._under_way = None
-        return step
 
 
 def _or_never(step: int | None) -> int:

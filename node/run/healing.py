@@ -30,7 +30,7 @@ from skerry.recovery.healing import (
 )
 from skerry.recovery.healing_words import healed, named, sentences
 from skerry.recovery.rebuild_request import Made, Request, Stage, StaleCopy
-from skerry.recovery.shadow_survey import HeldShadow
+from skerry.recovery.shadow_survey import HeldShadow, of_use
 from skerry.recovery.surveying import Remains, remains
 
 _SECONDS = 300.0
@@ -106,7 +106,7 @@ class Healer:
             with self._timed("transfer"):
                 there = await self._sources(left, healings, action.holders)
             with self._timed("rebuild"):
-                made = await self._made(healings, there, copies)
+                made = await self._made(healings, there, self._of_use(action.commit, copies))
             for shard in made.unusable:
                 self._finder.give_up(copies[shard])
             if made.unusable:
@@ -225,11 +225,16 @@ class Healer:
             for number in numbers
         )
 
+    def _of_use(self, goal: CommitHash, copies: Mapping[str, HeldShadow]) -> tuple[StaleCopy, ...]:
+        chain = self._context.state.rounds.chain
+        found = {shard: of_use(held, chain, goal) for shard, held in copies.items()}
+        return tuple(StaleCopy(shard, copy.parts) for shard, copy in found.items())
+
     async def _made(
         self,
         healings: tuple[StageHealing, ...],
         there: tuple[Stage, ...],
-        copies: Mapping[str, HeldShadow],
+        copies: tuple[StaleCopy, ...],
     ) -> Made:
         """Have shards made. Raises: ComputeError("SK-CMP-001") if that process fails."""
         context = self._context
@@ -238,7 +243,7 @@ class Healer:
             store=str(context.blobs.folder),
             healings=healings,
             there=there,
-            copies=tuple(StaleCopy(x, one.copy.message.parts) for x, one in copies.items()),
+            copies=copies,
         )
         try:
             found = await answer_of("skerry.recovery.rebuilder", request.to_json(), _SECONDS)

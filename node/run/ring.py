@@ -242,6 +242,7 @@ class RingRounds:
                 steps = self._context.manifest.inner.steps
                 self._moved_at = asyncio.get_running_loop().time()
                 self._context.facts.step, self._context.facts.steps = min(step, steps), steps
+                self._shadows.stepped(number, min(step, steps))
                 if news.last or self._finishing is not None:
                     self._over.set()
             case ring_act.Refused(peer=peer, reason=reason, fault=True):

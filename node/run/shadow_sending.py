@@ -1,8 +1,12 @@
 """Sending stale copies of the stages that are hosted here to the peers that the plan names.
 
-With each round of the ring, what is due is encoded by the compute process and sent, one shard
-after the other, at the pace of the spare uplink (recovery/shadowing.py). A copy that could not be
-brought to its end is due again in the next round; one whose base the holder has lost goes whole.
+What is due is encoded by the compute process and sent, one shard after the other, at the pace of
+the spare uplink (recovery/shadowing.py). First come the parameters of a round's start, which all
+agree upon. What the round's inner steps have made of them follows as a difference, in the place of
+the one before it: whoever heals uses it, unless the commit to build upon counts the same steps.
+
+A copy that could not be brought to its end is due again with the next step; one whose base the
+holder has lost goes whole.
 """
 
 import asyncio
@@ -37,8 +41,9 @@ Ask = Callable[[Callable[[int], cp.Request]], Awaitable[cp.Reply]]
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What a holder has confirmed of one shard."""
+    """What a holder has confirmed of one shard, as of a round's start."""
 
+    round: int
     parts: tuple[ShardPayload, ...]
     bits: Address
     """Of the bf16 parameters that they make, which lie here."""
@@ -69,19 +74,40 @@ class ShadowSender:
         self._lanes: list[_Lane] = []
         self._tasks = OwnedTasks()
         self._sending: asyncio.Task[None] | None = None
-        self._step = 0
+        self._round = self._step = 0
+        """The round that is open, and the inner steps of it that are over."""
 
     def begin_round(self, plan: Plan, number: int) -> None:
         """The compute process holds the parameters of a round's start: send what is due."""
-        self._step = number * self._context.manifest.inner.steps
+        self._round, self._step = number, 0
         self._follow(plan)
-        idle = self._sending is None or self._sending.done()
-        if self._lanes and idle:
-            self._sending = self._tasks.start(self._send_due(), "shadows")
+        for lane in self._lanes:
+            lane.schedule.begin_round()
+        self._begin_sending()
+
+    def stepped(self, number: int, step: int) -> None:
+        """So many inner steps of a round are over here: send what has become due."""
+        if number == self._round and step > self._step:
+            self._step = step
+            self._begin_sending()
 
     async def close(self) -> None:
         """End what is under way; never raises."""
         await self._tasks.cancel()
+
+    @property
+    def _now(self) -> int:
+        """The inner steps of the run that are over."""
+        return self._first_step + self._step
+
+    @property
+    def _first_step(self) -> int:
+        return self._round * self._context.manifest.inner.steps
+
+    def _begin_sending(self) -> None:
+        idle = self._sending is None or self._sending.done()
+        if self._lanes and idle:
+            self._sending = self._tasks.start(self._send_due(), "shadows")
 
     def _follow(self, plan: Plan) -> None:
         """Keep the lanes that the plan still has, and begin those that are new."""
@@ -101,24 +127,28 @@ class ShadowSender:
 
     async def _send_due(self) -> None:
         """Send what is due, and what has become due meanwhile."""
-        step = -1
-        while step != self._step:
-            step = self._step
+        now = -1
+        while now != self._now:
+            now, sent = self._now, False
             for lane in list(self._lanes):
-                await self._send_lane(lane)
+                sent |= await self._send_lane(lane)
                 self._tell(lane)
-            await self._tidy()
+            if sent:
+                await self._tidy()
 
-    async def _send_lane(self, lane: _Lane) -> None:
-        """Send what is due of one stage, until that fails."""
-        while (shard := lane.schedule.next(self._step)) is not None:
+    async def _send_lane(self, lane: _Lane) -> bool:
+        """Send what is due of one stage, until that fails; say whether something was."""
+        sent = False
+        while (shard := lane.schedule.next(self._now)) is not None:
             try:
                 if not await self._send(lane, shard):
-                    return
+                    return sent
+                sent = True
             except SkerryError as error:
                 lane.schedule.given_up()
                 _LOG.info("%s was not copied to %s: %s", shard, short(lane.holder), error)
-                return
+                return sent
+        return sent
 
     async def _send(self, lane: _Lane, shard: str) -> bool:
         """Encode and send one shard; say whether to go on. Raises: SkerryError."""
@@ -126,11 +156,15 @@ class ShadowSender:
         if held is not None and not has_room(held.parts, self._numels[shard]):
             held = None
         base = held.bits if held else None
-        shaded = await self._ask(lambda n: Shade(request=n, shard=shard, base=base))
+        step = self._step if held and held.round == self._round else 0
+        at = self._first_step + step
+        shaded = await self._ask(lambda n: Shade(request=n, shard=shard, base=base, step=step))
         assert isinstance(shaded, Shaded)
-        before = held.parts if held and not shaded.whole else ()
+        if held and step and shaded.round != held.round:
+            raise ProtocolError("stale-round", f"round {held.round} has ended meanwhile")
+        before = held.parts if held and (step or not shaded.whole) else ()
         parts = (*before, shaded.payload)
-        copy = ShadowCopy(self._context.run_id, shard, shaded.round, parts)
+        copy = ShadowCopy(self._context.run_id, shard, shaded.round, parts, step)
         envelope = sign_message(self._context.signer, copy).envelope
         refused = await self._push(lane.holder, envelope, shaded.payload)
         if refused and refused not in NOT_NOW:
@@ -139,8 +173,13 @@ class ShadowSender:
             return refused == NO_BASE and bool(before)
         if refused:
             raise ProtocolError(refused, f"{short(lane.holder)} does not take it now")
-        lane.schedule.confirmed(shard)
-        lane.held[shard] = _Held(parts, shaded.bits.address)
+        if not step:
+            lane.schedule.confirmed(shard, at)
+            lane.held[shard] = _Held(shaded.round, parts, shaded.bits.address)
+        elif shaded.round == self._round:
+            lane.schedule.confirmed_within(shard, at)
+        else:
+            lane.schedule.given_up()  # the round has ended meanwhile: its steps count no more
         return True
 
     async def _push(self, holder: PeerId, envelope: Envelope, payload: ShardPayload) -> str:
@@ -167,7 +206,7 @@ class ShadowSender:
 
     def _tell(self, lane: _Lane) -> None:
         """Say once that a holder has all of a stage."""
-        if lane.told or lane.schedule.age(self._step) is None:
+        if lane.told or lane.schedule.age(self._now) is None:
             return
         lane.told = True
         size = sum(part.size for held in lane.held.values() for part in held.parts)

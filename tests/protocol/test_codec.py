@@ -171,6 +171,7 @@ shadows = st.builds(
     shard=names,
     round=counts,
     parts=st.lists(payloads, max_size=3).map(tuple),
+    step=st.integers(0, 2**32 - 1),
 )
 judgements = st.builds(
     Judgement,

@@ -60,6 +60,13 @@ def test_parts_are_of_the_shard_itself() -> None:
     assert refused(replace(copy(10), shard="block.1")) == "shadow"
 
 
+def test_what_steps_have_made_comes_upon_a_start() -> None:
+    check_parts(replace(copy(10, 3), step=5), NUMEL)
+    assert refused(replace(copy(10), step=5)) == "shadow"
+    assert replace(copy(10, 3), step=5).at_start == copy(10)
+    assert copy(10, 3).at_start == copy(10, 3)
+
+
 def test_whatever_a_source_may_add_a_holder_takes() -> None:
     limit = part_limit(NUMEL)
     for before in ([limit], [limit // 2, limit // 2], [10] * (MAX_PARTS - 1)):

@@ -1,5 +1,6 @@
 """Stale copies as the chain tells of them, in the swarm of the rounds' simulation."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from skerry.protocol.rings.plan import Shadow
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.hosting import Hosts
 from skerry.recovery.healing import Rung, plan_healing
-from skerry.recovery.shadow_survey import HeldShadow, aged, keepers
+from skerry.recovery.shadow_survey import HeldShadow, aged, keepers, of_use
 from skerry.recovery.surveying import Remains, remains
 
 PART = ShardPayload("block.1", Address("aa" * 32), 10)
@@ -29,6 +30,35 @@ HOLDER = PeerId("p01")
 def held(node: Node, number: int, holder: PeerId = HOLDER) -> HeldShadow:
     copy = ShadowCopy(node.s.rules.chain.run_id, "block.1", number, (PART,))
     return HeldShadow(holder, sign(copy, PeerId("p03")))
+
+
+def test_steps_that_a_commit_counts_are_left_out_of_a_copy_and_others_make_it_younger() -> None:
+    """They would count twice: the contribution they are in is applied to what is healed."""
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
+    until_ring(world)
+    reaches(world, "p00", 6)
+    s = world.live[0].s
+    goal = s.at
+    commit = s.chain.get(goal)
+    assert commit is not None
+    author, number = commit.message.announces[0].signer, commit.message.round
+    steps, run_id = s.rules.chain.steps, s.rules.chain.run_id
+    assert steps >= 2
+
+    def copy(signer: PeerId, number: int, step: int) -> HeldShadow:
+        parts = (PART, replace(PART, size=3)) if step else (PART,)
+        one = ShadowCopy(run_id, "block.1", number, parts, step)
+        return HeldShadow(HOLDER, sign(one, signer))
+
+    for one, part_count, age in [
+        (copy(author, number, 1), 1, 0),
+        (copy(author, number, 0), 1, 0),
+        (copy(PeerId("stranger"), number, 1), 2, 0),
+        (copy(author, number - 1, 1), 2, steps - 1),
+        (copy(author, number - 2, 0), 1, 2 * steps),
+    ]:
+        assert len(of_use(one, s.chain, goal).parts) == part_count
+        assert aged(one, s.chain, goal, steps).age == age
 
 
 @pytest.fixture

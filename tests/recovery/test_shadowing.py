@@ -16,7 +16,7 @@ def test_what_is_lacking_comes_first_then_what_is_oldest():
     for step in range(0, 40, 2):
         shard = schedule.next(step)
         if shard is not None:
-            schedule.confirmed(shard)
+            schedule.confirmed(shard, step)
             order.append((step, shard))
     assert order[:3] == [(0, "block.3"), (2, "block.4"), (4, "block.5")]
     assert order[3:6] == [(10, "block.3"), (12, "block.4"), (14, "block.5")]
@@ -28,25 +28,39 @@ def test_one_copy_at_a_time_so_that_a_slow_link_makes_no_queue():
     assert schedule.next(0) == "block.3"
     assert schedule.next(100) is None
     with pytest.raises(ValueError, match="not under way"):
-        schedule.confirmed("block.4")
+        schedule.confirmed("block.4", 0)
     schedule.given_up()
     assert schedule.next(100) == "block.3"
 
 
-def test_a_difference_is_taken_only_from_what_the_holder_has():
+def test_what_the_holder_cannot_use_is_due_at_once():
     schedule = ShadowSchedule(SHARDS[:1], RULES)
-    assert not schedule.has_base("block.3")
     schedule.next(0)
-    schedule.confirmed("block.3")
-    assert schedule.has_base("block.3")
+    schedule.confirmed("block.3", 0)
+    assert schedule.next(9) is None
     schedule.next(10)
     schedule.refused("block.3")
-    assert not schedule.has_base("block.3")
     assert schedule.age(10) is None
-    schedule.next(11)
-    schedule.confirmed("block.3")
-    schedule.moved()
-    assert not schedule.has_base("block.3")
+    assert schedule.next(11) == "block.3"
+
+
+def test_a_copy_of_an_older_step_than_now_is_due_again_the_sooner():
+    """Of the round's start, say, when some of its steps are over already."""
+    schedule = ShadowSchedule(SHARDS[:1], RULES)
+    schedule.next(16)
+    schedule.confirmed("block.3", 5)
+    assert schedule.age(16) == 11
+    assert schedule.next(16) == "block.3"
+
+
+def test_a_round_s_start_is_due_though_the_steps_before_it_were_copied():
+    schedule = ShadowSchedule(SHARDS[:1], RULES)
+    for step in (0, 10, 20):
+        assert schedule.next(step) == "block.3"
+        (schedule.confirmed_within if step else schedule.confirmed)("block.3", step)
+    assert schedule.next(20) is None
+    schedule.begin_round()
+    assert (schedule.age(20), schedule.next(20)) == (20, "block.3")
 
 
 @given(st.lists(st.integers(0, 5), max_size=60))
@@ -55,9 +69,9 @@ def test_copies_are_no_older_than_due_and_the_time_all_take(delays):
     schedule, step = ShadowSchedule(SHARDS, RULES), 0
     for delay in delays:
         shard = schedule.next(step)
-        step += delay if shard else 1
+        begun, step = step, step + (delay if shard else 1)
         if shard:
-            schedule.confirmed(shard)
+            schedule.confirmed(shard, begun)
         age = schedule.age(step)
         assert age is None or 0 <= age <= RULES.every + len(SHARDS) * 5 + 1
 

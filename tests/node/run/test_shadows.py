@@ -19,7 +19,7 @@ from skerry.node.run.payloads import Payloads
 from skerry.node.run.shadow_finding import ShadowFinder
 from skerry.node.run.shadow_sending import ShadowSender
 from skerry.node.run.shadow_store import ShadowStore
-from skerry.pipeline.shards import from_bytes, initial_shard, to_bytes
+from skerry.pipeline.shards import flatten_shard, from_bytes, initial_shard, to_bytes
 from skerry.pipeline.stage_exchange import StageExchange
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol import compute as cp
@@ -39,6 +39,8 @@ from skerry.recovery.rebuilder import made
 from skerry.recovery.shadow_survey import HeldShadow
 
 BLOCK = "block.0"
+STEPS = 4
+"""Inner steps of a round; a copy is due after half of them."""
 
 
 class Source:
@@ -56,6 +58,13 @@ class Source:
         self.sender = ShadowSender(context, self._ask)
         self.asked: list[cp.Request] = []
 
+    async def idle(self) -> None:
+        """Wait until everything that is due has been sent, or been given up."""
+        sending = self.sender._sending
+        assert sending is not None
+        async with asyncio.timeout(PATIENCE_S):
+            await sending
+
     async def _ask(self, build: Callable[[int], cp.Request]) -> cp.Reply:
         request = build(len(self.asked))
         self.asked.append(request)
@@ -72,6 +81,15 @@ class Source:
         self.engine.open(cp.Open(request=0, round=number, parent=parent))
         self.sender.begin_round(self.plan, number)
         return values_N
+
+    def train(self, number: int, step: int) -> torch.Tensor:
+        """Let inner steps of the round change the parameters, and send what is due."""
+        model = self.engine._host.model
+        with torch.no_grad():
+            for parameter in model.shard_tensors(self.spec):
+                parameter[..., 0] += 0.25
+        self.sender.stepped(number, step)
+        return flatten_shard(model, self.spec)
 
 
 class Swarm:
@@ -93,12 +111,12 @@ class Swarm:
     def kept(self) -> ShadowStore:
         return self.holder.context.store.shadows
 
-    async def has(self, number: int) -> ShadowCopy:
-        """Wait until the holder has the copy of a round."""
+    async def has(self, number: int, step: int = 0) -> ShadowCopy:
+        """Wait until the holder has the copy of a round, or of a step of it."""
         while True:
             self.changed.clear()
             copy = self.kept.copies.get(BLOCK)
-            if copy is not None and copy.message.round >= number:
+            if copy and (copy.message.round, copy.message.step) >= (number, step):
                 return copy.message
             async with asyncio.timeout(PATIENCE_S):
                 await self.changed.wait()
@@ -158,8 +176,9 @@ def _stand_at(member: Member, members: tuple[Member, ...], plan: wire.Plan) -> N
 @pytest.fixture
 async def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Swarm]:
     async with World(tmp_path) as world:
-        recovery = RecoverySection(shadow_every=world.manifest.inner.steps)
-        world.manifest = world.manifest.model_copy(update={"recovery": recovery})
+        inner = world.manifest.inner.model_copy(update={"steps": STEPS})
+        recovery = RecoverySection(shadow_every=STEPS // 2)
+        world.manifest = world.manifest.model_copy(update={"inner": inner, "recovery": recovery})
         members = [await world.member(number) for number in (1, 2, 3)]
         for one in members:
             for other in (other for other in members if other is not one):
@@ -182,6 +201,51 @@ async def test_copies_go_out_as_differences_and_come_back_in_bf16(swarm: Swarm) 
     reopened = ShadowStore(swarm.kept.blobs.folder)
     assert reopened.copies == swarm.kept.copies, "it is there after a restart, too"
     assert torch.equal(await _healed(swarm), values_N.bfloat16().float())
+
+
+async def test_within_a_round_its_steps_follow_in_the_place_of_those_before(swarm: Swarm) -> None:
+    swarm.source.begin_round(1, shift=0.0)
+    start = await swarm.has(1)
+    await swarm.source.idle()
+    half_N = swarm.source.train(1, STEPS // 2)
+    half = await swarm.has(1, STEPS // 2)
+    assert (half.parts[:-1], half.at_start) == (start.parts, start)
+    assert torch.equal(await _healed(swarm), half_N.bfloat16().float())
+    await swarm.source.idle()
+    all_N = swarm.source.train(1, STEPS)
+    whole = await swarm.has(1, STEPS)
+    assert whole.at_start == start and whole.parts[-1] != half.parts[-1]
+    assert torch.equal(await _healed(swarm), all_N.bfloat16().float())
+    assert not swarm.kept.blobs.path(half.parts[-1].address).exists()
+    await swarm.source.idle()
+    next_N = swarm.source.begin_round(2, shift=0.0)
+    after = await swarm.has(2)
+    assert (after.parts[:-1], after.step) == (start.parts, 0)
+    assert torch.equal(await _healed(swarm), next_N.bfloat16().float())
+
+
+async def test_steps_of_a_round_that_has_ended_or_diverged_are_not_copied(swarm: Swarm) -> None:
+    source = swarm.source
+    source.begin_round(1, shift=0.0)
+    start = await swarm.has(1)
+    await source.idle()
+    source.train(0, STEPS)  # of an older round
+    source.engine.begin(cp.Begin(request=0, shards=None))
+    source.engine.open(
+        cp.Open(request=0, round=2, parent=swarm.source_member.context.state.rounds.at)
+    )
+    source.train(1, STEPS)
+    await source.idle()
+    source.begin_round(2, shift=0.0)
+    second = await swarm.has(2)
+    await source.idle()
+    with torch.no_grad():
+        source.engine._host.model.shard_tensors(source.spec)[0].fill_(float("nan"))
+    source.train(2, STEPS)
+    await source.idle()
+    assert swarm.kept.copies[BLOCK].message == second
+    assert start.parts == second.parts[:-1]
+    assert len(source.asked) == 4
 
 
 async def test_a_holder_that_lost_its_copy_gets_a_whole_one(swarm: Swarm) -> None:
@@ -271,6 +335,8 @@ def _huge(swarm: Swarm) -> tuple[ShardPayload, ...]:
         (lambda swarm: {"shard": "block.7"}, (b"data",), "shards"),
         (lambda swarm: {"run_id": "00" * 32}, (b"data",), "run"),
         (lambda swarm: {"round": 3}, (b"data",), EARLY),
+        (lambda swarm: {"step": 1}, (b"data",), "shadow"),
+        (lambda swarm: {"parts": _two(swarm), "step": STEPS + 1}, (b"data",), "range"),
         (lambda swarm: {"parts": _two(swarm)}, (b"data",), NO_BASE),
         (lambda swarm: {}, (b"dat", b""), "chunk"),
         (lambda swarm: {}, (bytes(CHUNK_BYTES + 1),), "chunk"),

@@ -23,15 +23,16 @@ from skerry.protocol.messages import Offer, ReadmitPeer, RemovePeer, RoleOffer, 
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import commits
 from skerry.protocol.rounds.chain import ChainRules
-from skerry.protocol.rounds.machine import MOVING
 from skerry.protocol.rounds.settings import admitted, ordered
-from skerry.protocol.rounds.state import Rules
+from skerry.protocol.rounds.state import Phase, Rules
 
 REPLICA_BYTES = 100
 MAX_EVENTS = 400_000
 DRAIN_S = 3.0
 all_decoded = mock.patch.object(commits, "DECODED", sys.maxsize)
 """For long runs: nothing is signed here, so that no commit could be read again from its bytes."""
+EMPTY = (Phase.STARTING, Phase.LOADING)
+"""Phases in which a peer has no parameters of its own, or not any more."""
 OFFERS = (
     Offer(),
     Offer(RoleOffer.AUTO, REPLICA_BYTES),
@@ -331,8 +332,9 @@ class Faults:
     def _may_lose(self, node: Node) -> bool:
         """Without its owner a run cannot begin; two peers must be left to say anything."""
         others = [n for n in self.world.live if n is not node]
-        # One that knows the chain may still be getting what only this node has.
-        able = any(n.whole and n.s.head is not None and n.s.phase not in MOVING for n in others)
+        # One that knows the chain may still be getting what only this node has. In any other
+        # phase it has the state before a commit, and can go on from there.
+        able = any(n.whole and n.s.head is not None and n.s.phase not in EMPTY for n in others)
         return node.up and self.fatal_left > 0 and able
 
     def kill(self) -> None:
