@@ -61,6 +61,26 @@ def note_idle(s: RoundState, peer: PeerId, beat: Heartbeat, now: float) -> list[
     return progress(s, now)
 
 
+def rejoin(s: RoundState, peer: PeerId, beat: Heartbeat, now: float) -> list[Action]:
+    """Begin the round anew with a member of this ring that trains, where nobody has trained yet.
+
+    Each member begins anew when its own patience ends. Unless they come together, one may be
+    through whenever another begins. Once in a view, so that it does not keep a leader in office.
+    """
+    trains = beat.phase == Phase.TRAINING and beat.head == s.at
+    due = s.phase is Phase.COLLECTING and s.view > s.rejoined and nobody_trained(s)
+    if not (trains and due and _shares_ring(s, peer)):
+        return []
+    s.rejoined, s.round_since = s.view, now
+    return begin_round(s, now)
+
+
+def _shares_ring(s: RoundState, peer: PeerId) -> bool:
+    plan = s.hosts.plan
+    ring = plan.ring_of(s.me) if plan is not None else None
+    return plan is not None and ring is not None and plan.ring_of(peer) == ring
+
+
 def _announce_of(s: RoundState, event: Encoded) -> Announce:
     number = s.chain.round_of(event.parent) + 1
     most = most_text_tokens(s.rules.chain, number)

@@ -25,6 +25,7 @@ from skerry.protocol.rounds.collecting import (
     on_encoded,
     on_trained,
     progress,
+    rejoin,
     resend,
     start_run,
     take_early,
@@ -212,6 +213,7 @@ def _on_heartbeat(s: RoundState, heartbeat: SignedHeartbeat, now: float) -> list
     s.slowness.hear(peer, beat.block_rate)
     s.positions[peer] = Position(beat.head, beat.head_round, beat.weight)
     actions = note_rest(s, peer, beat.phase == Phase.PAUSED, now) + note_idle(s, peer, beat, now)
+    actions += rejoin(s, peer, beat, now)
     if beat.head in s.chain:
         if keeps_shards(s, peer):
             unban(s, beat.head)

@@ -215,6 +215,8 @@ class RoundState:
     complete_since: float | None = None
     """When the contributions of all live peers were sound."""
     published_view: int | None = None
+    rejoined: int = 0
+    """View in which the round was begun anew with others of the ring that train; 0: in none."""
     """View in which this peer has published a commit upon ``at``."""
     resent_at: float = 0.0
 

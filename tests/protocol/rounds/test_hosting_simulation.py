@@ -20,11 +20,12 @@ from simulation import REPLICA_BYTES, Monitor, Plan, World, rules_for
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId
-from skerry.protocol.messages import Offer, RoleOffer
+from skerry.protocol.messages import Heartbeat, Offer, RoleOffer
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds import following
 from skerry.protocol.rounds.chain import Chain
+from skerry.protocol.rounds.collecting import rejoin
 from skerry.protocol.rounds.slowness import REST
 from skerry.protocol.rounds.state import Phase
 from skerry.recovery.standing import Standing
@@ -303,6 +304,29 @@ def test_a_plan_that_takes_longer_than_a_round_is_followed(monkeypatch, seed):
     until_done(world)
     assert {a.signer for a in commits(world)[-1].announces} == {"p00", "p01", "p03", "p04"}
     assert len(asked) <= 2, "once, and perhaps by the leader of the next round, too"
+
+
+def test_a_member_begins_anew_with_one_that_trains_once_in_a_view_in_which_nobody_has():
+    """Or each might be through whenever the other begins."""
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=20)
+    until_ring(world)
+    reaches(world, "p02", 2)
+    until(world, lambda: world.nodes[PeerId("p02")].s.phase is Phase.TRAINING)
+    s = world.nodes[PeerId("p02")].s
+    beat = Heartbeat(s.rules.chain.run_id, s.at, s.round, 0, Phase.TRAINING, 0, 1, 0.0, 0.0)
+
+    def told_by(peer: str, view: int, phase: Phase = Phase.TRAINING) -> list[act.Action]:
+        s.phase, s.training, s.view = Phase.COLLECTING, False, view
+        return rejoin(s, PeerId(peer), replace(beat, phase=phase), world.now)
+
+    assert told_by("p01", view=0) == [], "it may have been passed over"
+    assert told_by("p00", view=1) == [], "that is a replica"
+    assert told_by("p01", view=1, phase=Phase.COLLECTING) == []
+    [train] = told_by("p01", view=1)
+    assert isinstance(train, act.Train) and train.round == s.round
+    assert s.phase is Phase.TRAINING
+    assert told_by("p01", view=1) == []
+    assert told_by("p01", view=2) != []
 
 
 def test_only_the_leader_may_repair_and_only_by_a_plan():
