@@ -93,7 +93,10 @@ def on_told(s: RingState, d: Drive, source: int, told: fr.Rebuilt) -> list[Actio
     if any(one.stage not in member.stages or one.stage == _FIRST for one in told.stages):
         return refuse(s, source, "not-hosted")
     actions: list[Action] = []
-    for one in told.stages:
+    for reported in told.stages:
+        # Said again, it is no newer than at first: nobody is spared work for ever.
+        spared = d.spared.setdefault((source, reported.stage), 0)
+        one = replace(reported, steps=max(reported.steps, spared))
         left = s.rules.bypass_steps - one.steps
         if left <= 0:
             continue
@@ -119,6 +122,7 @@ def end_step(s: RingState, d: Drive) -> list[Action]:
 
     It counts for all of them: where planned paths skip stages, too, one may have had no visit.
     """
+    d.spared = {told: steps + 1 for told, steps in d.spared.items()}
     d.rebuilt = {stage: age + 1 for stage, age in d.rebuilt.items()}
     back = sorted(stage for stage, age in d.rebuilt.items() if age >= s.rules.bypass_steps)
     d.rebuilt = {stage: age for stage, age in d.rebuilt.items() if stage not in back}

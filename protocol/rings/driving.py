@@ -82,6 +82,8 @@ class Drive:
     """When it was last looked whether something can be injected."""
     rebuilt: dict[int, int] = field(default_factory=dict)
     """Stages that train back in, and the inner steps that they have trained since."""
+    spared: dict[tuple[int, int], int] = field(default_factory=dict)
+    """By member and stage, for how many steps now the member has been spared work at it."""
     passing: dict[int, frozenset[int]] = field(default_factory=dict)
     """By such a stage, which microbatches of this step pass over it."""
     visited: set[int] = field(default_factory=set)

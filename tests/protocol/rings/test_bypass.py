@@ -10,6 +10,7 @@ from ring_world import RUN, TOKENS, Scenario, plan_of, rules_of
 
 from skerry.protocol.ids import PeerId
 from skerry.protocol.rings import actions as act
+from skerry.protocol.rings import bypass
 from skerry.protocol.rings import events as ev
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.bypass import Bypass
@@ -191,6 +192,20 @@ def test_half_of_the_microbatches_need_no_slot_at_a_rebuilt_stage_and_the_user_i
     assert {s.frame.place.microbatch for s in sends(begun, fr.Reserve) if s.peer == "p2"} == (
         set(range(MICROBATCHES)) - HALF[2]
     )
+
+
+def test_who_says_again_that_a_stage_is_new_is_spared_no_more_work_than_once():
+    origin = Peer(0)
+    drive = origin.machine.d
+    assert drive is not None
+    for step in range(STEPS):
+        origin.hear(2, told(2))
+        assert drive.rebuilt == {2: step}
+        bypass.end_step(origin.machine.s, drive)
+    assert origin.hear(2, told(2)) == []
+    assert not any(missed(origin.begin()).values())
+    origin.hear(3, told(3))
+    assert drive.rebuilt == {3: 0}
 
 
 def test_what_only_measures_visits_all_stages():
