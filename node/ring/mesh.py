@@ -32,7 +32,7 @@ class MeshSettings:
     limits: LaneLimits
     retry_first_s: float = 0.2
     """Before a stream is opened again; doubled after each failure."""
-    retry_most_s: float = 10.0
+    retry_most_s: float = 1.0
     stall_s: float = 30.0
     """How long a neighbour may take no byte before its stream is given up."""
 

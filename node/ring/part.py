@@ -19,7 +19,7 @@ from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import Manifest
 from skerry.protocol.rings import actions as act
 from skerry.protocol.rings.events import BeginStep
-from skerry.protocol.rings.frames import Place, StageAge
+from skerry.protocol.rings.frames import ROUND_OVER, Place, StageAge
 from skerry.protocol.rings.plan import MAX_MICROBATCHES, Plan
 from skerry.protocol.rings.tasks import At
 from skerry.protocol.transport import Transport
@@ -92,7 +92,7 @@ class RingPart:
         Raises: ProtocolError("round-over") if a later round has begun here, SkerryError.
         """
         if number < self._session.newest[0]:
-            raise ProtocolError("round-over", f"round {number} is over in this ring")
+            raise ProtocolError(ROUND_OVER, f"round {number} is over in this ring")
         await self._engine.begin_round(number, parent)
         await self._session.meet(self._manifest.ring.attempt_min)
         await self._session.open_round(number)

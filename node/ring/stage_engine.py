@@ -23,7 +23,7 @@ from skerry.protocol.compute import Open, Reply, Request, StageDone, StageTask
 from skerry.protocol.errors import ComputeError, InputFault, ProtocolError
 from skerry.protocol.ids import CommitHash
 from skerry.protocol.manifest import Manifest
-from skerry.protocol.rings.frames import Place, StageVisits
+from skerry.protocol.rings.frames import ROUND_OVER, Place, StageVisits
 from skerry.protocol.rings.plan import EMBEDDING, HEAD
 from skerry.protocol.rings.tasks import At, DropGradients, Kind, TakeStep, Task, Work
 
@@ -120,7 +120,7 @@ class StageEngine:
             self._began.clear()
             await self._began.wait()
         if at[0] < self._round or self._ended:
-            raise ProtocolError("round-over", f"round {at[0]} is over here")
+            raise ProtocolError(ROUND_OVER, f"round {at[0]} is over here")
 
     async def _enter(self, at: At) -> None:
         if self._number(at) != self._host_step:
@@ -188,7 +188,7 @@ class StageEngine:
     def _batch(self, at: At) -> int | None:
         """Return the batch of an inner step; None if validation text is to be measured."""
         if at[1] > 0 and at not in self._batches:
-            raise ProtocolError("round-over", f"step {at} is over here")
+            raise ProtocolError(ROUND_OVER, f"step {at} is over here")
         return self._batches.get(at)
 
     async def _input_gradient(self, task: Task) -> bytes:

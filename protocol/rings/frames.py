@@ -12,6 +12,8 @@ from skerry.protocol.ids import RunId
 from skerry.protocol.rings.plan import Route
 
 RING_PROTOCOL = "/skerry/ring/1"
+ROUND_OVER = "round-over"
+"""Why a member refuses to compute between two attempts at a round, and after it."""
 
 
 class Lane(IntEnum):

@@ -200,7 +200,7 @@ def on_rerouted(
         return refuse(s, source, "not-on-route")
     attempt.touched |= {(hop.member, i) for i, hop in enumerate(body.route) if hop.stages}
     attempt.due = now + d.patience.seconds
-    ban(s, body.culprit, now)
+    ban(s, body.culprit, now, s.rules.ban_s)
     return []
 
 
@@ -214,7 +214,8 @@ def on_failed(
     involved = any(member == source for member, _ in microbatch.attempt.touched)
     if body.culprit >= len(s.ring.members) or not involved:
         return refuse(s, source, "not-on-route")
-    ban(s, body.culprit, now)
+    on_break = body.reason == fr.ROUND_OVER and source == body.culprit
+    ban(s, body.culprit, now, s.rules.break_s if on_break else s.rules.ban_s)
     return _begin_anew(s, d, microbatch, body.reason, body.culprit, frame.place.hop, now)
 
 
@@ -291,7 +292,7 @@ def on_overdue(s: RingState, d: Drive, now: float) -> list[Action]:
         assert attempt is not None
         for member in {member for member, _ in attempt.ungranted} - {ORIGIN}:
             actions += [] if member in s.avoided(now) else refuse(s, member, "late")
-            ban(s, member, now)  # it does not even answer
+            ban(s, member, now, s.rules.ban_s)  # it does not even answer
         if not attempt.ungranted:
             actions += _suspect(s, d, microbatch.number, attempt, now)
         actions += retry(s, d, microbatch, now)
@@ -358,10 +359,10 @@ def current(d: Drive, task: Task) -> tuple[Microbatch | None, Attempt | None]:
     return microbatch, attempt
 
 
-def ban(s: RingState, member: int, now: float) -> None:
+def ban(s: RingState, member: int, now: float, seconds: float) -> None:
     """Pass a member by for a while, if there is another way."""
     if member not in (ORIGIN, s.me):
-        s.banned[member] = now + s.rules.ban_s
+        s.banned[member] = now + seconds
 
 
 def _double(s: RingState, d: Drive, double: Microbatch, now: float) -> list[Action]:

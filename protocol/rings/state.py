@@ -40,6 +40,8 @@ class Rules:
     """Both deadlines = factor x moving average, within these bounds."""
     ban_s: float = 15.0
     """How long a peer that was late or failed is passed by if there is another way."""
+    break_s: float = 2.0
+    """How long one is passed by that is between two attempts at a round: it is soon ready again."""
     retry_s: float = 0.5
     """Before the second retry of a microbatch; twice that before the next, up to ``ban_s``."""
     bypass_steps: int = 0

@@ -65,7 +65,8 @@ def rejoin(s: RoundState, peer: PeerId, beat: Heartbeat, now: float) -> list[Act
     """Begin the round anew with a member of this ring that trains, where nobody has trained yet.
 
     Each member begins anew when its own patience ends. Unless they come together, one may be
-    through whenever another begins. Once in a view, so that it does not keep a leader in office.
+    through whenever another begins. Once in a view, so that it does not keep a leader in office; in
+    the first one only who began late, since others may have been passed over.
     """
     trains = beat.phase == Phase.TRAINING and beat.head == s.at
     due = s.phase is Phase.COLLECTING and s.view > s.rejoined and nobody_trained(s)

@@ -216,7 +216,7 @@ class RoundState:
     """When the contributions of all live peers were sound."""
     published_view: int | None = None
     rejoined: int = 0
-    """View in which the round was begun anew with others of the ring that train; 0: in none."""
+    """Newest view in which the round is not begun anew with others of the ring that train."""
     """View in which this peer has published a commit upon ``at``."""
     resent_at: float = 0.0
 

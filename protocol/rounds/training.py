@@ -67,8 +67,9 @@ def leave_round(s: RoundState) -> list[Action]:
 def reset_round(s: RoundState, now: float) -> None:
     """Forget what was heard of the round before."""
     s.round_at, s.round_since, s.view, s.view_since = s.at, now, 0, now
-    s.own, s.complete_since, s.published_view, s.rejoined = None, None, None, 0
+    s.own, s.complete_since, s.published_view = None, None, None
     s.began_late, s.rehosting = s.rehosting, False
+    s.rejoined = -1 if s.began_late else 0
     s.resent_at = now
     s.unheard = set(s.roster) - s.alive - s.lost - {s.me}
     s.announces, s.arrived, s.sound, s.unsound = {}, {}, set(), set()

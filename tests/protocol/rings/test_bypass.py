@@ -208,6 +208,19 @@ def test_who_says_again_that_a_stage_is_new_is_spared_no_more_work_than_once():
     assert drive.rebuilt == {3: 0}
 
 
+def test_who_is_between_two_attempts_at_a_round_is_passed_by_for_a_moment_only():
+    for source, reason, brief in ((2, fr.ROUND_OVER, True), (2, "late", False), (1, "late", False)):
+        origin = Peer(0)
+        set_out(origin, origin.begin(), 0)
+        origin.hear(source, fr.Failed(source, reason), fr.Place(0, 1, source))
+        rules = origin.machine.s.rules
+        assert origin.machine.s.banned == {source: rules.break_s if brief else rules.ban_s}
+    origin = Peer(0)
+    set_out(origin, origin.begin(), 0)
+    origin.hear(1, fr.Failed(2, fr.ROUND_OVER), fr.Place(0, 1, 1))
+    assert origin.machine.s.banned == {2: origin.machine.s.rules.ban_s}, "it did not say so itself"
+
+
 def test_what_only_measures_visits_all_stages():
     origin = Peer(0)
     origin.hear(2, told(2))

@@ -320,6 +320,9 @@ def test_a_member_begins_anew_with_one_that_trains_once_in_a_view_in_which_nobod
         return rejoin(s, PeerId(peer), replace(beat, phase=phase), world.now)
 
     assert told_by("p01", view=0) == [], "it may have been passed over"
+    s.rejoined = -1  # as where it began late: it has not been
+    [train] = told_by("p01", view=0)
+    assert isinstance(train, act.Train)
     assert told_by("p00", view=1) == [], "that is a replica"
     assert told_by("p01", view=1, phase=Phase.COLLECTING) == []
     [train] = told_by("p01", view=1)
