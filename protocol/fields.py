@@ -51,6 +51,10 @@ def peer_id(text: str) -> PeerId:
     return PeerId(text)
 
 
+SLOWEST, FASTEST = 1e-6, 1e15
+"""Of anything that has a speed: beyond them arithmetic would not hold."""
+
+
 def bounded(value: int) -> int:
     """Return a count that fits into 64 bits with room. Raises: ProtocolError("range")."""
     if value > MAX_COUNT:
@@ -66,9 +70,9 @@ def finite(value: float) -> float:
 
 
 def speed(value: float) -> float:
-    """Return so many of something per second. Raises: ProtocolError."""
-    if finite(value) < 0:
-        raise ProtocolError("range", "a negative speed")
+    """Return so many of something per second; 0: not known. Raises: ProtocolError."""
+    if finite(value) and not SLOWEST <= value <= FASTEST:
+        raise ProtocolError("range", f"a speed of {value:g} per second")
     return value
 
 

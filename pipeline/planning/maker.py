@@ -7,7 +7,7 @@ planner searches for seconds and compiles its simulator, which the node's event 
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from statistics import median_high
+from statistics import median_high, median_low
 from typing import NamedTuple
 
 from skerry.pipeline.capacity import needed_bytes
@@ -28,6 +28,7 @@ from skerry.pipeline.planning.swarm_file import (
 )
 from skerry.pipeline.planning.swarm_file import problem_of as problem_of_file
 from skerry.protocol.errors import ConfigError
+from skerry.protocol.fields import FASTEST, SLOWEST
 from skerry.protocol.ids import PeerId
 from skerry.protocol.manifest import Manifest, parse_canonical
 from skerry.protocol.messages import Offer, RoleOffer
@@ -38,6 +39,8 @@ from skerry.protocol.rounds.slowness import SPREAD
 
 _EVALUATIONS = 1000
 """Moves to try: a swarm waits for this plan, and another one follows when it changes."""
+_LEAST_SHARE = 1e-4
+"""Of a bare block's speed in a ring: of tiny blocks hundredths are left."""
 _USUAL_TFLOPS = 1.0
 _USUAL_LINK = LinkEntry(latency=0.05, bandwidth=12.5e6)
 """Of peers and links that nobody has measured: all alike, so that none is preferred."""
@@ -138,15 +141,19 @@ class _Speed(NamedTuple):
 
     def within(self, usual: "_Speed") -> "_Speed":
         """Return what of it is believed: what a peer says of itself may be a lie."""
-        low, high = usual.forward / SPREAD, usual.forward * SPREAD
-        factor = min(max(self.forward, low), high) / self.forward
-        return _Speed(self.forward * factor, self.backward * factor)
+        pairs = zip(self, usual, strict=True)
+        return _Speed(*(_clipped(x, middle / SPREAD, middle * SPREAD) for x, middle in pairs))
 
 
 def _share_in_rings(candidates: Collection[Candidate]) -> float:
     """Return what of a bare block's speed is left in a ring, by those of whom both are known."""
     shares = [c.rate / c.offer.forward for c in candidates if c.rate and c.offer.forward]
-    return median_high(shares) if shares else 1.0
+    return _clipped(median_low(shares), _LEAST_SHARE, 1.0) if shares else 1.0
+
+
+def _clipped(value: float, low: float, high: float) -> float:
+    low, high = max(low, SLOWEST), min(high, FASTEST)
+    return min(max(value, low), high)
 
 
 def _speed(candidate: Candidate, share: float) -> _Speed | None:

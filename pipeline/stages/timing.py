@@ -43,8 +43,9 @@ def time_block(manifest: Manifest, seconds: float = _SECONDS) -> BlockSpeed:
         passes.forward(model, x_BTD, [_BLOCK])
 
     def backward() -> None:
-        output_BTD = model.through(x_BTD.detach().requires_grad_(), [_BLOCK])
-        torch.autograd.grad(output_BTD, weights, x_BTD)
+        input_BTD = x_BTD.detach().requires_grad_()
+        output_BTD = model.through(input_BTD, [_BLOCK])
+        torch.autograd.grad(output_BTD, [input_BTD, *weights], x_BTD)
 
     tokens = x_BTD.shape[0] * x_BTD.shape[1]
     forward_s, backward_s = (_fastest(once, seconds / 2) for once in (forward, backward))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol import codec, fields
 from skerry.protocol.errors import ProtocolError
+from skerry.protocol.fields import FASTEST, SLOWEST
 from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import (
     FULL,
@@ -50,6 +51,7 @@ hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
 counts = st.integers(0, fields.MAX_COUNT)
 small = st.integers(0, 2**32 - 1)
 nonces = st.binary(min_size=16, max_size=16)
+speeds = st.just(0.0) | st.floats(SLOWEST, FASTEST)
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 printable = st.characters(min_codepoint=32, max_codepoint=126)
 names = st.text(printable, max_size=codec.MAX_NAME_CHARS)
@@ -88,8 +90,8 @@ members = st.builds(
         Offer,
         role=st.sampled_from(RoleOffer),
         memory=counts,
-        forward=st.floats(0, 1e9),
-        backward=st.floats(0, 1e9),
+        forward=speeds,
+        backward=speeds,
     ),
 )
 payloads = st.builds(ShardPayload, shard=names, address=hashes.map(Address), size=counts)
@@ -153,7 +155,7 @@ heartbeats = st.builds(
     steps=small,
     tokens_per_second=floats,
     loss=floats,
-    block_rate=st.floats(0, 1e300),
+    block_rate=speeds,
     links=st.lists(
         st.builds(LinkFigures, peers, counts, counts), max_size=3, unique_by=lambda one: one.peer
     ).map(tuple),
@@ -361,6 +363,8 @@ AN_ORDER = codec.sign_message(SIGNERS[0], an_order(SetOuterLr(0.5)))
         (a_beat(tokens_per_second=-math.inf), "non-finite"),
         (a_beat(block_rate=math.nan), "non-finite"),
         (a_beat(block_rate=-1.0), "range"),
+        (a_beat(block_rate=FASTEST * 2), "range"),
+        (a_beat(block_rate=SLOWEST / 2), "range"),
         (a_beat(links=(LinkFigures("nobody", 1, 1),)), "peer-id"),
         (a_beat(links=(LinkFigures(SIGNERS[0].peer_id, 1, fields.MAX_COUNT + 1),)), "range"),
         (a_beat(links=(LinkFigures(SIGNERS[0].peer_id, 1, 1),) * 2), "size"),

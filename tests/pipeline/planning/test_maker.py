@@ -8,12 +8,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from skerry.pipeline.capacity import needed_bytes
+from skerry.pipeline.planning import maker
 from skerry.pipeline.planning.maker import plan_of
 from skerry.pipeline.planning.request import MeasuredLink, Request
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import Manifest, parse_run_file
 from skerry.protocol.messages import Offer, RoleOffer
-from skerry.protocol.rings.codec import encode_plan
+from skerry.protocol.rings.codec import decode_plan, encode_plan
 from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.rounds.slowness import SPREAD
@@ -145,11 +146,29 @@ def test_a_bare_block_s_speed_counts_for_what_is_left_of_the_others_in_a_ring():
 
 def test_a_speed_beyond_all_measure_is_not_believed():
     usual = replace(STAGE, forward=9e4, backward=3e4)
-    boast = replace(STAGE, forward=9e40, backward=3e40)
-    plan = plan_of(asked(REPLICA, usual, usual, boast))
-    assert plan is not None
-    rates = {member.peer: member.rate for ring in plan.rings for member in ring.members}
-    assert rates[PEERS[3]] == pytest.approx(SPREAD * 9e4)
+    for forward, backward in [(1e15, 1e15), (1e15, 1e-6), (9e4, 1e15), (1e-6, 1e15), (1e-6, 1e-6)]:
+        boast = replace(STAGE, forward=forward, backward=backward)
+        plan = plan_of(asked(REPLICA, usual, usual, boast))
+        assert plan is not None
+        rates = {member.peer: member.rate for ring in plan.rings for member in ring.members}
+        most = SPREAD * 9e4
+        believed = min(max(forward, 9e4 / SPREAD), most)
+        assert rates.get(PEERS[3], believed) == pytest.approx(believed)
+        assert decode_plan(encode_plan(plan)) == plan, "the others take it"
+    entry = maker._entry(PEERS[3], STAGE, maker._Speed(9e4, 1e15), maker._Speed(9e4, 3e4))
+    assert entry.backward == pytest.approx(SPREAD * 3e4)
+
+
+def test_an_offer_that_its_ring_belies_makes_no_newcomer_fast():
+    """Neither one that says next to nothing nor one that says all."""
+    quick = replace(STAGE, forward=9e4, backward=3e4)
+    for forward in (1e-6, 1e15):
+        liar = Candidate(PEERS[1], replace(quick, forward=forward), rate=1000.0)
+        honest = Candidate(PEERS[2], quick, rate=1000.0)
+        newcomer = Candidate(PEERS[3], quick)
+        entries = {entry.name: entry for entry in maker._entries([liar, honest, newcomer])}
+        share = 1000 / 9e4 if forward == 1e-6 else 1e-4
+        assert entries[PEERS[3]].forward == pytest.approx(max(9e4 * share, 1000 / SPREAD))
 
 
 def test_peers_with_a_fast_link_between_them_form_the_ring():

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 from ring_world import plan_of
 
+from skerry.protocol.fields import FASTEST, SLOWEST
 from skerry.protocol.ids import RunId
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings import plan as pl
@@ -61,5 +62,5 @@ plans = st.builds(
         slots=st.integers(1, pl.MAX_SLOTS),
         in_flight=st.integers(1, 100),
     ),
-    st.floats(0, 1e300),
+    st.just(0.0) | st.floats(SLOWEST, FASTEST),
 )
