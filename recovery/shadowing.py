@@ -101,6 +101,11 @@ class ShadowSchedule:
             self._under_way = oldest
         return oldest
 
+    @property
+    def every(self) -> int:
+        """Inner steps after which a shard's copy is due again."""
+        return self._rules.every
+
     def begin_round(self) -> None:
         """What steps have made within a round does not stand for what is agreed upon after it."""
         self._held = dict(self._agreed)

@@ -16,7 +16,7 @@ from skerry.protocol.rounds.renewing import MEMORY, own_shards, recent_hosts
 from skerry.protocol.rounds.state import KEPT_STATES, RoundState
 from skerry.recovery.gradients import stage_norm
 from skerry.recovery.healing import is_block
-from skerry.recovery.shadow_survey import HeldShadow, aged
+from skerry.recovery.shadow_survey import HeldShadow, aged, of_use
 from skerry.recovery.survey import Candidate, Copy, LostStage, Shards, Survey
 from skerry.recovery.swaps import learned_roles
 
@@ -87,7 +87,12 @@ def _kept(
 ) -> dict[str, tuple[HeldShadow, ...]]:
     """Return the newest copies that peers keep, of shards of which the own disk has none newer."""
     found: dict[str, list[HeldShadow]] = {}
-    for one in sorted(held, key=lambda one: (_aged(s, goal, one).age, one.holder)):
+
+    def oldness(one: HeldShadow) -> tuple[int, int, int, PeerId]:
+        copy = of_use(one, s.chain, goal)
+        return _aged(s, goal, one).age, -copy.round, -copy.step, one.holder
+
+    for one in sorted(held, key=oldness):
         some = found.setdefault(one.copy.message.shard, [])
         if not some or _aged(s, goal, one).age == _aged(s, goal, some[0]).age:
             some.append(one)

@@ -25,7 +25,7 @@ from skerry.protocol.transport import CONTROL_PROTOCOL
 _LOG = logging.getLogger(__name__)
 _CALL_S = 30.0
 """To have them written; the source goes on training meanwhile."""
-_MOST_ASKED = 4
+_MOST_ASKED = 16
 
 Put = Callable[[Callable[[int], cp.Request]], Awaitable[cp.Reply]]
 """Puts a request to the compute process."""
@@ -73,7 +73,7 @@ class MomentsTaker:
         able = [peer for peer in holders if not left.keys().isdisjoint(hosts.shards_of(peer))]
         offered: dict[PeerId, Moments] = {}
         for holder in able[:_MOST_ASKED]:
-            if left:
+            if not left.keys().isdisjoint(hosts.shards_of(holder)):
                 some = await self._offer(holder, left)
                 offered |= {holder: some} if some else {}
                 for one in some:

@@ -59,6 +59,8 @@ class _Lane:
     held: dict[str, _Held] = field(default_factory=dict)
     told: bool = False
     """Whether the event log says that the holder has all of it."""
+    rests_until: int = 0
+    """Inner step of the run before which nothing is tried again after a failure."""
 
 
 class ShadowSender:
@@ -83,6 +85,7 @@ class ShadowSender:
         self._follow(plan)
         for lane in self._lanes:
             lane.schedule.begin_round()
+            lane.rests_until = 0
         self._begin_sending()
 
     def stepped(self, number: int, step: int) -> None:
@@ -129,26 +132,29 @@ class ShadowSender:
         """Send what is due, and what has become due meanwhile."""
         now = -1
         while now != self._now:
-            now, sent = self._now, False
+            now, encoded = self._now, False
             for lane in list(self._lanes):
-                sent |= await self._send_lane(lane)
+                encoded |= await self._send_lane(lane)
                 self._tell(lane)
-            if sent:
+            if encoded:
                 await self._tidy()
 
     async def _send_lane(self, lane: _Lane) -> bool:
-        """Send what is due of one stage, until that fails; say whether something was."""
-        sent = False
-        while (shard := lane.schedule.next(self._now)) is not None:
+        """Send what is due of one stage, until that fails; say whether anything was encoded.
+
+        After a failure it rests for a while: each try costs the compute process an encoding.
+        """
+        encoded = False
+        while self._now >= lane.rests_until and (shard := lane.schedule.next(self._now)):
+            encoded = True
             try:
-                if not await self._send(lane, shard):
-                    return sent
-                sent = True
+                if await self._send(lane, shard):
+                    continue
             except SkerryError as error:
                 lane.schedule.given_up()
                 _LOG.info("%s was not copied to %s: %s", shard, short(lane.holder), error)
-                return sent
-        return sent
+            lane.rests_until = self._now + lane.schedule.every
+        return encoded
 
     async def _send(self, lane: _Lane, shard: str) -> bool:
         """Encode and send one shard; say whether to go on. Raises: SkerryError."""

@@ -16,7 +16,7 @@ from skerry.protocol.codec import envelope_from_pb, open_shadow
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.layout import layout_of
-from skerry.protocol.messages import ShadowCopy, SignedShadow
+from skerry.protocol.messages import SignedShadow
 from skerry.protocol.rounds.renewing import MEMORY
 from skerry.protocol.shadows import BUSY, EARLY, NO_BASE, check_parts, check_planned
 
@@ -58,7 +58,7 @@ class ShadowTaker:
         if message.step > context.manifest.inner.steps:
             raise ProtocolError("range", f"{message.step} steps of one round")
         known = context.store.shadows.copies.get(message.shard)
-        if known is not None and known.signer == self._peer and _age(message) < _age(known.message):
+        if known is not None and known.signer == self._peer and message.round < known.message.round:
             raise ProtocolError("stale-round", f"a newer copy of {message.shard} is here")
         if message.round > rounds.round + 1:
             raise ProtocolError(EARLY, f"of round {message.round}, this is {rounds.round}")
@@ -91,10 +91,6 @@ class ShadowTaker:
             await asyncio.to_thread(partial.append, data)
             context.facts.received_bytes["shadow"] += len(data)
             context.facts.traffic[self._peer].received += len(data)
-
-
-def _age(copy: ShadowCopy) -> tuple[int, int]:
-    return copy.round, copy.step
 
 
 async def _next(chunks: AsyncIterator[pb.ShadowChunk]) -> pb.ShadowChunk:

@@ -73,6 +73,12 @@ class Hosts:
         spares = self.plan.spares if self.plan else ()
         return frozenset(self._planned) - frozenset(spares)
 
+    @property
+    def keepers(self) -> frozenset[PeerId]:
+        """Peers that are to keep stale copies of stages."""
+        shadows = self.plan.shadows if self.plan else ()
+        return frozenset(shadow.holder for shadow in shadows)
+
     def _of(self, plan: Plan, member: Member) -> tuple[str, ...]:
         hosted = {shard for number in member.stages for shard in plan.stages[number].shards}
         return tuple(shard for shard in self.shards if shard in hosted)

@@ -122,9 +122,10 @@ def _arriving(s: RoundState, now: float) -> list[SignedMember]:
 
 
 def _fits(s: RoundState, hosts: Hosts, candidates: tuple[Candidate, ...]) -> bool:
-    """Say whether everyone has a task that it offers to do, and no ring lacks a peer."""
+    """Say whether everyone has a task that it offers to do, and no ring or copy lacks a peer."""
     here = {candidate.peer for candidate in candidates}
-    return hosts.ringed <= here and all(_is_placed(s, hosts, one) for one in candidates)
+    needed = hosts.ringed | hosts.keepers
+    return needed <= here and all(_is_placed(s, hosts, one) for one in candidates)
 
 
 def _is_placed(s: RoundState, hosts: Hosts, candidate: Candidate) -> bool:

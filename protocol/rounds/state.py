@@ -215,9 +215,9 @@ class RoundState:
     complete_since: float | None = None
     """When the contributions of all live peers were sound."""
     published_view: int | None = None
+    """View in which this peer has published a commit upon ``at``."""
     rejoined: int = 0
     """Newest view in which the round is not begun anew with others of the ring that train."""
-    """View in which this peer has published a commit upon ``at``."""
     resent_at: float = 0.0
 
     starts: dict[CommitHash, tuple[ShardState, ...]] = field(default_factory=dict)

@@ -248,6 +248,41 @@ async def test_steps_of_a_round_that_has_ended_or_diverged_are_not_copied(swarm:
     assert len(source.asked) == 4
 
 
+async def test_where_the_holder_is_gone_few_copies_are_encoded_and_none_is_kept(
+    swarm: Swarm,
+) -> None:
+    source = swarm.source
+    source.begin_round(1, shift=0.0)
+    await swarm.has(1)
+    await source.idle()
+    files = set(swarm.source_member.context.store.own_shadows.iterdir())
+    await swarm.holder.server.close()
+    await swarm.holder.context.transport.close()
+    for step in range(1, STEPS + 1):
+        source.train(1, step)
+        await source.idle()
+    assert len(source.asked) == 1 + 2, "one in each half of the round"
+    left = set(swarm.source_member.context.store.own_shadows.iterdir())
+    assert left <= files, "what could not be sent is not kept"
+
+
+async def test_after_a_restart_of_the_source_its_start_is_taken_in_the_same_round(
+    swarm: Swarm,
+) -> None:
+    source = swarm.source
+    source.begin_round(1, shift=0.0)
+    await swarm.has(1)
+    await source.idle()
+    source.train(1, STEPS)
+    await swarm.has(1, STEPS)
+    await source.idle()
+    source.sender = ShadowSender(swarm.source_member.context, source._ask)
+    source.begin_round(1, shift=0.0)
+    await source.idle()
+    assert swarm.kept.copies[BLOCK].message.step == 0
+    await source.sender.close()
+
+
 async def test_a_holder_that_lost_its_copy_gets_a_whole_one(swarm: Swarm) -> None:
     swarm.source.begin_round(1, shift=0.0)
     first = await swarm.has(1)

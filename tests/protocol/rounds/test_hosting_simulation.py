@@ -21,11 +21,14 @@ from simulation import REPLICA_BYTES, Monitor, Plan, World, rules_for
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import Heartbeat, Offer, RoleOffer
+from skerry.protocol.rings.plan import Shadow
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
-from skerry.protocol.rounds import following
+from skerry.protocol.rounds import following, planning
+from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.chain import Chain
 from skerry.protocol.rounds.collecting import rejoin
+from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.rounds.slowness import REST
 from skerry.protocol.rounds.state import Phase
 from skerry.recovery.standing import Standing
@@ -369,6 +372,18 @@ def test_an_origin_that_is_copied_elsewhere_is_not_waited_for(seed):
     assert [commit.roster for commit in repairs] == [("p02", "p03")]
     assert world.renewed == 1
     assert {entry.shard for entry in commits(world)[-1].state} == set(SHARDS)
+
+
+def test_where_who_keeps_a_copy_is_gone_another_plan_is_made():
+    """It stood by, so that no ring lacks it: the next loss would find no copy."""
+    ring, spare = [PeerId(f"p0{i}") for i in (1, 2, 3)], PeerId("p04")
+    plan = plan_of([ring], [spare])
+    hosts = Hosts(SHARDS).following(replace(plan, shadows=(Shadow(1, ring[1], spare),)))
+    s = swarm(Offer(), STAGE).nodes[PeerId("p01")].s
+    here = tuple(Candidate(peer, STAGE) for peer in ring)
+    assert planning._fits(s, Hosts(SHARDS).following(plan), here)
+    assert not planning._fits(s, hosts, here)
+    assert planning._fits(s, hosts, (*here, Candidate(spare, STAGE)))
 
 
 @pytest.mark.parametrize("copied", [True, False])
