@@ -1,8 +1,16 @@
 """Multiaddrs as far as reachability needs them: endpoints and circuits. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId
@@ -56,6 +64,20 @@ def endpoint_of(address: str) -> Endpoint | None:
     except ValueError:
         return None
     return Endpoint(ip, port) if 0 < port < 2**16 else None
+
+
+def network_of(addresses: Iterable[str]) -> str:
+    """Return the public network that direct addresses lie in; "" where none is public.
+
+    Peers of one network share a line: an IPv4 address, or the 64 bits that a site has in IPv6.
+    """
+    ends = (endpoint_of(address) for address in addresses)
+    public = sorted({str(_site(end.ip)) for end in ends if end and end.scope is Scope.PUBLIC})
+    return public[0] if public else ""
+
+
+def _site(ip: Ip) -> IPv4Network | IPv6Network:
+    return ip_network((ip, 32 if ip.version == 4 else 64), strict=False)
 
 
 def is_relayed(address: str) -> bool:

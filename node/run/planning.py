@@ -1,5 +1,6 @@
 """Having a plan made for those who are here, in a process that ends when it has one."""
 
+from skerry.node.net.multiaddrs import network_of
 from skerry.node.run.asking import answer_of
 from skerry.node.run.context import RunContext
 from skerry.node.run.links import agreed
@@ -32,13 +33,15 @@ async def make_plan(context: RunContext, candidates: tuple[Candidate, ...]) -> P
     is no plan.
     """
     running = context.state.rounds.hosts.plan
-    links = measured_links(context, [candidate.peer for candidate in candidates])
+    peers = [candidate.peer for candidate in candidates]
+    links = measured_links(context, peers)
     context.journal.write("note", text=_planning(len(candidates), len(links)))
     request = Request(
         manifest=context.manifest.canonical().decode(),
         candidates=candidates,
         running=encode_plan(running).hex() if running else "",
         links=links,
+        domains=_domains(context, peers),
     )
     found = await answer_of("skerry.pipeline.planning.maker", request.to_json(), _SECONDS)
     return decode_plan(found) if found else None
@@ -48,6 +51,13 @@ def measured_links(context: RunContext, peers: list[PeerId]) -> tuple[MeasuredLi
     """Return what both ends have measured of the links between these peers."""
     links = context.facts.links
     return agreed({**links.told, context.me: links.figures(peers)}, peers)
+
+
+def _domains(context: RunContext, peers: list[PeerId]) -> dict[PeerId, str]:
+    """Return the public networks of those that have one: who shares a line is lost together."""
+    members = context.state.rounds.members
+    networks = {p: network_of(members[p].message.addresses) for p in peers if p in members}
+    return {peer: network for peer, network in networks.items() if network}
 
 
 def _planning(peers: int, links: int) -> str:

@@ -56,7 +56,7 @@ def plan_of(request: Request) -> wire.Plan | None:
     able = [c for c in request.candidates if c.offer.role != RoleOffer.REPLICA]
     running = decode_plan(bytes.fromhex(request.running)) if request.running else None
     try:
-        problem = _problem(manifest, able, enough, request.links)
+        problem = _problem(manifest, able, enough, request)
         plan = _search(problem, running)
     except ConfigError:  # those who are here cannot hold the model
         return None
@@ -82,14 +82,19 @@ def _problem(
     manifest: Manifest,
     candidates: list[Candidate],
     enough: int,
-    measured: Sequence[MeasuredLink],
+    request: Request,
 ) -> Problem:
     if not candidates:
         raise ConfigError("SK-PLN-001", "nobody offers to host a part")
-    links = _links(measured, {candidate.peer for candidate in candidates})
+    links = _links(request.links, {candidate.peer for candidate in candidates})
     linked = {end for link in links for end in (link.a, link.b)}
     peers = tuple(
-        entry.model_copy(update={"site": entry.name if entry.name in linked else ""})
+        entry.model_copy(
+            update={
+                "site": entry.name if entry.name in linked else "",
+                "domain": request.domains.get(PeerId(entry.name), ""),
+            }
+        )
         for entry in _entries(candidates)
     )
     ring = manifest.ring

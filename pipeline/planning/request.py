@@ -1,7 +1,7 @@
 """What a node asks of the planner's process (maker.py). Imports neither numpy nor numba."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
 
@@ -32,6 +32,8 @@ class Request:
     """The plan in force, as its bytes in hex; empty if there is none."""
     links: tuple[MeasuredLink, ...] = ()
     """Of pairs of candidates; what lies between others is not known."""
+    domains: dict[PeerId, str] = field(default_factory=dict)
+    """What fails together, by candidate; who is not named fails alone."""
 
     def to_json(self) -> bytes:
         """Return it as one line."""

@@ -9,6 +9,7 @@ from skerry.node.net.multiaddrs import (
     circuit,
     endpoint_of,
     is_relayed,
+    network_of,
     relay_in,
     scope_of,
 )
@@ -38,6 +39,19 @@ def test_endpoint_of_a_direct_tcp_address() -> None:
 )
 def test_endpoint_of_anything_else(address: str) -> None:
     assert endpoint_of(address) is None
+
+
+@pytest.mark.parametrize(
+    ("addresses", "network"),
+    [
+        (["/ip4/192.168.1.2/tcp/1", "/ip4/8.8.4.4/tcp/1", "/ip4/1.1.1.1/tcp/9"], "1.1.1.1/32"),
+        (["/ip6/2606:4700:1:2:3:4:5:6/tcp/1"], "2606:4700:1:2::/64"),
+        ([f"/ip4/8.8.8.8/tcp/1/p2p/{RELAY}/p2p-circuit", "/ip4/10.0.0.1/tcp/1"], ""),
+        ([], ""),
+    ],
+)
+def test_a_peer_s_public_network_is_what_it_shares_a_line_with(addresses, network) -> None:
+    assert network_of(addresses) == network
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,19 @@ def test_an_offer_that_its_ring_belies_makes_no_newcomer_fast():
         assert entries[PEERS[3]].forward == pytest.approx(max(9e4 * share, 1000 / SPREAD))
 
 
+def test_a_copy_is_kept_where_it_does_not_fail_with_its_source():
+    """Who stands by shares a line with the source, the origin does not."""
+    request = asked(REPLICA, STAGE, STAGE, STAGE)
+    plan = plan_of(request)
+    assert plan is not None
+    [spare], [ring] = plan.spares, plan.rings
+    origin, body = (member.peer for member in ring.members)
+    assert {shadow.holder for shadow in plan.shadows if shadow.source == body} == {spare}
+    plan = plan_of(replace(request, domains={spare: "a", body: "a", origin: "b"}))
+    assert plan is not None
+    assert {shadow.holder for shadow in plan.shadows if shadow.source == body} == {origin}
+
+
 def test_peers_with_a_fast_link_between_them_form_the_ring():
     """Of three that are alike, two of which suffice; links that nobody has measured are usual."""
     for near in combinations(PEERS[1:4], 2):
