@@ -58,6 +58,8 @@ class Place(StrEnum):
 
     SPARE = "spare"
     NEIGHBOUR = "neighbour"
+    MEMBER = "member"
+    """Of the ring, with room where no neighbour of the stage has any."""
     JOINER = "joiner"
 
 
@@ -188,6 +190,8 @@ class _Takers:
         place, choice = Place.SPARE, spares
         if not spares:
             place, choice = Place.NEIGHBOUR, beside
+        if not choice:
+            place, choice = Place.MEMBER, able
         if not choice:
             return Place.JOINER, None
         best = min(

@@ -89,6 +89,8 @@ def _where(healing: StageHealing, survey: Survey) -> str:
             return f"on {short(healing.taker)}, which stood by"
         case Place.NEIGHBOUR if healing.taker is not None:
             return f"on its neighbour {short(healing.taker)}"
+        case Place.MEMBER if healing.taker is not None:
+            return f"on {short(healing.taker)}"
         case _ if healing.bypassed:
             return "when a peer joins; until then microbatches pass over it"
         case _:

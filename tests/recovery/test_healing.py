@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from surveys import GONE, PEERS, copies, ring, survey, surveys
 
-from skerry.protocol.ids import PeerId
+from skerry.protocol.ids import PeerId, short
 from skerry.recovery.healing import (
     MADE_UP,
     OLDEST_SHADOW,
@@ -17,6 +17,7 @@ from skerry.recovery.healing import (
     is_block,
     plan_healing,
 )
+from skerry.recovery.healing_words import sentences
 from skerry.recovery.survey import Candidate, Copy, LostStage, Survey
 
 A, B, C, *_ = PEERS
@@ -148,6 +149,14 @@ def test_without_a_spare_the_least_busy_neighbour_with_room_takes_over():
     )
     [healing] = plan_healing(survey(2, candidates=others))
     assert (healing.place, healing.taker) == (Place.NEIGHBOUR, B)
+
+
+def test_where_no_neighbour_has_room_another_member_takes_over():
+    lost = survey(3, candidates=(candidate(A, 0), candidate(B, 2, room=99)))
+    [healing] = plan_healing(lost)
+    assert (healing.place, healing.taker) == (Place.MEMBER, A)
+    [sentence] = sentences(healing, lost)
+    assert sentence.endswith(f" on {short(A)}")
 
 
 def test_whoever_took_one_stage_has_less_room_for_the_next():
