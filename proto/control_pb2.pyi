@@ -129,7 +129,7 @@ class RoundStatus(_message.Message):
     def __init__(self, round: _Optional[int] = ..., rounds: _Optional[int] = ..., view: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., waiting_for: _Optional[_Iterable[str]] = ..., leader: _Optional[str] = ..., phase_seconds: _Optional[float] = ...) -> None: ...
 
 class RunStatus(_message.Message):
-    __slots__ = ("run_id", "name", "state_digest", "head", "text_tokens", "loss", "val_loss", "val_loss_start", "unigram_entropy", "params", "payload_bytes_sent", "dense_bytes", "refused", "round", "peers", "refused_by_reason", "finished", "sent_bytes", "received_bytes", "digest_round", "outer_lr", "may_order", "pending_orders", "shard_digests", "plan")
+    __slots__ = ("run_id", "name", "state_digest", "head", "text_tokens", "loss", "val_loss", "val_loss_start", "unigram_entropy", "params", "payload_bytes_sent", "dense_bytes", "refused", "round", "peers", "refused_by_reason", "finished", "sent_bytes", "received_bytes", "digest_round", "outer_lr", "may_order", "pending_orders", "shard_digests", "plan", "ring_sent_bytes", "ring_text_tokens")
     class RefusedByReasonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +158,13 @@ class RunStatus(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class RingSentBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +190,8 @@ class RunStatus(_message.Message):
     PENDING_ORDERS_FIELD_NUMBER: _ClassVar[int]
     SHARD_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
+    RING_SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RING_TEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     name: str
     state_digest: str
@@ -208,7 +217,9 @@ class RunStatus(_message.Message):
     pending_orders: int
     shard_digests: _containers.ScalarMap[str, str]
     plan: int
-    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., state_digest: _Optional[str] = ..., head: _Optional[str] = ..., text_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., val_loss: _Optional[float] = ..., val_loss_start: _Optional[float] = ..., unigram_entropy: _Optional[float] = ..., params: _Optional[int] = ..., payload_bytes_sent: _Optional[int] = ..., dense_bytes: _Optional[int] = ..., refused: _Optional[int] = ..., round: _Optional[_Union[RoundStatus, _Mapping]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., finished: bool = ..., sent_bytes: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[_Mapping[str, int]] = ..., digest_round: _Optional[int] = ..., outer_lr: _Optional[float] = ..., may_order: bool = ..., pending_orders: _Optional[int] = ..., shard_digests: _Optional[_Mapping[str, str]] = ..., plan: _Optional[int] = ...) -> None: ...
+    ring_sent_bytes: _containers.ScalarMap[str, int]
+    ring_text_tokens: int
+    def __init__(self, run_id: _Optional[str] = ..., name: _Optional[str] = ..., state_digest: _Optional[str] = ..., head: _Optional[str] = ..., text_tokens: _Optional[int] = ..., loss: _Optional[float] = ..., val_loss: _Optional[float] = ..., val_loss_start: _Optional[float] = ..., unigram_entropy: _Optional[float] = ..., params: _Optional[int] = ..., payload_bytes_sent: _Optional[int] = ..., dense_bytes: _Optional[int] = ..., refused: _Optional[int] = ..., round: _Optional[_Union[RoundStatus, _Mapping]] = ..., peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., refused_by_reason: _Optional[_Mapping[str, int]] = ..., finished: bool = ..., sent_bytes: _Optional[_Mapping[str, int]] = ..., received_bytes: _Optional[_Mapping[str, int]] = ..., digest_round: _Optional[int] = ..., outer_lr: _Optional[float] = ..., may_order: bool = ..., pending_orders: _Optional[int] = ..., shard_digests: _Optional[_Mapping[str, str]] = ..., plan: _Optional[int] = ..., ring_sent_bytes: _Optional[_Mapping[str, int]] = ..., ring_text_tokens: _Optional[int] = ...) -> None: ...
 
 class StatusReply(_message.Message):
     __slots__ = ("peer_id", "version", "pid", "uptime_seconds", "addresses", "home", "run", "compute", "warning", "page_url", "reach")

@@ -95,7 +95,7 @@ class LocalRing:
         rate = line.bits_per_s / 8
         transport.set_rates(BandwidthSection(max_upload=rate, max_download=rate), _NOON)
         ask = self.processes[peer].submit
-        part = RingPart(transport, self.manifest, self.plan, ask, self.news.append)
+        part = RingPart(transport, self.manifest, self.plan, ask, self.news.append, lambda *_: None)
         stack.push_async_callback(part.close)
         await part.start(lambda member: ())
         return part

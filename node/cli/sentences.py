@@ -7,7 +7,13 @@ from skerry.protocol.messages import FULL
 
 _SLACK = 1.1
 """How far the pace of some rounds may be above that of the newest steps."""
-_KINDS = {"payload": "pseudo-gradients", "control": "messages", "state": "parameters"}
+_KINDS = {
+    "payload": "pseudo-gradients",
+    "control": "messages",
+    "state": "parameters",
+    "shadow": "stage copies",
+    "ring": "activations and gradients",
+}
 
 
 def idle_text(status: pb.StatusReply) -> str:

@@ -115,7 +115,9 @@ class Bytes(Data):
     """What this peer exchanged since its daemon started, beside the dense exchange."""
 
     sent: dict[str, Count]
-    """Bytes by kind: payload (pseudo-gradients), state (parameters), control (messages)."""
+    """Bytes by kind: payload (pseudo-gradients), state (parameters), control (messages), shadow
+    (copies of stages), ring (the streams of a ring: activations, gradients and what steers them).
+    """
     received: dict[str, Count]
     """Bytes by kind, as above."""
     dense: Count

@@ -9,10 +9,11 @@ passes, and an upload goes on while the next microbatch is computed.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import PeerId, short
-from skerry.protocol.rings.frames import Frame, Lane
+from skerry.protocol.rings.frames import Activation, Frame, Lane
 from skerry.protocol.rings.lanes import STALLED, Arrived, Chunk, Inbox, LaneLimits, Outbox
 from skerry.protocol.transport import ByteStream
 
@@ -20,24 +21,47 @@ _READ_BYTES = 2**16
 _MOST_CONTROL = 256
 """Control frames that may wait to be taken before nothing more is read."""
 
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What one write to a neighbour's stream, or one read of it, has carried."""
+
+    sent: int = 0
+    """Bytes, the headers of chunks and frames included."""
+    received: int = 0
+    lane: Lane = Lane.CONTROL
+    """Of what was sent; credit goes with control."""
+    text_tokens: int = 0
+    """Of the activation whose last byte was among it."""
+
+
 Deliver = Callable[[Arrived], Awaitable[None]]
 Sent = Callable[[Frame, float], Awaitable[None]]
+Count = Callable[[PeerId, Carried], None]
+"""Told of the neighbour at the other end, and of each write and read when it is done."""
 
 
 class NeighbourLink:
     """Frames over one stream, until it ends."""
 
     def __init__(
-        self, stream: ByteStream, limits: LaneLimits, deliver: Deliver, sent: Sent, stall_s: float
+        self,
+        stream: ByteStream,
+        limits: LaneLimits,
+        deliver: Deliver,
+        sent: Sent,
+        stall_s: float,
+        count: Count,
     ) -> None:
         """Use ``stream``; ``run`` makes it work.
 
         Frames go to ``deliver``, which may take its time; ``sent`` is told of activations and
         gradients whose last byte was written, and how many seconds after the first. ``stall_s``
-        is how long the neighbour may take no byte of what waits for it.
+        is how long the neighbour may take no byte of what waits for it; ``count`` is told of all
+        that passes.
         """
         self._stream, self._deliver, self._sent, self._stall_s = stream, deliver, sent, stall_s
-        self._limits = limits
+        self._limits, self._count = limits, count
         self._outbox, self._inbox = Outbox(limits), Inbox(limits)
         self._arrived: dict[Lane, deque[Arrived]] = {lane: deque() for lane in Lane}
         self._to_write, self._to_deliver = asyncio.Event(), asyncio.Event()
@@ -83,6 +107,7 @@ class NeighbourLink:
 
     async def _read(self) -> None:
         while data := await self._stream.read(_READ_BYTES):
+            self._count(self.peer, Carried(received=len(data)))
             for arrived in self._inbox.feed(data):
                 self._arrived[arrived.frame.lane].append(arrived)
                 self._to_deliver.set()
@@ -145,9 +170,19 @@ class NeighbourLink:
                 await self._stream.write(chunk.data)
         except TimeoutError:
             raise self._stalled() from None
+        self._count(self.peer, _carried(chunk))
         frame = chunk.completes
         if frame is None:
             return
         seconds = clock() - self._begun.pop(frame.lane)
         if frame.lane is not Lane.CONTROL:
             await self._sent(frame, seconds)
+
+
+def _carried(chunk: Chunk) -> Carried:
+    body = chunk.completes.body if chunk.completes is not None else None
+    return Carried(
+        sent=len(chunk.data),
+        lane=Lane.CONTROL if chunk.lane is None else chunk.lane,
+        text_tokens=body.text_tokens if isinstance(body, Activation) else 0,
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.node.net.tasks import OwnedTasks
-from skerry.node.ring.link import NeighbourLink
+from skerry.node.ring.link import Carried, Count, NeighbourLink
 from skerry.protocol.errors import PeerUnavailable, ProtocolError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.rings.events import Event, FrameReceived, FrameSent, PeerDown, PeerUp
@@ -47,10 +47,19 @@ class RingMesh:
     """The streams of this node to the other members of its ring."""
 
     def __init__(
-        self, transport: Transport, members: tuple[PeerId, ...], settings: MeshSettings, put: Put
+        self,
+        transport: Transport,
+        members: tuple[PeerId, ...],
+        settings: MeshSettings,
+        put: Put,
+        count: Count,
     ) -> None:
-        """Join ``members``; what happens goes to ``put``, which may take its time."""
-        self._transport, self._settings, self._put = transport, settings, put
+        """Join ``members``; what happens goes to ``put``, which may take its time.
+
+        ``count`` is told of all bytes that the streams carry.
+        """
+        self._transport, self._settings = transport, settings
+        self._put, self._count = put, count
         self._others = frozenset(members) - {transport.peer_id}
         self._links: dict[PeerId, NeighbourLink] = {}
         self._running: dict[PeerId, asyncio.Task[None]] = {}
@@ -141,9 +150,10 @@ class RingMesh:
         async def sent(frame: Frame, seconds: float) -> None:
             await self._put(FrameSent(frame, seconds))
 
-        link = NeighbourLink(stream, settings.limits, deliver, sent, settings.stall_s)
+        link = NeighbourLink(stream, settings.limits, deliver, sent, settings.stall_s, self._count)
         try:
             await _greet(stream)
+            self._count(peer, Carried(sent=len(GREETING), received=len(GREETING)))
             self._links[peer] = link
             await self._put(PeerUp(peer))
             await link.run()

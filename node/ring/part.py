@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from random import SystemRandom
 
 from skerry.node.net.tasks import OwnedTasks
+from skerry.node.ring.link import Count
 from skerry.node.ring.mesh import Addresses
 from skerry.node.ring.session import Engine, RingSession, Seat
 from skerry.node.ring.settings import mesh_settings, rules_of
@@ -45,10 +46,12 @@ class RingPart:
         plan: Plan,
         ask: Ask,
         observe: Callable[[News], None],
+        count: Count,
     ) -> None:
         """Take this node's place in ``plan``, which was checked; nothing runs before ``start``.
 
-        ``ask`` puts a request to the compute process; ``observe`` is told what becomes of steps.
+        ``ask`` puts a request to the compute process; ``observe`` is told what becomes of steps,
+        ``count`` of all bytes that the streams carry.
         Raises: ValueError if the plan has no ring with this node.
         """
         ring = plan.ring_of(transport.peer_id)
@@ -63,7 +66,7 @@ class RingPart:
         seat = Seat(plan, ring, rules_of(manifest, plan), mesh_settings(manifest))
         self._speed = Speedometer(plan, self._engine.compute)
         engine = Engine(self._speed.compute, self._forget)
-        self._session = RingSession(transport, seat, engine, self._pass_on)
+        self._session = RingSession(transport, seat, engine, self._pass_on, count)
         self._round = 0
         self._dice = SystemRandom()
 

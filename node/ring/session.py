@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from skerry.node.net.tasks import OwnedTasks
+from skerry.node.ring.link import Count
 from skerry.node.ring.mesh import Addresses, MeshSettings, RingMesh
 from skerry.protocol.errors import InputFault, ProtocolError, SkerryError
 from skerry.protocol.ids import PeerId, short
@@ -73,13 +74,17 @@ class RingSession:
         seat: Seat,
         engine: Engine,
         observe: Callable[[act.Action], None],
+        count: Count,
     ) -> None:
-        """Take a seat; ``observe`` is told of what is of interest to others (not Send, Compute)."""
+        """Take a seat; ``observe`` is told of what is of interest to others (not Send, Compute).
+
+        ``count`` is told of all bytes that the ring's streams carry.
+        """
         self._me = transport.peer_id
         self._peer = new_ring_peer(transport.peer_id, seat.plan, seat.ring, seat.rules)
         self._engine, self._observe = engine, observe
         self._events: asyncio.Queue[ev.Event] = asyncio.Queue(_MOST_EVENTS)
-        self._mesh = RingMesh(transport, seat.members, seat.mesh, self._events.put)
+        self._mesh = RingMesh(transport, seat.members, seat.mesh, self._events.put, count)
         self._tasks = OwnedTasks()
         self._step: asyncio.Future[act.StepDone] | None = None
         self._idle = asyncio.Event()

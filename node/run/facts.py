@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from skerry.node.ring.link import Carried
 from skerry.node.run.links import Links
 from skerry.protocol.compute import Progress
 from skerry.protocol.ids import PeerId
@@ -25,7 +26,7 @@ class Traffic:
     """What was exchanged with one peer."""
 
     sent: int = 0
-    """Bytes of blobs and messages."""
+    """Bytes of blobs, copies and the ring's streams."""
     received: int = 0
     round_trip_s: float | None = None
     """Average over its newest answers to heartbeats."""
@@ -56,8 +57,12 @@ class Facts:
     compute: str = "starting"
     warning: str = ""
     sent_bytes: Counter[str] = field(default_factory=Counter)
-    """By kind: payload, state, control, shadow."""
+    """By kind: payload, state, control, shadow, ring."""
     received_bytes: Counter[str] = field(default_factory=Counter)
+    ring_sent: Counter[str] = field(default_factory=Counter)
+    """What was sent of kind ring, by lane: control (and headers of credit), forward, backward."""
+    ring_text_tokens: int = 0
+    """Text tokens of the activations sent to the next peer of the ring, each time they were."""
     dense_bytes: int = 0
     """What the payloads handed out would have been as dense fp32."""
     failed_downloads: int = 0
@@ -87,6 +92,15 @@ class Facts:
     def received_from(self, peer: PeerId, num_bytes: int) -> None:
         """Take in that a part of a blob came from a peer."""
         self.traffic[peer].received += num_bytes
+
+    def carried(self, peer: PeerId, carried: Carried) -> None:
+        """Take in what a stream of the ring has carried."""
+        self.sent_bytes["ring"] += carried.sent
+        self.received_bytes["ring"] += carried.received
+        self.ring_sent[carried.lane.name.lower()] += carried.sent
+        self.ring_text_tokens += carried.text_tokens
+        self.traffic[peer].sent += carried.sent
+        self.traffic[peer].received += carried.received
 
     def answered(self, peer: PeerId, took_s: float) -> None:
         """Take in how long a peer took to answer a heartbeat."""

@@ -32,6 +32,8 @@ class Measured(BaseModel):
     validated_round: Annotated[int, Field(ge=-1)] = -1
     sent_bytes: Counts = {}
     received_bytes: Counts = {}
+    ring_sent: Counts = {}
+    ring_text_tokens: Count = 0
     dense_bytes: Count = 0
     refused: Counts = {}
 
@@ -45,6 +47,8 @@ def to_json(facts: Facts) -> bytes:
         validated_round=facts.validated_round,
         sent_bytes=dict(facts.sent_bytes),
         received_bytes=dict(facts.received_bytes),
+        ring_sent=dict(facts.ring_sent),
+        ring_text_tokens=facts.ring_text_tokens,
         dense_bytes=facts.dense_bytes,
         refused={reason[:80]: count for reason, count in facts.refused.items()},
     )
@@ -63,6 +67,8 @@ def facts_from_json(data: bytes) -> Facts:
         validated_round=kept.validated_round,
         sent_bytes=Counter(kept.sent_bytes),
         received_bytes=Counter(kept.received_bytes),
+        ring_sent=Counter(kept.ring_sent),
+        ring_text_tokens=kept.ring_text_tokens,
         dense_bytes=kept.dense_bytes,
         refused=Counter(kept.refused),
     )

@@ -166,7 +166,8 @@ class RingRounds:
         if plan is None or plan.ring_of(self._context.me) is None:
             raise ComputeError("SK-CMP-002", "the plan gives this peer no ring")
         context = self._context
-        part = RingPart(context.transport, context.manifest, plan, self._ask, self._observe)
+        transport, manifest, count = context.transport, context.manifest, context.facts.carried
+        part = RingPart(transport, manifest, plan, self._ask, self._observe, count)
         async with contextlib.AsyncExitStack() as unless_started:
             unless_started.push_async_callback(part.close)  # if the round is begun anew meanwhile
             await self._tell_rebuilt(part, plan)

@@ -38,6 +38,8 @@ def run_status(context: RunContext, now: float) -> pb.RunStatus:
         finished=_finished(rounds, facts),
         sent_bytes=dict(facts.sent_bytes),
         received_bytes=dict(facts.received_bytes),
+        ring_sent_bytes=dict(facts.ring_sent),
+        ring_text_tokens=facts.ring_text_tokens,
         outer_lr=outer_lr(context),
         may_order=may_order(context),
         pending_orders=len(pending(rounds)),

@@ -89,6 +89,10 @@ def test_bytes_stand_beside_the_dense_exchange() -> None:
     run = in_training().run
     assert bytes_text(run) == "sent 150.0 kB of pseudo-gradients, dense fp32 12.0 MB (80x)"
     assert other_bytes_text(run) == "sent messages 2.5 kB; received parameters 3.0 MB"
+    run.sent_bytes["ring"], run.received_bytes["shadow"] = 4_000_000, 500_000
+    sent, received = other_bytes_text(run).split("; ")
+    assert sent == "sent messages 2.5 kB, activations and gradients 4.0 MB"
+    assert received == "received stage copies 500.0 kB, parameters 3.0 MB"
     assert bytes_text(pb.RunStatus()) == "no pseudo-gradients sent yet"
     assert other_bytes_text(pb.RunStatus()) == ""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ring_swarm import new_peer
+from ring_swarm import new_peer, uncounted
 from stage_compute import StageCompute, one_thread
 
 from skerry.node.ring.part import News, RingPart
@@ -104,7 +104,7 @@ class StageRing:
             self.told.set()
 
         transport, ask = self.transports[index], self.computes[index].ask
-        return RingPart(transport, self.manifest, self.plan, ask, observe)
+        return RingPart(transport, self.manifest, self.plan, ask, observe, uncounted)
 
     def addresses(self, peer: PeerId) -> tuple[str, ...]:
         return next(t.addresses for t in self.transports if t.peer_id == peer)

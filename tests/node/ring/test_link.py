@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 from ring_swarm import RUN, new_peer
 
-from skerry.node.ring.link import NeighbourLink
+from skerry.node.ring.link import Carried, NeighbourLink
 from skerry.protocol.errors import ProtocolError
+from skerry.protocol.ids import PeerId
 from skerry.protocol.memory import Limits, Link, VirtualNetwork
 from skerry.protocol.rings import frames as fr
-from skerry.protocol.rings.frames import RING_PROTOCOL
+from skerry.protocol.rings.frames import RING_PROTOCOL, Lane
 from skerry.protocol.rings.lanes import Arrived, LaneLimits, SizeRange
 from skerry.protocol.transport import ByteStream
 from skerry.protocol.virtual_time import run_virtual
@@ -41,6 +42,8 @@ class End:
     sent: list[tuple[fr.Frame, float]] = field(default_factory=list)
     take: asyncio.Event = field(default_factory=asyncio.Event)
     """While clear, nothing is taken."""
+    carried: list[Carried] = field(default_factory=list)
+    """What the link has told of its bytes."""
     ended: ProtocolError | None = None
     """Why the link has ended, if by an error."""
 
@@ -49,6 +52,9 @@ class End:
             await self.link.run()
         except ProtocolError as error:
             self.ended = error
+
+    def sent_bytes(self, lane: Lane) -> int:
+        return sum(one.sent for one in self.carried if one.lane is lane)
 
     def bodies(self) -> list[str]:
         return [type(arrived.frame.body).__name__ for _, arrived in self.arrived]
@@ -63,7 +69,11 @@ def end_of(stream: ByteStream) -> End:
     async def sent(done: fr.Frame, seconds: float) -> None:
         end.sent.append((done, seconds))
 
-    end = End(NeighbourLink(stream, LIMITS, deliver, sent, STALL_S))
+    def count(peer: PeerId, carried: Carried) -> None:
+        assert peer == stream.peer
+        end.carried.append(carried)
+
+    end = End(NeighbourLink(stream, LIMITS, deliver, sent, STALL_S, count))
     end.take.set()
     return end
 
@@ -207,6 +217,40 @@ def test_a_neighbour_that_is_idle_for_long_is_not_given_up():
             await asyncio.sleep(2 * STALL_S)
         assert near.ended is None
         assert len(far.arrived) == 3
+
+    link_test(scenario, Link())
+
+
+def test_all_bytes_are_counted_by_lane_and_activations_by_their_text_tokens():
+    async def scenario(near: End, far: End) -> None:
+        for number in range(3):
+            near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+        far.link.send(frame(GRADIENT), bytes(SIZE))
+        near.link.send(frame(fr.Passed()))
+        await asyncio.sleep(10.0)
+        assert (len(far.arrived), len(near.arrived)) == (4, 1)
+        for end, other in ((near, far), (far, near)):
+            assert sum(one.sent for one in end.carried) == sum(o.received for o in other.carried)
+            assert end.sent_bytes(Lane.CONTROL) > 0  # the credit, if nothing else
+        # Five bytes for each chunk of 16 KiB, and the frames' heads.
+        assert 3 * SIZE + 3 * 7 * 5 < near.sent_bytes(Lane.FORWARD) < 1.01 * 3 * SIZE
+        assert SIZE + 7 * 5 < far.sent_bytes(Lane.BACKWARD) < 1.01 * SIZE
+        assert near.sent_bytes(Lane.BACKWARD) == far.sent_bytes(Lane.FORWARD) == 0
+        tokens = [sum(one.text_tokens for one in end.carried) for end in (near, far)]
+        assert tokens == [3 * ACTIVATION.text_tokens, 0]
+
+    link_test(scenario, Link())
+
+
+def test_text_tokens_count_once_the_whole_activation_is_out():
+    async def scenario(near: End, far: End) -> None:
+        far.take.clear()
+        for number in range(30):  # three windows
+            near.link.send(frame(ACTIVATION, number), bytes(SIZE))
+        await asyncio.sleep(10.0)
+        tokens = sum(one.text_tokens for one in near.carried)
+        assert 0 < tokens == (30 - near.link.backlog) * ACTIVATION.text_tokens
+        assert near.sent_bytes(Lane.FORWARD) > (30 - near.link.backlog) * SIZE
 
     link_test(scenario, Link())
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 
 import pytest
-from ring_swarm import new_peer
+from ring_swarm import new_peer, uncounted
 from stage_ring import BATCH, PARENT, StageRing, ring_test
 
 from skerry.node.ring.part import RingPart
@@ -97,7 +97,7 @@ def test_a_node_without_a_place_in_the_plan_has_no_part(tmp_path):
     async def scenario(network: VirtualNetwork, ring: StageRing) -> None:
         stranger = network.transport(new_peer())
         with pytest.raises(ValueError, match="in no ring"):
-            RingPart(stranger, ring.manifest, ring.plan, ring.computes[0].ask, print)
+            RingPart(stranger, ring.manifest, ring.plan, ring.computes[0].ask, print, uncounted)
         await stranger.close()
 
     ring_test(tmp_path, scenario)

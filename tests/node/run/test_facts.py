@@ -2,10 +2,12 @@
 
 import pytest
 
+from skerry.node.ring.link import Carried
 from skerry.node.run.facts import Facts
 from skerry.protocol.compute import Progress
 from skerry.protocol.ids import PeerId
 from skerry.protocol.messages import ShardPayload
+from skerry.protocol.rings.frames import Lane
 
 PEER = PeerId("12D3KooWpeer")
 
@@ -49,6 +51,19 @@ class TestSentBytes:
         facts = Facts()
         facts.sent_to(PEER, (ShardPayload("nothing", "a" * 64, 0), False))(0)
         assert facts.dense_bytes == 0
+
+
+def test_a_ring_counts_by_lane_and_in_all() -> None:
+    facts = Facts()
+    facts.carried(PEER, Carried(sent=100, lane=Lane.FORWARD))
+    facts.carried(PEER, Carried(sent=30, lane=Lane.FORWARD, text_tokens=64))
+    facts.carried(PEER, Carried(sent=70, lane=Lane.BACKWARD))
+    facts.carried(PEER, Carried(sent=5))
+    facts.carried(PEER, Carried(received=40))
+    assert (facts.sent_bytes, facts.received_bytes) == ({"ring": 205}, {"ring": 40})
+    assert facts.ring_sent == {"forward": 130, "backward": 70, "control": 5}
+    assert facts.ring_text_tokens == 64
+    assert (facts.traffic[PEER].sent, facts.traffic[PEER].received) == (205, 40)
 
 
 class TestTraffic:

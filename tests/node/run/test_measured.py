@@ -15,11 +15,12 @@ counts = st.dictionaries(st.text(max_size=80), st.integers(0, 2**40), max_size=8
 
 
 def facts_with(sent, received, refused) -> Facts:
-    facts = Facts(loss=2.5, dense_bytes=99)
+    facts = Facts(loss=2.5, dense_bytes=99, ring_text_tokens=640)
     facts.validated(0, 5.5)
     facts.validated(5, 4.0)
     facts.sent_bytes.update(sent)
     facts.received_bytes.update(received)
+    facts.ring_sent.update(sent)
     facts.refused.update(refused)
     return facts
 
@@ -30,6 +31,7 @@ def test_what_was_kept_comes_back(sent, received, refused):
     after = facts_from_json(to_json(before))
     for name in ("loss", "val_loss_start", "val_loss", "validated_round", "dense_bytes"):
         assert getattr(after, name) == getattr(before, name)
+    assert (after.ring_sent, after.ring_text_tokens) == (before.ring_sent, before.ring_text_tokens)
     assert (after.sent_bytes, after.received_bytes) == (before.sent_bytes, before.received_bytes)
     assert after.refused == before.refused
 
@@ -69,6 +71,8 @@ def test_a_loss_that_is_not_finite_does_not_spoil_the_rest():
         {"dense_bytes": -1},
         {"validated_round": -2},
         {"sent_bytes": {"payload": 2**70}},
+        {"ring_sent": {"forward": -1}},
+        {"ring_text_tokens": 2**70},
         {"refused": {"x" * 81: 1}},
         {"refused": {str(number): 1 for number in range(300)}},
         {"other": 1},

@@ -5,7 +5,8 @@ Contexts, streams, decisions and stages are those of daemons; their sessions are
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from tiny_run import tiny_run_file
 from skerry.node.run.context import RunContext
 from skerry.node.run.peers import Peers, member_record
 from skerry.node.run.ring import RingRounds
+from skerry.pipeline.stages.sizes import payload_bytes
 from skerry.protocol.codec import open_envelope, sign_message
 from skerry.protocol.ids import CommitHash, PeerId
 from skerry.protocol.manifest import Manifest, parse_run_file
@@ -210,6 +212,31 @@ def test_a_round_is_trained_by_all_members_and_each_is_told_when_it_is_over(tmp_
         assert world.origin.context.facts.loss > 0
 
     ring_test(tmp_path, scenario)
+
+
+def test_what_the_ring_has_sent_is_counted_by_kind_lane_and_peer(tmp_path):
+    async def scenario(world: RingWorld) -> None:
+        world.follow((0,), (1,), (2,))
+        world.train()
+        for member in world.members:
+            await member.trained()
+        found = [member.context.facts for member in world.members]
+        await until(
+            lambda: _total(f.sent_bytes for f in found) == _total(f.received_bytes for f in found)
+        )
+        payloads = STEPS * BATCH * payload_bytes(world.manifest, 1)
+        for facts in found:  # each passes all microbatches on, and back
+            assert facts.ring_text_tokens == STEPS * TOKENS
+            for lane in ("forward", "backward"):
+                assert payloads < facts.ring_sent[lane] < 1.2 * payloads
+            to_peers = sum(traffic.sent for traffic in facts.traffic.values())
+            assert to_peers == facts.sent_bytes["ring"] == facts.ring_sent.total()
+
+    ring_test(tmp_path, scenario)
+
+
+def _total(by_kind: Iterable[Counter[str]]) -> int:
+    return sum(counts["ring"] for counts in by_kind)
 
 
 def test_what_a_member_computes_slowly_is_told_as_its_speed(tmp_path):

@@ -136,6 +136,8 @@ def test_measurements_are_passed_on(context) -> None:
     facts.validated(0, 5.5)
     facts.sent_bytes.update(payload=10, control=3)
     facts.received_bytes.update(state=4)
+    facts.ring_sent.update(forward=6, control=1)
+    facts.ring_text_tokens = 32
     facts.dense_bytes = 99
     facts.refused.update({"size": 2, "hash": 1})
     status = run_status(context, 0.0)
@@ -144,6 +146,8 @@ def test_measurements_are_passed_on(context) -> None:
     assert (status.payload_bytes_sent, status.dense_bytes) == (10, 99)
     assert dict(status.sent_bytes) == {"payload": 10, "control": 3}
     assert dict(status.received_bytes) == {"state": 4}
+    assert dict(status.ring_sent_bytes) == {"forward": 6, "control": 1}
+    assert status.ring_text_tokens == 32
     assert (status.refused, dict(status.refused_by_reason)) == (3, {"size": 2, "hash": 1})
     assert (status.peers[0].step, status.peers[0].steps) == (1, 2)
 

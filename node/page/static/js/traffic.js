@@ -7,7 +7,14 @@ import { count, size } from "./words.js";
 /** @typedef {import("./answers.js").Bytes} Bytes */
 
 /** @type {Record<string, string>} */
-const KINDS = { payload: "pseudo-gradients", state: "parameters", control: "messages" };
+const KINDS = {
+  payload: "pseudo-gradients",
+  state: "parameters",
+  control: "messages",
+  shadow: "stage copies",
+  ring: "activations and gradients",
+};
+const ALWAYS = ["payload", "state", "control"];
 
 /** @param {Swarm} swarm */
 export function startTraffic(swarm) {
@@ -26,7 +33,7 @@ export function startTraffic(swarm) {
 /** @param {Bytes} bytes */
 function paint(bytes) {
   const kinds = [
-    ...new Set([...Object.keys(KINDS), ...Object.keys(bytes.sent), ...Object.keys(bytes.received)]),
+    ...new Set([...ALWAYS, ...Object.keys(bytes.sent), ...Object.keys(bytes.received)]),
   ];
   const most = Math.max(
     bytes.dense,
