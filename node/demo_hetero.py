@@ -2,11 +2,14 @@
 
 Uses only what a user has, as demo.py does. What must be shown: the ring's peers host a part each
 and contribute it to the same rounds as the replica; every shard has the same digest on all of its
-hosts; the validation loss falls as in the plain demo.
+hosts; the validation loss falls as in the plain demo. What the ring's peers have sent each other is
+shown as they counted it, beside what the run's file leads one to expect.
 """
 
 import json
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -53,6 +56,18 @@ class HeteroOptions:
     """Folder for the daemons' homes; None: a temporary one, removed unless the demo fails."""
 
 
+@dataclass(frozen=True, slots=True)
+class HopBytes:
+    """What a peer of the ring sends the next one, bytes per text token that it passes on."""
+
+    forward: float
+    """Activations, and the text token ids where the subspace needs them."""
+    backward: float
+    """Gradients."""
+    control: float
+    """Frames and credit that steer both."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeteroReport:
     """Everything the demo shows; ``to_json`` is what ``--json`` writes."""
@@ -65,11 +80,12 @@ class HeteroReport:
     """Nats per text token, as are the next two."""
     val_loss_end: float
     unigram_entropy: float
-    hop_bytes_forward: float
-    """Per text token, of what a peer of the ring sends the next one."""
-    hop_bytes_backward: float
+    hop_bytes: HopBytes
+    """As the ring's peers counted them on their streams, all headers and repetitions included."""
+    hop_bytes_expected: HopBytes
+    """Of the payloads alone, from the manifest: no headers, no control, nothing repeated."""
     hop_bytes_dense: float
-    """The same of rows of the residual stream in bf16."""
+    """Of rows of the residual stream in bf16, one way."""
     seconds: float
     left_behind: tuple[str, ...] = ()
 
@@ -91,6 +107,8 @@ def failures(report: HeteroReport) -> list[str]:
     if any(len(host.shards) == len(model) for host in report.hosts if host.role == "stage"):
         found.append("a peer of the ring holds the whole model")
     found += [f"{host.name} sent nothing" for host in report.hosts if not host.bytes_sent]
+    if not (report.hop_bytes.forward and report.hop_bytes.backward):
+        found.append("nothing was counted on the ring's streams")
     wanted = report.unigram_entropy - LOSS_MARGIN_NATS
     if not 0 < report.val_loss_end <= wanted:
         found.append(f"validation loss {report.val_loss_end:.3f}, must be at most {wanted:.3f}")
@@ -118,7 +136,7 @@ def _run(options: HeteroOptions, folder: Path, console: Console) -> HeteroReport
 
 
 def _show(console: Console, report: HeteroReport) -> None:
-    console.print(_figures(report))
+    console.print(figures(report))
     console.print(roll(report.hosts))
 
 
@@ -153,8 +171,6 @@ class HeteroCourse(Course):
         self.settle()
         run = self.last[self.first.name].run
         assert self.manifest is not None
-        tokens = self.manifest.model.context
-        backward = payload_bytes(self.manifest, 1) / tokens
         return HeteroReport(
             hosts=tuple(host_report(d.name, self.last[d.name]) for d in self.swarm.daemons),
             rounds=run.digest_round,
@@ -163,8 +179,8 @@ class HeteroCourse(Course):
             val_loss_start=run.val_loss_start,
             val_loss_end=run.val_loss,
             unigram_entropy=run.unigram_entropy,
-            hop_bytes_forward=backward + text_bytes(self.manifest, 1) / tokens,
-            hop_bytes_backward=backward,
+            hop_bytes=counted(status.run for status in self.last.values()),
+            hop_bytes_expected=expected(self.manifest),
             hop_bytes_dense=_BF16_BYTES * self.manifest.model.d_model,
             seconds=self.seconds,
         )
@@ -178,10 +194,29 @@ class HeteroCourse(Course):
         return PATIENCE_SECONDS if run.round.round else FIRST_PLAN_SECONDS
 
 
-def _figures(report: HeteroReport) -> Table:
+def counted(runs: Iterable[pb.RunStatus]) -> HopBytes:
+    """Return what was sent over all hops, per text token that passed one; 0 if none has."""
+    sent, tokens = Counter[str](), 0
+    for run in runs:
+        sent.update(run.ring_sent_bytes)
+        tokens += run.ring_text_tokens
+    forward, backward, control = (
+        sent[lane] / max(1, tokens) for lane in ("forward", "backward", "control")
+    )
+    return HopBytes(forward, backward, control)
+
+
+def expected(manifest: Manifest) -> HopBytes:
+    """Return what the payloads of one sequence take, per text token."""
+    tokens = manifest.model.context
+    backward = payload_bytes(manifest, 1) / tokens
+    return HopBytes(backward + text_bytes(manifest, 1) / tokens, backward, 0.0)
+
+
+def figures(report: HeteroReport) -> Table:
+    """Return what the run has come to."""
     table = Table(show_header=False, box=None, pad_edge=False)
-    forward, backward = report.hop_bytes_forward, report.hop_bytes_backward
-    dense = report.hop_bytes_dense
+    hop, payloads = report.hop_bytes, report.hop_bytes_expected
     entropy = f"{report.unigram_entropy:.3f} nats per text token"
     rows = [
         ("validation loss", f"{report.val_loss_start:.3f} -> {report.val_loss_end:.3f}"),
@@ -190,8 +225,13 @@ def _figures(report: HeteroReport) -> Table:
         ("model", f"{report.params:,} parameters"),
         (
             "sent per hop",
-            f"{forward:.1f} bytes per text token forward, {backward:.1f} backward; "
-            f"dense bf16: {dense:.0f}",
+            f"{hop.forward:.1f} bytes per text token forward, {hop.backward:.1f} backward, "
+            f"{hop.control:.1f} control, counted on the ring's streams",
+        ),
+        (
+            "to compare",
+            f"{payloads.forward:.1f} and {payloads.backward:.1f} of payload, by the run's file; "
+            f"{report.hop_bytes_dense:.0f} each way as dense bf16",
         ),
         ("time", f"{report.seconds:.0f} s"),
     ]
