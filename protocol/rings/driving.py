@@ -3,9 +3,9 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from skerry.protocol.rings.frames import Pace, Place, StageVisits
+from skerry.protocol.rings.frames import Frame, Pace, Place, StageVisits
 from skerry.protocol.rings.pacing import Flight
-from skerry.protocol.rings.plan import ORIGIN, Ring, Route
+from skerry.protocol.rings.plan import ORIGIN, Hop, Ring, Route
 from skerry.protocol.rings.routes import PathRouter
 from skerry.protocol.rings.state import Rules
 from skerry.protocol.rings.suspicion import Suspicion
@@ -13,12 +13,36 @@ from skerry.protocol.rings.tasks import At
 from skerry.protocol.rounds.deadline import RoundDeadline
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A change of a route that a member on its way has told of (detours.py)."""
+
+    member: int
+    hop: int
+    """Where it is itself."""
+    changed: int
+    """Which position after it."""
+    to: Hop
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What has come back by a way that is not announced as yet."""
+
+    source: int
+    frame: Frame
+    payload: bytes
+
+
 @dataclass(slots=True)
 class Attempt:
     """One microbatch on its way, or about to be."""
 
     place: Place
+    drawn: Route
+    """As the slots were reserved."""
     route: Route
+    """As drawn, and once it has come back, as it was taken."""
     due: float
     """When it counts as lost."""
     ungranted: set[tuple[int, int]]
@@ -28,6 +52,10 @@ class Attempt:
     injected_at: float | None = None
     returned: bool = False
     """Whether it has come back to the loss."""
+    announced: set[Announced] = field(default_factory=set)
+    held: Held | None = None
+    cut: bool = False
+    """Whether a stream was lost meanwhile, and perhaps an announcement with it."""
     pace: Pace = field(default_factory=Pace)
     """Gathered on the way there."""
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.actions import Action
+from skerry.protocol.rings.detours import MISSED_STAGES
 from skerry.protocol.rings.events import ComputeFailed
 from skerry.protocol.rings.pacing import micros
 from skerry.protocol.rings.plan import ORIGIN, Route, check_route, counted_stages
-from skerry.protocol.rings.routes import detour, member_at, next_hop, previous_hop
+from skerry.protocol.rings.routes import detour, member_at, missed, next_hop, previous_hop
 from skerry.protocol.rings.slots import cancel_detour, drop_visit
 from skerry.protocol.rings.state import Detour, RingState, Status, Visit, refuse, tell
 from skerry.protocol.rings.tasks import Kind, Task
@@ -286,8 +287,10 @@ def _route_reason(s: RingState, visit: Visit, source: int, route: Route) -> str:
     except ProtocolError as error:
         return error.reason
     hop = visit.place.hop
-    if hop >= len(route) or route[hop] != visit.route[hop]:
-        return "wrong-hop"
+    if hop >= len(route) or route[hop:] != visit.route[hop:]:
+        return "wrong-hop"  # what comes from here on is not for those before to change
+    if missed(s.plan, route) > s.most_missed:
+        return MISSED_STAGES
     sender = member_at(route, previous_hop(route, hop))
     return "" if sender == source else "not-neighbour"
 

@@ -7,15 +7,14 @@ there: a host that has counted the microbatch already computes it again, but doe
 
 from collections import deque
 
-from skerry.protocol.errors import ProtocolError
-from skerry.protocol.rings import bypass, doubles
+from skerry.protocol.rings import bypass, detours, doubles
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.actions import Action, Note
-from skerry.protocol.rings.driving import Attempt, Drive, Microbatch
+from skerry.protocol.rings.driving import Attempt, Drive, Held, Microbatch
 from skerry.protocol.rings.events import BeginStep, ComputeFailed, CutStep
 from skerry.protocol.rings.hosting import begin_forward, blame
 from skerry.protocol.rings.pacing import micros
-from skerry.protocol.rings.plan import HEAD, ORIGIN, Route, check_route
+from skerry.protocol.rings.plan import HEAD, ORIGIN, Route
 from skerry.protocol.rings.routes import member_at, previous_hop, repaired
 from skerry.protocol.rings.state import RingState, refuse, tell
 from skerry.protocol.rings.tasks import Kind, Task
@@ -112,10 +111,18 @@ def on_returned(
         return refuse(s, source, "stale-attempt")
     if attempt.returned or attempt.injected_at is None:
         return refuse(s, source, "duplicate" if attempt.returned else "early-activation")
-    reason = _returned_reason(s, source, frame.body.route, attempt)
+    route = frame.body.route
+    reason = detours.returned_reason(s, attempt, source, route)
+    if reason in detours.LIES:
+        return _disbelieve(s, d, microbatch, source, reason, now)
     if reason:
         return refuse(s, source, reason)
-    attempt.returned, attempt.route, attempt.pace = True, frame.body.route, frame.body.pace
+    if not detours.is_announced(attempt, route):
+        attempt.held = Held(source, frame, payload)
+        return []
+    attempt.returned, attempt.route, attempt.pace = True, route, frame.body.pace
+    attempt.touched |= {(hop.member, i) for i, hop in enumerate(route) if hop.stages}
+    attempt.held = None
     place = fr.Place(microbatch.number, attempt.place.attempt, len(attempt.route))
     counted = (HEAD, microbatch.number) in s.books[frame.fence.at].counted
     measures = d.forward_only or microbatch.original is not None
@@ -192,16 +199,18 @@ def on_rerouted(
     if microbatch is None or microbatch.attempt is None:
         return []
     attempt = microbatch.attempt
-    try:
-        check_route(s.ring, body.route)
-    except ProtocolError as error:
-        return refuse(s, source, error.reason)
-    if all(member != source for member, _ in attempt.touched):
-        return refuse(s, source, "not-on-route")
-    attempt.touched |= {(hop.member, i) for i, hop in enumerate(body.route) if hop.stages}
-    attempt.due = now + d.patience.seconds
-    ban(s, body.culprit, now, s.rules.ban_s)
-    return []
+    reason = detours.announced_reason(s, attempt, source, frame.place.hop, body.route)
+    if reason in detours.LIES:
+        return _disbelieve(s, d, microbatch, source, reason, now)
+    if reason:
+        return refuse(s, source, reason)
+    detours.announce(attempt, source, frame.place.hop, body.route)
+    if _is_involved(attempt, source):
+        attempt.touched |= {(hop.member, i) for i, hop in enumerate(body.route) if hop.stages}
+        attempt.due = now + d.patience.seconds
+        ban(s, body.culprit, now, s.rules.ban_s)
+    held = attempt.held  # the microbatch itself may have been faster
+    return on_returned(s, d, held.source, held.frame, held.payload, now) if held else []
 
 
 def on_failed(
@@ -211,7 +220,7 @@ def on_failed(
     microbatch = find(d, frame)
     if microbatch is None or microbatch.attempt is None:
         return []
-    involved = any(member == source for member, _ in microbatch.attempt.touched)
+    involved = _is_involved(microbatch.attempt, source)
     if body.culprit >= len(s.ring.members) or not involved:
         return refuse(s, source, "not-on-route")
     on_break = body.reason == fr.ROUND_OVER and source == body.culprit
@@ -236,6 +245,18 @@ def _begin_anew(
         return [note, *retry(s, d, microbatch, now)]
     note = Note(f"microbatch {microbatch.number} is left out: {reason} at {name} again")
     return [note, *_leave_out(s, d, microbatch, hop)]
+
+
+def _disbelieve(
+    s: RingState, d: Drive, microbatch: Microbatch, source: int, reason: str, now: float
+) -> list[Action]:
+    """Name a member that tells of a way that cannot be true; begin anew what it was to carry."""
+    attempt = microbatch.attempt
+    assert attempt is not None
+    actions = blame(s, source, reason, now)
+    if not _is_involved(attempt, source):
+        return actions
+    return actions + _begin_anew(s, d, microbatch, reason, source, attempt.place.hop, now)
 
 
 def _leave_out(s: RingState, d: Drive, microbatch: Microbatch, hop: int) -> list[Action]:
@@ -272,7 +293,8 @@ def on_member_down(s: RingState, d: Drive, member: int, now: float) -> list[Acti
     for microbatch in d.active:
         attempt = microbatch.attempt
         assert attempt is not None
-        if all(touched != member for touched, _ in attempt.touched):
+        attempt.cut = True
+        if not _is_involved(attempt, member):
             continue
         if attempt.ungranted or (attempt.returned and _visits(attempt.route, member)):
             actions += retry(s, d, microbatch, now)
@@ -294,7 +316,7 @@ def on_overdue(s: RingState, d: Drive, now: float) -> list[Action]:
             actions += [] if member in s.avoided(now) else refuse(s, member, "late")
             ban(s, member, now, s.rules.ban_s)  # it does not even answer
         if not attempt.ungranted:
-            actions += _suspect(s, d, microbatch.number, attempt, now)
+            actions += _lost(s, d, microbatch.number, attempt, now)
         actions += retry(s, d, microbatch, now)
     d.patience.observe(2 * d.patience.seconds / d.patience.factor)
     return actions
@@ -386,7 +408,7 @@ def _reserve(
     slots = {(hop.member, i) for i, hop in enumerate(route) if hop.stages or i == 0}
     place = fr.Place(microbatch.number, microbatch.attempts)
     due = now + d.patience.seconds
-    microbatch.attempt = Attempt(place, route, due, set(slots), set(slots))
+    microbatch.attempt = Attempt(place, route, route, due, set(slots), set(slots))
     actions: list[Action] = []
     for member, hop in sorted(slots, key=lambda slot: slot[1]):
         where = fr.Place(place.microbatch, place.attempt, hop)
@@ -422,6 +444,21 @@ def _route_for(s: RingState, d: Drive, microbatch: Microbatch, now: float) -> Ro
     return None
 
 
+def _lost(s: RingState, d: Drive, number: int, attempt: Attempt, now: float) -> list[Action]:
+    """Name who claims a detour that nobody has announced, or find out who may have lost it.
+
+    A second time it may be another: one that keeps its detours to itself, to have others blamed.
+    """
+    if attempt.held is None or attempt.cut:
+        return _suspect(s, d, number, attempt, now)
+    source = attempt.held.source
+    again = source in s.banned
+    name = s.ring.members[source].peer
+    note = Note(f"microbatch {number} is begun anew: {detours.UNANNOUNCED} at {name}")
+    actions = [note, *blame(s, source, detours.UNANNOUNCED, now)]
+    return actions + (_suspect(s, d, number, attempt, now) if again else [])
+
+
 def _suspect(s: RingState, d: Drive, number: int, attempt: Attempt, now: float) -> list[Action]:
     """Nobody has complained, and yet a microbatch is lost: do without a member of its way."""
     touched = {member for member, _ in attempt.touched} - {ORIGIN} - s.avoided(now)
@@ -436,15 +473,8 @@ def _repaired(s: RingState, route: Route, avoid: set[int]) -> Route | None:
     return repaired(s.plan, s.ring_number, route, avoid, s.rules.most_skipped)
 
 
-def _returned_reason(s: RingState, source: int, route: Route, attempt: Attempt) -> str:
-    try:
-        check_route(s.ring, route)
-    except ProtocolError as error:
-        return error.reason
-    if len(route) != len(attempt.route):
-        return "wrong-hop"
-    sender = member_at(route, previous_hop(route, len(route)))
-    return "" if sender == source else "not-neighbour"
+def _is_involved(attempt: Attempt, member: int) -> bool:
+    return any(touched == member for touched, _ in attempt.touched)
 
 
 def _visits(route: Route, member: int) -> bool:

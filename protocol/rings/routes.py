@@ -51,6 +51,11 @@ def member_at(route: Route, hop: int) -> int:
     return route[hop].member if hop < len(route) else ORIGIN
 
 
+def missed(plan: Plan, route: Route) -> int:
+    """Return how many stages a route does not visit."""
+    return len(plan.stages) - sum(len(hop.stages) for hop in route)
+
+
 def detour(
     plan: Plan, ring: int, route: Route, hop: int, avoid: Collection[int], most_skipped: int
 ) -> Route | None:
@@ -63,8 +68,7 @@ def detour(
     host = next(others, None)
     if host is not None:
         return _changed(route, hop, Hop(host, stages))
-    visited = sum(len(other.stages) for other in route)
-    skipped = len(plan.stages) - visited + len(stages)
+    skipped = missed(plan, route) + len(stages)
     if 0 in stages or skipped > most_skipped:
         return None
     return _changed(route, hop, replace(route[hop], stages=()))

@@ -16,6 +16,7 @@ from skerry.protocol.rings.actions import Action, Refused, Send
 from skerry.protocol.rings.frames import Body, Fence, Frame, Pace, Place, StageVisits
 from skerry.protocol.rings.pacing import Busy
 from skerry.protocol.rings.plan import ORIGIN, Member, Plan, Ring, Route
+from skerry.protocol.rings.routes import missed
 from skerry.protocol.rings.tasks import At, TaskQueue, Work
 from skerry.protocol.rounds.deadline import RoundDeadline
 
@@ -182,6 +183,12 @@ class RingState:
     def is_origin(self) -> bool:
         """Whether this peer drives the ring."""
         return self.me == ORIGIN
+
+    @property
+    def most_missed(self) -> int:
+        """How many stages a route may miss in all, as planned or by detours."""
+        planned = (missed(self.plan, path.hops) for path in self.ring.paths)
+        return max(self.rules.most_skipped, *planned)
 
     @property
     def newest(self) -> At:

@@ -19,6 +19,7 @@ from skerry.protocol.rings import actions as act
 from skerry.protocol.rings import events as ev
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.bypass import Bypass
+from skerry.protocol.rings.detours import LIES, UNANNOUNCED
 from skerry.protocol.rings.machine import RingPeer, apply, new_ring_peer, next_deadline
 from skerry.protocol.rings.plan import EMBEDDING, HEAD, Hop, Member, Path, Plan, Ring, Stage
 from skerry.protocol.rings.state import Rules
@@ -230,6 +231,8 @@ class World:
         self.now = 0.0
         self.compute_failures = 0.0
         self.replay = 0.0
+        self.liars: dict[int, Callable[[fr.Frame], fr.Frame]] = {}
+        """By member, what it makes of the frames that it sends."""
         self.story: list[str] = []
         self.refused: Counter[str] = Counter()
         self.stepped: list[act.MemberStepped] = []
@@ -309,6 +312,7 @@ class World:
         link = self._links.get((min(source, target), max(source, target)))
         if link is None:
             return
+        frame = self.liars[source](frame) if source in self.liars else frame
         took = 0.01 + (0.03 if payload else 0.0) + self.rng.uniform(0.0, self.max_jitter)
         key = (source, target, frame.lane)
         self._arrival[key] = max(self._arrival[key], self.now + took)
@@ -528,6 +532,8 @@ def check_end(world: World) -> None:
     for done in world.done:
         if done.loss != 2.0 or (done.trained != everything and not world.left_out):
             raise Violation(f"step {done.at} has trained {done.trained}, loss {done.loss}")
+    if world.refused.keys() & (LIES | {UNANNOUNCED}) and not world.liars:
+        raise Violation(f"honest detours were taken for lies: {world.refused}")
     for node in world.nodes:
         s = node.machine.s
         if node.up and (s.visits or s.waiting or len(s.queue) or s.books or node.kept):

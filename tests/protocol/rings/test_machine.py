@@ -13,7 +13,7 @@ from skerry.protocol.rings import actions as act
 from skerry.protocol.rings import events as ev
 from skerry.protocol.rings import frames as fr
 from skerry.protocol.rings.machine import RingPeer, apply, new_ring_peer, next_deadline
-from skerry.protocol.rings.plan import Hop
+from skerry.protocol.rings.plan import Hop, Plan
 from skerry.protocol.rings.tasks import Kind, Task
 
 PLAN = plan_of(4, members=((0,), (1,), (2,), (3,), (2,)))
@@ -26,11 +26,11 @@ PACE = fr.Pace()
 class Bench:
     """One peer of the ring, to which the test plays all others."""
 
-    def __init__(self, index: int, most_skipped: int = 0) -> None:
+    def __init__(self, index: int, most_skipped: int = 0, plan: Plan = PLAN) -> None:
         self.now = 0.0
         self.index = index
-        self.peer: RingPeer = new_ring_peer(PeerId(f"p{index}"), PLAN, 0, rules_of(most_skipped))
-        for other in set(range(5)) - {index}:
+        self.peer: RingPeer = new_ring_peer(PeerId(f"p{index}"), plan, 0, rules_of(most_skipped))
+        for other in set(range(len(plan.rings[0].members))) - {index}:
             self.do(ev.PeerUp(PeerId(f"p{other}")))
 
     def do(self, event: ev.Event) -> list[act.Action]:

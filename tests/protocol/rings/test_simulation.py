@@ -3,12 +3,16 @@
 A failing seed tells its story with ``python tests/protocol/rings/ring_world.py SEED``.
 """
 
+from dataclasses import replace
+
 import pytest
 import ring_world
 from ring_world import Scenario, Violation, World, plan_of, rules_of
 
 from skerry.protocol.rings import bypass, hosting, machine, origin, stepping
 from skerry.protocol.rings import events as ev
+from skerry.protocol.rings import frames as fr
+from skerry.protocol.rings.detours import UNANNOUNCED
 from skerry.protocol.rings.machine import new_ring_peer
 from skerry.protocol.rings.plan import Hop
 from skerry.protocol.rings.waiting import waiting_for
@@ -148,6 +152,26 @@ def test_a_late_peer_is_routed_around_and_its_work_is_not_counted_twice():
     ring_world.finish(world)
     assert world.done[0].trained == tuple(range(8))
     assert world.taken[1, 0].keys() >= {0, 2, 3}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_last_hop_that_claims_an_honest_one_was_passed_over_costs_that_one_no_gradients(seed):
+    plan = plan_of(4, members=((0,), (1,), (2,), (3,), (3,)))
+    scenario = Scenario(plan, rules_of(1, hop_min_s=5.0), microbatches=8, calm=False)
+    world = ring_world.build(seed, scenario)
+
+    def claims(frame: fr.Frame) -> fr.Frame:
+        if not isinstance(frame.body, fr.Activation):
+            return frame
+        route = frame.body.route
+        changed = (route[0], replace(route[1], stages=()), *route[2:])
+        return replace(frame, body=replace(frame.body, route=changed))
+
+    world.liars[3] = claims
+    ring_world.finish(world)
+    assert world.refused[UNANNOUNCED] > 0
+    assert world.dropped == 0
+    assert not [told for told in world.stepped if told.reason]
 
 
 def test_a_ring_of_one_peer_trains_alone():
