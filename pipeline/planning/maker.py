@@ -5,8 +5,10 @@ planner searches for seconds and compiles its simulator, which the node's event 
 """
 
 import sys
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from math import inf
 from statistics import median_high, median_low
 from typing import NamedTuple
 
@@ -88,11 +90,14 @@ def _problem(
         raise ConfigError("SK-PLN-001", "nobody offers to host a part")
     links = _links(request.links, {candidate.peer for candidate in candidates})
     linked = {end for link in links for end in (link.a, link.b)}
+    lines = _lines(request.links)
     peers = tuple(
         entry.model_copy(
             update={
                 "site": entry.name if entry.name in linked else "",
                 "domain": request.domains.get(PeerId(entry.name), ""),
+                "upload": lines.get(entry.name, inf),
+                "download": lines.get(entry.name, inf),
             }
         )
         for entry in _entries(candidates)
@@ -111,6 +116,15 @@ def _problem(
         for peer in problem.peers
     )
     return replace(problem, peers=tuple(capped))
+
+
+def _lines(measured: Sequence[MeasuredLink]) -> dict[str, float]:
+    """Return what each peer's line carries: as much as its fastest link, where all are measured."""
+    rates: defaultdict[str, list[float]] = defaultdict(list)
+    for link in measured:
+        rates[link.a].append(link.bandwidth)
+        rates[link.b].append(link.bandwidth)
+    return {peer: max(found) for peer, found in rates.items() if all(found)}
 
 
 def _links(measured: Sequence[MeasuredLink], peers: Collection[PeerId]) -> tuple[SiteLink, ...]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations
+from math import inf
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -193,6 +194,18 @@ def test_peers_with_a_fast_link_between_them_form_the_ring():
         request = replace(asked(REPLICA, STAGE, STAGE, STAGE), links=tuple(measured))
         assert Request.from_json(request.to_json()) == request
         assert hosts_of(plan_of(request)).ringed == set(near)
+
+
+def test_a_line_carries_as_much_as_the_fastest_link_over_it():
+    """So that what a peer sends to two others at once is not counted twice as fast."""
+    a, b, c = PEERS[1:4]
+    links = (MeasuredLink(a, b, 0.01, 1e6), MeasuredLink(a, c, 0.01, 3e6))
+    request = replace(asked(STAGE, STAGE, STAGE, STAGE), links=links)
+    problem = maker._problem(MANIFEST, list(request.candidates), WHOLE, request)
+    assert [peer.upload for peer in problem.peers] == [inf, 3e6, 1e6, 3e6]
+    partly = replace(request, links=(*links, MeasuredLink(a, PEERS[0], 0.01, 0.0)))
+    problem = maker._problem(MANIFEST, list(request.candidates), WHOLE, partly)
+    assert [peer.upload for peer in problem.peers] == [inf, inf, 1e6, 3e6]
 
 
 def manifest_with(changes: str) -> Manifest:
