@@ -1,10 +1,11 @@
 """Another plan from a running one: a peer came, went or became slow.
 
-Stage cuts stay, so that what peers hold stays useful. Rings that lost a peer get the nearest spare
-that fits, or let the least busy neighbour with room take over, or are given up for the others;
-peers that are new join as full replicas or rings if they can. Then a shorter annealing follows, in
-which every stage that a peer would have to fetch costs a fine: one that no gain outweighs while a
-ring is to be mended.
+Stage cuts stay, so that what peers hold stays useful. A ring that lost a peer gets the nearest one
+standing by that fits, or lets the least busy neighbour with room take over, or is given up for the
+others; where paths skip stages all rings are, if nobody fits: else visits would not be equal any
+more. Peers that are new join as full replicas or rings if they can. Then a shorter annealing
+follows, in which every stage that a peer would have to fetch costs a fine: one that no gain
+outweighs while a ring is to be mended.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from skerry.pipeline.planning.draft import RingDraft, Workshop
 from skerry.pipeline.planning.layouts import complete_layout
 from skerry.pipeline.planning.moves import Layout
 from skerry.pipeline.planning.plan import Plan, Ring
-from skerry.pipeline.planning.planner import USUAL, Budget, finished, make_plan
+from skerry.pipeline.planning.planner import USUAL, Budget, finished, first_layout, make_plan
 from skerry.pipeline.planning.problem import Problem
 from skerry.pipeline.planning.simulator import Simulator
 
@@ -34,8 +35,8 @@ def replan(running: Plan, problem: Problem, budget: Budget = USUAL) -> Plan:
     version = running.version + 1
     fits_model = bool(running.stages) and running.stages[-1].stop == problem.model.blocks
     workshop = Workshop(problem, Simulator(problem), running.stages)
-    layout = _repaired(workshop, running) if fits_model else None
-    if layout is None:
+    layout = (_repaired(workshop, running) or first_layout(workshop)) if fits_model else None
+    if layout is None or not layout.rings:
         return make_plan(problem, budget, version)
     homes = _homes(running, problem)
     slowest = max(map(workshop.step_s, layout.rings))

@@ -149,6 +149,19 @@ def test_who_is_left_may_be_too_few(problem, running) -> None:
     assert error.value.code == "SK-PLN-001"
 
 
+def test_a_skipping_run_keeps_its_stages_though_nobody_stands_by(make_swarm) -> None:
+    limits = Limits(slots=4, skip_ratio=1 / 3)
+    problem = make_swarm(9, limits=limits)
+    four = make_swarm(9, limits=replace(limits, stages=4))
+    running = make_plan(four, Budget(evaluations=300))
+    assert len(make_plan(problem, QUICK).stages) != len(running.stages) == 4
+    for ring in running.rings:
+        lost = (ring.members[-1].peer, *running.spares)
+        after = replan(running, without(problem, *lost), QUICK)
+        assert after.stages == running.stages
+        assert len(set(after.visits()[1:])) == 1
+
+
 def test_a_skipping_run_stays_equal(make_swarm) -> None:
     limits = Limits(slots=4, skip_ratio=1 / 3, stages=4)
     problem = make_swarm(9, limits=limits)
