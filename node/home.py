@@ -45,7 +45,7 @@ class RunHome:
 
     @property
     def compute(self) -> Path:
-        """Folder of the compute process: error feedback and ledger."""
+        """Folder of the compute process: error feedback, ledger and moments."""
         return self.folder / "compute"
 
     @property

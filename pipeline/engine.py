@@ -2,8 +2,8 @@
 
 Torch and files only; frames, signals and failures are worker.py's, the outer rounds exchange.py's.
 
-AdamW's moments are written to disk for other peers only (moments.py): they are twice the model's
-size and stale after a restart. A process that starts anew without any ramps its learning rate up.
+AdamW's moments are written to disk once a round, for the next start (kept_moments.py), and when
+other peers ask for them. A process that starts anew without any ramps its learning rate up.
 """
 
 import logging

@@ -16,6 +16,7 @@ from skerry.pipeline import moments
 from skerry.pipeline.adamw import AdamW
 from skerry.pipeline.feedback import ErrorFeedback
 from skerry.pipeline.jury import Jury
+from skerry.pipeline.kept_moments import KeptMoments
 from skerry.pipeline.ledger import LedgerEntry, RoundWork
 from skerry.pipeline.outer import believed, updated_shards
 from skerry.pipeline.payloads import Payloads
@@ -64,6 +65,10 @@ class Exchange(ABC, Generic[Model]):
         self._payloads = Payloads(manifest, store, layout)
         self._jury = Jury(manifest, store)
         self._feedback = ErrorFeedback(manifest, self._payloads, folder, author)
+        self._kept = KeptMoments(folder, manifest.run_id)
+        self._moments_round: int | None = None
+        """The newest round whose text the moments know; None while there are none."""
+        self._is_kept = True
 
     @abstractmethod
     def trained(self) -> RoundWork | None:
@@ -99,21 +104,32 @@ class Exchange(ABC, Generic[Model]):
         self.forget_training()
         self._parameters.rewind()
         self._parameters.replace(shards)
-        model, optimizers = self._parameters.model, self.optimizers()
+        is_restored = self._restore_moments(request.round)
         if request.moments:
-            moments.take(model, self._layout, optimizers, self._store, request.moments)
+            self._take_moments(moments.given(request.moments, self._store))
+        if self._has_moments and self._moments_round is None:
+            self._moments_round = request.round
         return Ready(
             request=request.request,
             digest=self._parameters.digest,
             shards=self._parameters.shards,
-            has_moments=all(optimizer.steps_taken for optimizer in optimizers),
+            has_moments=self._has_moments,
+            is_restored=is_restored,
         )
 
     def give_moments(self, request: GiveMoments) -> MomentsGiven:
         """Store the optimizer's moments for others. Raises: StateError on a full disk."""
         model = self._parameters.model
-        given = moments.give(model, self._layout, self.optimizers(), self._store)
-        return MomentsGiven(request=request.request, moments=given)
+        some = moments.vectors(model, self._layout, self.optimizers())
+        return MomentsGiven(request=request.request, moments=moments.give(some, self._store))
+
+    def keep_moments(self) -> None:
+        """Write the moments to the own disk, if the last round encoded has made new ones."""
+        hosted = self._parameters.model, self._layout, self.optimizers()
+        number, stepped = self._moments_round, moments.stepped(*hosted)
+        if number is not None and stepped and not self._is_kept:
+            self._kept.write(number, stepped, moments.vectors(*hosted))
+        self._is_kept = True
 
     def encode(self, request: Encode) -> Encoded:
         """Fold the progress into the error feedback and encode a contribution.
@@ -136,6 +152,8 @@ class Exchange(ABC, Generic[Model]):
             entry = self._feedback.fold(work, self._parameters.progress(), request.send)
         self.forget_training()
         self._parameters.rewind()
+        if work is not None:
+            self._moments_round, self._is_kept = work.round, False
         return self._encoded(request, entry, work)
 
     def validate(self, request: Validate) -> Validated:
@@ -178,8 +196,39 @@ class Exchange(ABC, Generic[Model]):
         if self._parameters.local_is_finite():
             return False
         log.error("the local parameters are not finite; this round's progress is dropped")
-        self.reset_moments()
+        self._forget_moments()
+        self._kept.forget()
         return True
+
+    @property
+    def _has_moments(self) -> bool:
+        return all(optimizer.steps_taken for optimizer in self.optimizers())
+
+    def _restore_moments(self, number: int) -> bool:
+        """Go on in a round with what the own disk keeps, if the process has none; say whether.
+
+        Those of a round far off, as after a long absence, tell nothing of where theta is now.
+        """
+        if self._moments_round is not None and not self._is_near(self._moments_round, number):
+            self._forget_moments()
+        if self._has_moments or not (held := self._kept.newest()):
+            return False
+        if not self._is_near(held.about.round, number):
+            log.info("the moments kept are of round %d, not of %d", held.about.round, number)
+            return False
+        self._take_moments(held.read)
+        self._moments_round = held.about.round
+        return self._has_moments
+
+    def _is_near(self, a: int, b: int) -> bool:
+        return abs(a - b) <= self._manifest.round.replay
+
+    def _take_moments(self, read: moments.Read) -> None:
+        moments.take(self._parameters.model, self._layout, self.optimizers(), read)
+
+    def _forget_moments(self) -> None:
+        self.reset_moments()
+        self._moments_round = None
 
     def _encoded(
         self, request: Encode, entry: LedgerEntry | None, work: RoundWork | None

@@ -1,7 +1,7 @@
 """Inner steps of a full replica: AdamW on this peer's batches.
 
-The moments are kept across rounds and not written to disk, but for peers that join (moments.py). A
-process that starts anew without any ramps its learning rate up while they form again.
+The moments are kept across rounds, and on disk for the next start (kept_moments.py). A process that
+starts anew without any ramps its learning rate up while they form again.
 
 Shape suffixes: B sequences, S text tokens of a window (one more than are predicted).
 """

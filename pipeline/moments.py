@@ -1,19 +1,22 @@
-"""AdamW's moments as blobs: what a peer may give to another that starts where it stands.
+"""AdamW's moments as vectors: what a process goes on with that starts where others stand.
 
-A newcomer with moments steps at the full learning rate at once; without, it warms up (adamw.py).
-They differ between peers, so no commit vouches for them. They are therefore taken only if some
-course of gradients could have made them: a step along them is no larger than along honest ones.
+They come from this peer's own disk (kept_moments.py) or, as blobs, from a peer that gives them.
+With moments it steps at the full learning rate at once; without, it warms up (adamw.py). They
+differ between peers, so no commit vouches for them. They are therefore taken only if some course
+of gradients could have made them: a step along them is no larger than along honest ones.
 
 By the inequality of Cauchy and Schwarz, with b1, b2 the decay rates and b1^2 < b2, every mean m and
 mean square v of the same gradients have |m| <= sqrt(v) (1 - b1) / sqrt((1 - b2) (1 - b1^2 / b2)).
 
-A shard's blob is its means, then its mean squares, both bf16: as large as its fp32 parameters.
+A shard's vector is its means, then its mean squares, both bf16: as large as its fp32 parameters.
+What rounding changes, by one part in 2^9 at most, is little beside what tells batches apart.
 
 Shape suffixes: N entries of a shard.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from math import sqrt
 
 import torch
@@ -36,46 +39,77 @@ _SLACK, _TINY = 1.02, 1e-18
 log = logging.getLogger(__name__)
 
 
-def give(
-    model: ShardedModel,
-    layout: Sequence[ShardSpec],
-    optimizers: Sequence[AdamW],
-    store: BlobStore,
-) -> Moments:
-    """Store the moments of all shards that have been stepped, one shard at a time.
+@dataclass(frozen=True, slots=True)
+class ShardVector:
+    """The moments of one shard."""
 
-    Raises: StateError("SK-DSK-001") on a full disk.
-    """
-    given = []
+    spec: ShardSpec
+    steps: int
+    """That they are made of."""
+    flat: Tensor
+    """[2 N] bf16: the means, then the mean squares."""
+
+
+Read = Callable[[ShardSpec], ShardVector]
+"""Returns the moments of a shard. Raises: ProtocolError("moments") if there are none, StateError
+if they cannot be read."""
+
+
+def vectors(
+    model: ShardedModel, layout: Sequence[ShardSpec], optimizers: Sequence[AdamW]
+) -> Iterator[ShardVector]:
+    """Yield the moments of all shards that have been stepped, one shard at a time."""
     for spec, optimizer in _owners(model, layout, optimizers):
         if optimizer.steps_taken:
-            pairs = [optimizer.moments_of(p) for p in model.shard_tensors(spec)]
-            flat = torch.cat([x.reshape(-1) for half in zip(*pairs, strict=True) for x in half])
-            data = flat.to(torch.bfloat16).cpu().view(torch.uint8).numpy().data
-            payload = ShardPayload(spec.name, store.put(data), len(data))
-            given.append(ShardMoments(payload, optimizer.steps_taken))
+            yield _vector(model, spec, optimizer)
+
+
+def stepped(
+    model: ShardedModel, layout: Sequence[ShardSpec], optimizers: Sequence[AdamW]
+) -> tuple[ShardSpec, ...]:
+    """Return the shards whose moments ``vectors`` yields."""
+    return tuple(s for s, owner in _owners(model, layout, optimizers) if owner.steps_taken)
+
+
+def give(some: Iterable[ShardVector], store: BlobStore) -> Moments:
+    """Store moments as blobs. Raises: StateError("SK-DSK-001") on a full disk."""
+    given = []
+    for one in some:
+        data = one.flat.view(torch.uint8).numpy().data
+        payload = ShardPayload(one.spec.name, store.put(data), len(data))
+        given.append(ShardMoments(payload, one.steps))
     return tuple(given)
 
 
+def given(moments: Moments, store: BlobStore) -> Read:
+    """Return how to read what another peer gave."""
+    by_name = {one.payload.shard: one for one in moments}
+
+    def read(spec: ShardSpec) -> ShardVector:
+        one = by_name.get(spec.name)
+        if one is None or one.payload.size != spec.state_bytes:
+            raise ProtocolError("moments", f"none of {spec.name}")
+        flat = torch.empty(2 * spec.numel, dtype=torch.bfloat16)
+        store.read_into(one.payload.address, flat.view(torch.uint8).numpy().data)
+        return ShardVector(spec, one.steps, flat)
+
+    return read
+
+
 def take(
-    model: ShardedModel,
-    layout: Sequence[ShardSpec],
-    optimizers: Sequence[AdamW],
-    store: BlobStore,
-    moments: Moments,
+    model: ShardedModel, layout: Sequence[ShardSpec], optimizers: Sequence[AdamW], read: Read
 ) -> None:
-    """Go on with another peer's moments.
+    """Go on with moments that come by ``read``.
 
     An optimizer that has stepped already keeps its own. Where any is missing, or could not have
     been, it starts anew.
     """
-    given = {one.payload.shard: one for one in moments}
     for optimizer in optimizers:
         if optimizer.steps_taken:
             continue
         specs = [spec for spec, owner in _owners(model, layout, optimizers) if owner is optimizer]
         try:
-            steps = min(_load(model, spec, optimizer, store, given) for spec in specs)
+            steps = min(_put(model, read(spec), optimizer) for spec in specs)
         except (ProtocolError, StateError) as error:
             log.warning("moments are not taken: %s", error)
             optimizer.reset()
@@ -91,23 +125,21 @@ def bound(section: InnerSection) -> float:
     return (1 - b1) / sqrt((1 - b2) * (1 - b1 * b1 / b2))
 
 
-def _load(
-    model: ShardedModel,
-    spec: ShardSpec,
-    optimizer: AdamW,
-    store: BlobStore,
-    given: dict[str, ShardMoments],
-) -> int:
+def _vector(model: ShardedModel, spec: ShardSpec, optimizer: AdamW) -> ShardVector:
+    pairs = [optimizer.moments_of(p) for p in model.shard_tensors(spec)]
+    flat = torch.cat([x.reshape(-1) for half in zip(*pairs, strict=True) for x in half])
+    return ShardVector(spec, optimizer.steps_taken, flat.to(torch.bfloat16).cpu())
+
+
+def _put(model: ShardedModel, one: ShardVector, optimizer: AdamW) -> int:
     """Put the moments of a shard in place; return after how many steps they are.
 
-    Raises: ProtocolError("moments") if there are none, or none that can be; StateError.
+    Raises: ProtocolError("moments") if they cannot be.
     """
-    one = given.get(spec.name)
-    if one is None or one.payload.size != spec.state_bytes or one.steps < 1:
-        raise ProtocolError("moments", f"none of {spec.name}")
-    flat = torch.empty(2 * spec.numel, dtype=torch.bfloat16)
-    store.read_into(one.payload.address, flat.view(torch.uint8).numpy().data)
-    mean_N, square_N = flat.chunk(2)
+    spec = one.spec
+    if one.steps < 1:
+        raise ProtocolError("moments", f"those of {spec.name} are of no steps")
+    mean_N, square_N = one.flat.chunk(2)
     _check(spec, optimizer, mean_N, square_N)
     means, squares = split_shard(spec, mean_N), split_shard(spec, square_N)
     for parameter, mean, square in zip(model.shard_tensors(spec), means, squares, strict=True):

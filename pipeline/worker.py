@@ -27,6 +27,7 @@ from skerry.protocol.compute import (
     Apply,
     Begin,
     Encode,
+    Encoded,
     Evaluate,
     Export,
     Failed,
@@ -77,7 +78,10 @@ class Worker:
                 self._answer(request)
 
     def _answer(self, request: Request) -> None:
-        self._channel.send(attempt(request.request, lambda: self._do(request)))
+        reply = attempt(request.request, lambda: self._do(request))
+        self._channel.send(reply)
+        if isinstance(reply, Encoded):  # now that the contribution can leave
+            self._engine.keep_moments()
 
     def _do(self, request: Request) -> Reply:
         match request:

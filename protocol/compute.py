@@ -31,13 +31,15 @@ class Begin:
     """Take the parameters of a digest as the round's start; from the seed if ``shards`` is None.
 
     Forgets any training in progress, does not touch the error feedback. ``moments`` are taken by a
-    process that has none of its own. Replied by ``Ready``.
+    process that has none of its own, neither in memory nor on disk. Replied by ``Ready``.
     """
 
     kind: Literal["begin"] = "begin"
     request: int
     shards: tuple[ShardPayload, ...] | None
     moments: Moments = ()
+    round: int = 0
+    """Being worked on, as far as the node knows; own moments of one far off are forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +258,8 @@ class Ready:
     shards: tuple[ShardPayload, ...]
     has_moments: bool = False
     """Whether the next step is taken along moments, and not the first of a warm-up."""
+    is_restored: bool = False
+    """Whether the own disk's were taken just now, for all shards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

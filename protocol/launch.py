@@ -18,7 +18,7 @@ class Launch:
     store: str
     """Folder of the blob store, shared with the node process."""
     folder: str
-    """Folder for error feedback and ledger of this run."""
+    """Folder for error feedback, ledger and optimizer's moments of this run."""
     author: PeerId
     """This peer; what is random in its error feedback is its own."""
     threads: int

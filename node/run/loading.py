@@ -47,12 +47,23 @@ class Loading:
         """Put requests by ``ask`` to the process that ``compute`` returns."""
         self._context, self._healer, self._moments, self._disk = context, healer, moments, disk
         self._ask, self._compute = ask, compute
-        self._seasoned: ComputeProcess | None = None
-        """The process whose optimizer has moments."""
+        self._seasoned: tuple[ComputeProcess | None, int] = (None, 0)
+        """The process whose optimizer has moments, and in which round it had."""
 
     def trained(self) -> None:
         """Note that the present process has moments of its own."""
-        self._seasoned = self._compute()
+        self._seasoned = (self._compute(), self._round)
+
+    @property
+    def _round(self) -> int:
+        return self._context.state.rounds.round
+
+    @property
+    def _has_moments(self) -> bool:
+        """Whether the present process has moments that it would keep (pipeline/exchange.py)."""
+        process, number = self._seasoned
+        is_near = abs(self._round - number) <= self._context.manifest.round.replay
+        return is_near and process is self._compute()
 
     def begin(
         self,
@@ -63,7 +74,7 @@ class Loading:
         """Start from ``shards`` with ``moments`` by who gave them; None if they are not wanted."""
         taken = tuple(one for some in (moments or {}).values() for one in some)
         self._ask(
-            lambda n: cp.Begin(request=n, shards=shards, moments=taken),
+            lambda n: cp.Begin(request=n, shards=shards, moments=taken, round=self._round),
             lambda reply: self._on_ready(reply, moments),
             damaged=lambda: self._context.post(ev.StateFailed(digest)),
         )
@@ -77,7 +88,7 @@ class Loading:
             else:
                 digest = action.digest
                 shards = await self._healer.copy(action)
-                if compute is not self._seasoned:
+                if not self._has_moments:
                     moments = await self._moments.take(shards, action.holders)
         except StateError as error:
             self._disk.failed(error)
@@ -93,8 +104,16 @@ class Loading:
         assert isinstance(reply, cp.Ready)
         if reply.has_moments:
             self.trained()
-        if moments is not None:
-            givers = list(moments)
-            self._context.journal.write("moments", taken=reply.has_moments, givers=givers)
+        if moments is not None or reply.is_restored:
+            self._note_moments(reply, list(moments or {}))
         self._context.facts.compute = "ready"
         self._context.post(ev.StateLoaded(ev.LocalState(reply.digest, reply.shards)))
+
+    def _note_moments(self, reply: cp.Ready, givers: list[PeerId]) -> None:
+        source = "peers" if reply.has_moments else "none"
+        self._context.journal.write(
+            "moments",
+            taken=reply.has_moments,
+            source="own disk" if reply.is_restored else source,
+            givers=givers,
+        )

@@ -24,7 +24,10 @@ _STEP_TOKENS = 2 * 32
 @pytest.mark.chaos
 @pytest.mark.parametrize("damaged", [False, True])
 def test_power_cut_of_everyone(swarm: Swarm, trio: list[Peer], damaged: bool) -> None:
-    """All go on where they were; what is damaged on every disk is refused, and made again."""
+    """All go on where they were; what is damaged on every disk is refused, and made again.
+
+    With their moments: who has applied a round after one that it trained has kept them.
+    """
     swarm.begin(trio, ROUNDS)
     trio[0].wait_for("phase", phase="training", round=4)
     for peer in trio:
@@ -42,6 +45,7 @@ def test_power_cut_of_everyone(swarm: Swarm, trio: list[Peer], damaged: bool) ->
     swarm.finish(trio, ROUNDS)
 
     digests: dict[int, set[str]] = defaultdict(set)
+    have_kept: list[bool] = []
     for peer, chain, mark in zip(trio, chains, marks, strict=True):
         before, after = peer.recorded()[peer.since : mark], peer.recorded()[mark:]
         for event in _named("applied", before + after):
@@ -53,6 +57,11 @@ def test_power_cut_of_everyone(swarm: Swarm, trio: list[Peer], damaged: bool) ->
         warnings = [event["text"] for event in _named("warning", after)]
         assert any("SK-DSK-002" in text for text in warnings) == damaged
         assert not _named("compute-failed", after)
+        if has_kept := _has_kept_moments(before):
+            first = _named("moments", after)[0]
+            assert (first["taken"], first["source"]) == (True, "own disk")
+        have_kept.append(has_kept)
+    assert any(have_kept)
     assert all(len(found) == 1 for found in digests.values()), digests
     assert {at_first.state_digest} == digests[at_first.digest_round]
 
@@ -66,6 +75,13 @@ def _damage(peer: Peer, run_id: str) -> None:
     data[len(data) // 2] ^= 1
     altered.write_bytes(data)
     os.truncate(torn, torn.stat().st_size // 2)
+
+
+def _has_kept_moments(events: list[Event]) -> bool:
+    """Say whether a contribution was encoded, and the compute process asked for more since."""
+    trained = min((event["round"] for event in _named("trained", events)), default=None)
+    applied = max((event["round"] for event in _named("applied", events)), default=0)
+    return trained is not None and applied > trained
 
 
 def _named(name: str, events: list[Event]) -> list[Event]:

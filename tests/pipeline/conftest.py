@@ -1,5 +1,6 @@
 """A small decoder that every test of its neighbours can afford."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,3 +92,13 @@ def socket_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours, theirs
+
+
+@pytest.fixture
+def full_disk_at() -> Callable[[Path], None]:
+    """Leave no space for what is to take the place of a file, once."""
+
+    def fill(path: Path) -> None:
+        path.with_name(f"{path.name}.{os.getpid()}.tmp").symlink_to("/dev/full")
+
+    return fill

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from skerry.pipeline import snapshot
+from skerry.pipeline import sealed_file
 from skerry.pipeline.feedback import FILE_NAME, ErrorFeedback
 from skerry.pipeline.ledger import RoundWork
 from skerry.pipeline.payloads import Payloads
@@ -574,7 +574,7 @@ class Tapped:
 def tapped(on_write, on_call):
     """Tell of all that reaches the disk: writes of the snapshot, and every fsync and rename."""
     with pytest.MonkeyPatch.context() as patch:
-        replacing, fsync, rename = snapshot.replacing, os.fsync, os.replace
+        replacing, fsync, rename = sealed_file.replacing, os.fsync, os.replace
 
         @contextmanager
         def tapped_replacing(path):
@@ -585,7 +585,7 @@ def tapped(on_write, on_call):
             on_call()
             real(*arguments)
 
-        patch.setattr(snapshot, "replacing", tapped_replacing)
+        patch.setattr(sealed_file, "replacing", tapped_replacing)
         patch.setattr(os, "fsync", lambda number: call(fsync, number))
         patch.setattr(os, "replace", lambda *paths: call(rename, *paths))
         yield

@@ -215,6 +215,30 @@ def test_a_restarted_member_finds_its_error_feedback(ring, ring_manifest, store,
     assert entry.shards == again._feedback.ledger[PARENT].shards
 
 
+def test_a_restarted_member_goes_on_with_the_moments_of_the_shards_that_it_still_hosts(
+    ring, ring_manifest, store, tmp_path
+):
+    ring.open()
+    ring.train(4, 0)
+    ring.encode()
+    for member in ring.members.values():
+        member.keep_moments()
+    again = Ring(ring_manifest, store, tmp_path)
+    for name, member in again.members.items():
+        ready = member.begin(Begin(request=1, shards=None, round=ROUND + 1))
+        assert (ready.has_moments, ready.is_restored) == (True, True)
+        assert [one.steps_taken for one in member.optimizers()] == [1]
+        given = member.give_moments(GiveMoments(request=2))
+        assert given == ring.members[name].give_moments(GiveMoments(request=2))
+    moved = StageExchange(ring_manifest, store, tmp_path / BODY, BODY, HOSTED[ORIGIN])
+    assert not moved.begin(Begin(request=1, shards=None, round=ROUND + 1)).has_moments
+    both = Hosting((*HOSTED[ORIGIN].stages, *HOSTED[BODY].stages), slots=2)
+    wider = StageExchange(ring_manifest, store, tmp_path / BODY, BODY, both)
+    ready = wider.begin(Begin(request=1, shards=None, round=ROUND + 1))
+    assert (ready.has_moments, ready.is_restored) == (False, False)
+    assert [one.steps_taken for one in wider.optimizers()] == [0, 1]
+
+
 def test_who_takes_over_a_stage_takes_its_moments_from_a_replica(
     replica, ring, ring_manifest, store, tmp_path
 ):

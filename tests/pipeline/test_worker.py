@@ -220,6 +220,7 @@ def test_killed_and_started_again_it_offers_the_same_contribution(manifest, tmp_
         again = node.ask(Begin(request=1, shards=ready.shards))
         assert isinstance(again, Ready)
         assert again.digest == ready.digest
+        assert again.is_restored, "it goes on with its moments"
         node.ask(training(2, steps=2))
         assert node.ask(Encode(request=3, parent=GENESIS, send=True)) == first
         os.kill(node.process.pid, signal.SIGINT)  # the daemon decides, not the terminal

@@ -564,7 +564,7 @@ class TestDownload:
         assert downloaded["sources"] == {other.peer_id: size}
         edge.compute.answer(cp.Ready, digest=state.digest, shards=state.shards)
         lacking = await edge.member.follow_until("moments")
-        assert (lacking["taken"], lacking["givers"]) == (False, [])
+        assert (lacking["taken"], lacking["source"], lacking["givers"]) == (False, "none", [])
 
     async def test_moments_that_a_source_offers_come_with_the_state(self, edge, other) -> None:
         state = other.put_state()
@@ -586,11 +586,43 @@ class TestDownload:
         ready = {"digest": state.digest, "shards": state.shards, "has_moments": True}
         edge.compute.answer(cp.Ready, **ready)
         taken = await edge.member.follow_until("moments")
-        assert (taken["taken"], taken["givers"]) == (True, [other.peer_id])
+        assert (taken["taken"], taken["source"]) == (True, "peers")
+        assert taken["givers"] == [other.peer_id]
         edge.compute.was_asked.clear()
         edge.do(load)  # now it has its own: it heals with these
         await edge.compute.was_asked.wait()
         assert edge.compute.asked[1:] == [cp.Begin(request=2, shards=state.shards)]
+
+    async def test_who_has_them_from_its_disk_asks_nobody_while_they_are_near(
+        self, edge, other
+    ) -> None:
+        asked = 0
+
+        async def give_moments() -> Moments:
+            nonlocal asked
+            asked += 1
+            return ()
+
+        other.context.give_moments = give_moments
+        own, state = edge.member.put_state(), other.put_state()
+        edge.do(act.LoadState(own.digest, own, ()))
+        await edge.compute.was_asked.wait()
+        ready = {"digest": own.digest, "shards": own.shards, "has_moments": True}
+        edge.compute.answer(cp.Ready, **ready, is_restored=True)
+        taken = await edge.member.follow_until("moments")
+        assert (taken["taken"], taken["source"], taken["givers"]) == (True, "own disk", [])
+        download = act.LoadState(state.digest, None, (other.peer_id,), named(state))
+        edge.compute.was_asked.clear()
+        edge.do(download)
+        await edge.compute.was_asked.wait()
+        assert asked == 0
+        process, number = edge.effects._loading._seasoned
+        far = number - edge.context.manifest.round.replay - 1
+        edge.effects._loading._seasoned = (process, far)
+        edge.compute.was_asked.clear()
+        edge.do(download)
+        await edge.compute.was_asked.wait()
+        assert asked == 1
 
     async def test_moments_of_another_size_are_not_fetched(self, edge, other) -> None:
         state = other.put_state()
