@@ -449,6 +449,8 @@ def _lost(s: RingState, d: Drive, number: int, attempt: Attempt, now: float) -> 
 
     A second time it may be another: one that keeps its detours to itself, to have others blamed.
     """
+    if any(member in s.down for member, _ in attempt.touched):
+        return []  # it went with a member that is gone
     if attempt.held is None or attempt.cut:
         return _suspect(s, d, number, attempt, now)
     source = attempt.held.source

@@ -182,6 +182,14 @@ def test_nobody_is_named_where_an_announcement_may_be_lost_with_its_stream():
     assert bench.peer.d.redone == 1
 
 
+def test_what_a_member_that_is_gone_has_lost_is_held_against_nobody_else():
+    bench = under_way()
+    bench.do(ev.PeerDown(PeerId("p2")))
+    actions = overdue(bench)
+    assert bench.peer.d.redone == 1
+    assert not [a for a in actions if isinstance(a, act.Note) and "perhaps at" in a.text]
+
+
 def test_where_the_same_is_named_again_another_may_have_kept_its_detour_to_itself():
     bench = under_way()
     claimed = changed((2, None))
