@@ -126,9 +126,13 @@ def bound(section: InnerSection) -> float:
 
 
 def _vector(model: ShardedModel, spec: ShardSpec, optimizer: AdamW) -> ShardVector:
-    pairs = [optimizer.moments_of(p) for p in model.shard_tensors(spec)]
-    flat = torch.cat([x.reshape(-1) for half in zip(*pairs, strict=True) for x in half])
-    return ShardVector(spec, optimizer.steps_taken, flat.to(torch.bfloat16).cpu())
+    flat = torch.empty(2 * spec.numel, dtype=torch.bfloat16)
+    means, squares = (split_shard(spec, half_N) for half_N in flat.chunk(2))
+    for parameter, mean, square in zip(model.shard_tensors(spec), means, squares, strict=True):
+        from_mean, from_square = optimizer.moments_of(parameter)
+        mean.copy_(from_mean.view_as(mean))
+        square.copy_(from_square.view_as(square))
+    return ShardVector(spec, optimizer.steps_taken, flat)
 
 
 def _put(model: ShardedModel, one: ShardVector, optimizer: AdamW) -> int:
