@@ -121,6 +121,13 @@ class Swarm:
             async with asyncio.timeout(PATIENCE_S):
                 await self.changed.wait()
 
+    async def begun(self) -> ShadowCopy:
+        """Have the first round begin; return the copy of its start, after which nothing is sent."""
+        self.source.begin_round(1, shift=0.0)
+        start = await self.has(1)
+        await self.source.idle()
+        return start
+
     def _observe(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let ``changed`` be set whenever something is kept, which a thread does."""
         keep, loop = self.kept.keep, asyncio.get_running_loop()
@@ -204,9 +211,7 @@ async def test_copies_go_out_as_differences_and_come_back_in_bf16(swarm: Swarm) 
 
 
 async def test_within_a_round_its_steps_follow_in_the_place_of_those_before(swarm: Swarm) -> None:
-    swarm.source.begin_round(1, shift=0.0)
-    start = await swarm.has(1)
-    await swarm.source.idle()
+    start = await swarm.begun()
     half_N = swarm.source.train(1, STEPS // 2)
     half = await swarm.has(1, STEPS // 2)
     assert (half.parts[:-1], half.at_start) == (start.parts, start)
@@ -225,10 +230,7 @@ async def test_within_a_round_its_steps_follow_in_the_place_of_those_before(swar
 
 
 async def test_steps_of_a_round_that_has_ended_or_diverged_are_not_copied(swarm: Swarm) -> None:
-    source = swarm.source
-    source.begin_round(1, shift=0.0)
-    start = await swarm.has(1)
-    await source.idle()
+    source, start = swarm.source, await swarm.begun()
     source.train(0, STEPS)  # of an older round
     source.engine.begin(cp.Begin(request=0, shards=None))
     source.engine.open(
@@ -251,10 +253,7 @@ async def test_steps_of_a_round_that_has_ended_or_diverged_are_not_copied(swarm:
 async def test_where_the_holder_is_gone_few_copies_are_encoded_and_none_is_kept(
     swarm: Swarm,
 ) -> None:
-    source = swarm.source
-    source.begin_round(1, shift=0.0)
-    await swarm.has(1)
-    await source.idle()
+    source, _ = swarm.source, await swarm.begun()
     files = set(swarm.source_member.context.store.own_shadows.iterdir())
     await swarm.holder.server.close()
     await swarm.holder.context.transport.close()
@@ -269,10 +268,7 @@ async def test_where_the_holder_is_gone_few_copies_are_encoded_and_none_is_kept(
 async def test_after_a_restart_of_the_source_its_start_is_taken_in_the_same_round(
     swarm: Swarm,
 ) -> None:
-    source = swarm.source
-    source.begin_round(1, shift=0.0)
-    await swarm.has(1)
-    await source.idle()
+    source, _ = swarm.source, await swarm.begun()
     source.train(1, STEPS)
     await swarm.has(1, STEPS)
     await source.idle()
