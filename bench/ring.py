@@ -116,7 +116,9 @@ def _manifest(name: str, options: argparse.Namespace) -> Manifest:
     }
     rounds = options.turns * len(LINES) + 1
     inner = {"steps": options.steps + _WARM_UP, "batch_size": options.batch_size}
-    run = {"owner": PeerId("bench"), "rounds": rounds, "ring": {"activations": activations}}
+    # Every microbatch is to be timed, also those of the first steps that look like outliers.
+    ring = {"activations": activations, "outliers": False}
+    run = {"owner": PeerId("bench"), "rounds": rounds, "ring": ring}
     return Manifest.model_validate({**run, "model": model, "inner": inner})
 
 
