@@ -51,11 +51,23 @@ _USUAL_LINK = LinkEntry(latency=0.05, bandwidth=12.5e6)
 def plan_of(request: Request) -> wire.Plan | None:
     """Return who hosts what; None if no ring can be made.
 
-    A peer that offers to be a replica is one. Those that it does not name are.
+    A peer that offers to be a replica is one, and those that the plan does not name are. Who has
+    room for the whole model helps out only where the others cannot hold it: beside it they would
+    be idle, since a ring of theirs is the slower one.
     """
     manifest = parse_canonical(request.manifest.encode())
     enough = needed_bytes(manifest)
     able = [c for c in request.candidates if c.offer.role != RoleOffer.REPLICA]
+    partial = [c for c in able if not c.offer.is_whole(enough)]
+    groups = [partial, able] if len(partial) < len(able) else [able]
+    found = (_plan_for(manifest, group, enough, request) for group in groups)
+    return next((plan for plan in found if plan is not None), None)
+
+
+def _plan_for(
+    manifest: Manifest, able: list[Candidate], enough: int, request: Request
+) -> wire.Plan | None:
+    """Return who of ``able`` hosts what; None if they make no ring."""
     running = decode_plan(bytes.fromhex(request.running)) if request.running else None
     try:
         problem = _problem(manifest, able, enough, request)

@@ -120,6 +120,15 @@ def test_a_peer_that_is_slower_than_planned_gives_way_to_one_that_stands_by():
     assert {member.rate for member in after.rings[0].members} == {1000.0}
 
 
+def test_who_can_host_everything_keeps_nobody_else_from_training():
+    """Left to itself a peer with room for the model offers any role, and is one by itself."""
+    able = replace(REPLICA, role=RoleOffer.AUTO)
+    plan = plan_of(asked(REPLICA, able, STAGE, STAGE, STAGE))
+    assert plan is not None
+    assert hosts_of(plan).ringed < set(PEERS[2:5])
+    assert {*hosts_of(plan).ringed, *plan.spares} == set(PEERS[2:5])
+
+
 def test_the_first_plan_knows_how_fast_each_computes_a_block():
     """Of three that offer a stage two suffice; whoever is slow stands by."""
     for slow in range(3):
