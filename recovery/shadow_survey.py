@@ -1,5 +1,6 @@
 """What the commit chain tells of stale copies: who was to keep one, and how old it is. Pure."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,6 +11,9 @@ from skerry.protocol.rounds.renewing import MEMORY
 from skerry.protocol.shadows import planned
 from skerry.recovery.survey import Copy
 
+_AHEAD = 2
+"""Rounds by which a copy may be newer than what is healed: its holder took none of a later one."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeldShadow:
@@ -19,12 +23,40 @@ class HeldShadow:
     copy: SignedShadow
 
 
-def keepers(chain: Chain, goal: CommitHash, shard: str) -> frozenset[tuple[PeerId, PeerId]]:
-    """Return who was to send a shard to whom, under any plan of the newest commits."""
+def keepers(
+    chain: Chain, goal: CommitHash, shard: str
+) -> tuple[frozenset[tuple[PeerId, PeerId]], ...]:
+    """Return who was to send a shard to whom, by each plan of the newest commits, newest first."""
     plans = {id(p): p for p in (chain.settings(c).hosts.plan for c in _newest(chain, goal)) if p}
-    return frozenset(
-        (shadow.source, shadow.holder) for plan in plans.values() for shadow in planned(plan, shard)
+    return tuple(
+        frozenset((shadow.source, shadow.holder) for shadow in planned(plan, shard))
+        for plan in plans.values()
     )
+
+
+def believed(chain: Chain, goal: CommitHash, told: Iterable[HeldShadow]) -> tuple[HeldShadow, ...]:
+    """Return the copies that count, of those that holders say they keep.
+
+    Of each shard they are those of the newest plan of which anything is left: who was to send it
+    under an older one, and no longer hosts it, cannot claim to have the newest. None is of a round
+    that cannot have begun.
+    """
+    by_shard: dict[str, list[HeldShadow]] = {}
+    for one in told:
+        if one.copy.message.round <= chain.round_of(goal) + _AHEAD:
+            by_shard.setdefault(one.copy.message.shard, []).append(one)
+    return tuple(
+        copy
+        for shard, copies in by_shard.items()
+        for copy in _of_newest_plan(keepers(chain, goal, shard), copies)
+    )
+
+
+def _of_newest_plan(
+    plans: Iterable[frozenset[tuple[PeerId, PeerId]]], copies: Sequence[HeldShadow]
+) -> list[HeldShadow]:
+    by_plan = ([one for one in copies if (one.copy.signer, one.holder) in p] for p in plans)
+    return next((some for some in by_plan if some), [])
 
 
 def of_use(held: HeldShadow, chain: Chain, goal: CommitHash) -> ShadowCopy:

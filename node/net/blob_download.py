@@ -1,17 +1,19 @@
 """One blob from several holders at once, chunk by chunk.
 
 A holder is left when it sends nothing for a while, and dropped for one chunk that is not what the
-blob's address vouches for. What it was to bring comes from the others.
+blob's address vouches for. What it was to bring comes from the others. While one takes long over a
+chunk, though it sends something now and then, another is asked beside it.
 """
 
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from skerry.node.net.call_deadlines import CallDeadlines
 from skerry.node.net.chunk_plan import ChunkPlan
 from skerry.node.net.rpc import RpcClient
 from skerry.node.net.rpc_errors import translate
@@ -30,6 +32,8 @@ _LEAST_CHUNKS = 4
 _PATIENCE_S = 1.0
 """Who is done waits so much longer than a chunk took it before it takes over another's last one."""
 
+_CHUNK_S = 150.0
+"""Nobody may take longer over a chunk: at 7 kB/s one comes in time."""
 _LOOK_S = 0.5
 """Between two looks at who has come to be known."""
 
@@ -59,7 +63,8 @@ class Manner:
 
     client: RpcClient
     run_id: RunId
-    stall_seconds: float
+    deadlines: CallDeadlines[str]
+    """By the class of traffic: how long the next piece of a blob is waited for."""
     watchers: Watchers
     trusts: Callable[[PeerId], bool]
     """Whether a holder may go on sending."""
@@ -70,7 +75,7 @@ class Manner:
 class _Call(Protocol):
     """What is used of grpc.aio.UnaryStreamCall."""
 
-    async def read(self) -> object: ...
+    def read(self) -> Awaitable[object]: ...
 
     def cancel(self) -> bool: ...
 
@@ -89,6 +94,8 @@ class BlobDownload:
     _barred: set[PeerId] = field(default_factory=set)
     """Holders that broke the rules here."""
     _finished: asyncio.Event = field(default_factory=asyncio.Event)
+    _since: dict[PeerId, float] = field(default_factory=dict)
+    """When a holder began with the chunk that it brings now."""
 
     async def run(self, holders: Sequence[PeerId], at_once: int, later: Later = tuple) -> None:
         """Have the blob in the store, from ``holders`` in this order, ``at_once`` of them.
@@ -152,7 +159,7 @@ class BlobDownload:
         finished = asyncio.create_task(self._finish())
         try:
             while target.plan.missing:
-                while waiting and len(working) < at_once:
+                while waiting and len(working) - self._slow < at_once:
                     holder = waiting.popleft()
                     tries[holder] += 1
                     working[asyncio.create_task(self._from_one(target, holder))] = holder
@@ -173,6 +180,15 @@ class BlobDownload:
             for task in (finished, *working):
                 task.cancel()
             await asyncio.gather(finished, *working, return_exceptions=True)
+
+    @property
+    def _slow(self) -> int:
+        """How many holders take longer over a chunk than they may be silent."""
+        now, patience = time.monotonic(), self.manner.deadlines
+        return sum(
+            now - since > patience.seconds(holder, self.protocol)
+            for holder, since in self._since.items()
+        )
 
     def _may_send(self, holder: PeerId) -> bool:
         return holder not in self._barred and self.manner.trusts(holder)
@@ -207,15 +223,35 @@ class BlobDownload:
         slowest_s, kept = 0.0, 0
         with self._stream(holder, run) as call:
             self._check_size(await self._next(call, holder))
-            began = before = time.monotonic()
+            began = time.monotonic()
             for index in run:
                 if not target.plan.is_due(holder, index):
                     break
-                kept += await self._chunk(call, target, holder, index)
-                now = time.monotonic()
-                slowest_s, before = max(slowest_s, now - before), now
+                with self._watched(holder) as since:
+                    kept += await self._chunk_in_time(call, target, holder, index)
+                slowest_s = max(slowest_s, time.monotonic() - since)
             self.manner.watchers.downloaded(holder, kept, time.monotonic() - began)
         return slowest_s
+
+    @contextmanager
+    def _watched(self, holder: PeerId) -> Iterator[float]:
+        """Note that a holder brings a chunk, since now."""
+        since = self._since[holder] = time.monotonic()
+        try:
+            yield since
+        finally:
+            del self._since[holder]
+
+    async def _chunk_in_time(
+        self, call: _Call, target: "_Target", holder: PeerId, index: int
+    ) -> int:
+        """Take the next chunk. Raises: PeerUnavailable if it takes for ever."""
+        try:
+            async with asyncio.timeout(_CHUNK_S):
+                return await self._chunk(call, target, holder, index)
+        except TimeoutError:
+            detail = f"{holder} took more than {_CHUNK_S:g} s over one chunk"
+            raise PeerUnavailable("SK-NET-003", detail) from None
 
     async def _chunk(self, call: _Call, target: "_Target", holder: PeerId, index: int) -> int:
         """Take the next chunk and keep it; return its size."""
@@ -266,13 +302,7 @@ class BlobDownload:
             raise FalseBytes("size", f"{shard} is {first.size} bytes here and {size} announced")
 
     async def _next(self, call: _Call, holder: PeerId) -> pb.BlobChunk:
-        seconds = self.manner.stall_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                chunk = await call.read()
-        except TimeoutError:
-            detail = f"{holder} sent nothing for {seconds:g} s"
-            raise PeerUnavailable("SK-NET-003", detail) from None
+        chunk = await self.manner.deadlines.answer(holder, self.protocol, call.read())
         if not isinstance(chunk, pb.BlobChunk):  # grpc.aio.EOF
             raise PeerUnavailable("SK-NET-003", f"{holder} stopped in the middle")
         if not self.manner.trusts(holder):

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from skerry.node.net.blob_download import BlobDownload, FalseBytes, Later, Manner, Watchers
+from skerry.node.net.call_deadlines import Bounds, CallDeadlines
 from skerry.node.net.rpc import RpcClient
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.blobs import BlobStore
@@ -26,10 +27,12 @@ from skerry.protocol.transport import BULK_PROTOCOL, STATE_PROTOCOL
 
 _LOG = logging.getLogger(__name__)
 
-STALL_SECONDS = 15.0
+STALL = Bounds(least=6.0, most=15.0)
+"""For the next piece of a blob. A holder whose uplink is limited lets the least urgent wait for up
+to 5 s (protocol/bandwidth.py)."""
 CONCURRENCY = 4
 PIECE_BYTES = 128 * 1024
-"""At 10 kB/s one comes within STALL_SECONDS; of a chunk that could not be said."""
+"""At 10 kB/s one comes within the longest wait; of a chunk that could not be said."""
 STATE_SOURCES = 3
 """Holders of one shard's parameters that are asked at once. A payload is small, and who has not
 written it may not have it yet."""
@@ -77,13 +80,14 @@ class Fetcher:
         store: BlobStore,
         run_id: RunId,
         on_bad: OnBad = lambda peer, reason, detail: None,
-        stall_seconds: float = STALL_SECONDS,
+        stall: Bounds = STALL,
         order: Order = tuple,
         watchers: Watchers = UNWATCHED,
     ) -> None:
-        """Fetch for ``run_id``; a holder that sends nothing for ``stall_seconds`` is left."""
+        """Fetch for ``run_id``; a holder that sends nothing within ``stall`` is left."""
         self._client, self._store, self._run_id = client, store, run_id
-        self._on_bad, self._stall_seconds = on_bad, stall_seconds
+        self._on_bad = on_bad
+        self._deadlines = CallDeadlines({BULK_PROTOCOL: stall, STATE_PROTOCOL: stall})
         self._watchers, self._order = watchers, order
         self._locks: dict[Address, _Lock] = {}
         self.liars: set[PeerId] = set()
@@ -199,7 +203,7 @@ class Fetcher:
         return Manner(
             client=self._client,
             run_id=self._run_id,
-            stall_seconds=self._stall_seconds,
+            deadlines=self._deadlines,
             watchers=self._watchers,
             trusts=lambda holder: desperate or holder not in self.liars,
             blame=self._blame,

@@ -5,8 +5,10 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from skerry.node.net.call_deadlines import CallDeadlines
 from skerry.node.net.rpc import RpcClient
 from skerry.node.net.shaping import Throttle
+from skerry.node.run.calls import Call, calls_at
 from skerry.node.run.facts import Facts, Seen
 from skerry.node.run.journal import Journal
 from skerry.node.run.state import NodeEvent, NodeState
@@ -84,6 +86,8 @@ class RunContext:
     upload: Throttle = field(default_factory=Throttle)
     """What all that leaves this node goes through."""
     quotas: Quotas = field(default_factory=Quotas)
+    deadlines: CallDeadlines[Call] = field(init=False)
+    """How long the others' answers are waited for."""
     probes_given: dict[PeerId, float] = field(default_factory=dict)
     """When a member was last given a probe, in monotonic seconds."""
     give_moments: Callable[[], Awaitable[Moments]] = no_moments
@@ -94,6 +98,10 @@ class RunContext:
     """Whom or what the ring that this node trains in waits for, if it has waited for long."""
     unwelcome: "asyncio.Queue[PeerId]" = field(default_factory=asyncio.Queue)
     """Peers whose connections are to be ended."""
+
+    def __post_init__(self) -> None:
+        """Wait for answers in proportion to the heartbeats."""
+        self.deadlines = CallDeadlines(calls_at(self.heartbeat_s))
 
     @property
     def me(self) -> PeerId:

@@ -108,7 +108,7 @@ class Healer:
             with self._timed("rebuild"):
                 made = await self._made(healings, there, self._of_use(action.commit, copies))
             for shard in made.unusable:
-                self._finder.give_up(copies[shard])
+                self._finder.condemn(copies[shard])
             if made.unusable:
                 return None
             shards |= {shard.shard: shard for shard in made.shards}
@@ -196,6 +196,7 @@ class Healer:
         gone = [shard for shard in seeded if not is_block(shard)]
         if not gone:
             return
+        self._finder.forgive()
         text = f"nobody here has a copy of {named(gone)}: waiting for who does"
         if text != self._context.facts.warning:
             self._context.facts.warning = text

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
-from statistics import median
+from statistics import median, median_low
 
 from skerry.pipeline.planning.request import MeasuredLink
 from skerry.protocol.ids import PeerId
@@ -54,6 +54,15 @@ class Links:
         """Return the median of what was measured to these peers, to no more than may be told."""
         found = (self._figures(peer) for peer in sorted(members) if peer in self._own)
         return tuple(found)[:MAX_LINKS]
+
+    def uplink_of(self, peer: PeerId) -> float:
+        """Return how fast things come from a peer, as most of those say to whom any came; else 0.
+
+        Bytes per second. What one of several says cannot raise it alone.
+        """
+        told = (one for figures in self.told.values() for one in figures if one.peer == peer)
+        rates = [one.bytes_per_s for one in told if one.bytes_per_s]
+        return min(max(median_low(rates), _LEAST_RATE), _MOST_RATE) if rates else 0.0
 
     def _of(self, peer: PeerId) -> _Samples:
         return self._own.setdefault(peer, _Samples())

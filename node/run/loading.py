@@ -95,10 +95,11 @@ class Loading:
         except SkerryError as error:
             _LOG.info("state: %s", error)
         else:
-            if compute is self._compute():  # a new process has a new plan
+            if compute is self._compute():
                 self.begin(digest, shards, moments)
             return
-        self._context.post(ev.StateFailed(digest))
+        if compute is self._compute():  # a new process has a new plan, and perhaps the same state
+            self._context.post(ev.StateFailed(digest))
 
     def _on_ready(self, reply: cp.Reply, moments: dict[PeerId, Moments] | None) -> None:
         assert isinstance(reply, cp.Ready)

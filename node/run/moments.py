@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from skerry.node.net.rpc_errors import translate
+from skerry.node.run.calls import Call
 from skerry.node.run.context import Given, RunContext
 from skerry.node.run.payloads import Payloads
 from skerry.proto import peer_pb2 as pb
@@ -23,8 +24,6 @@ from skerry.protocol.moments import GiveMoments, Moments, MomentsGiven, ShardMom
 from skerry.protocol.transport import CONTROL_PROTOCOL
 
 _LOG = logging.getLogger(__name__)
-_CALL_S = 30.0
-"""To have them written; the source goes on training meanwhile."""
 _MOST_ASKED = 16
 
 Put = Callable[[Callable[[int], cp.Request]], Awaitable[cp.Reply]]
@@ -91,10 +90,12 @@ class MomentsTaker:
     async def _offer(self, holder: PeerId, left: dict[str, int]) -> Moments:
         """Return what a peer offers of the shards in ``left``, which says how large they are."""
         request = pb.MomentsRequest(run_id=bytes.fromhex(self._context.run_id))
+        deadlines = self._context.deadlines
         try:
             with translate(holder):
                 stub = self._context.client.stub(holder, CONTROL_PROTOCOL)
-                reply: pb.MomentsReply = await stub.Moments(request, timeout=_CALL_S)
+                asking = stub.Moments(request)
+                reply: pb.MomentsReply = await deadlines.answer(holder, Call.MOMENTS, asking)
             payloads = payloads_from_pb(list(reply.moments))
         except (PeerUnavailable, ProtocolError) as error:
             _LOG.info("%s offers no moments: %s", short(holder), error)

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
+from skerry.node.net.call_deadlines import LateAnswer
 from skerry.node.net.rpc import RpcClient
 from skerry.node.net.rpc_errors import translate
+from skerry.node.run.calls import Call
 from skerry.node.run.context import RunContext
 from skerry.node.run.state import LEAVING, Unreachable
 from skerry.proto import peer_pb2 as pb
@@ -44,7 +46,8 @@ AGENT = "skerry/0.1"
 RECORD_SECONDS = 3600
 MAX_RECORD_SECONDS = 7 * 86400
 """Records that claim to be valid for longer are refused: the newest of a peer replaces others."""
-CALL_SECONDS = 10.0
+_CHAIN_SECONDS = 300.0
+"""For all commits of one answer; the next one alone is waited for by its own deadline."""
 MAX_COMMITS = 256
 """Commits taken from one answer; a longer chain is asked for in parts."""
 NOT_ADMITTED = "not-admitted"
@@ -107,7 +110,8 @@ class Peers:
         """
         context = self._context
         await context.transport.connect(peer, addresses)
-        reply = await hello(context.client, context.run_id, peer, self.own_record())
+        asking = hello(context.client, context.run_id, peer, self.own_record())
+        reply = await context.deadlines.answer(peer, Call.HELLO, asking)
         self._greeted.add(peer)
         for envelope in reply.members:
             self._learn(envelope_from_pb(envelope))
@@ -145,7 +149,7 @@ class Peers:
             for number in count():
                 envelope = self.heartbeat(links=number % _LINKS_GAP == 0)
                 for peer in self.greeted:
-                    group.create_task(self.deliver(peer, envelope, 3 * self._context.heartbeat_s))
+                    group.create_task(self.deliver(peer, envelope))
                 await asyncio.sleep(self._context.heartbeat_s)
 
     def heartbeat(self, leaving: bool = False, links: bool = False) -> Envelope:
@@ -172,18 +176,19 @@ class Peers:
         """Send a message to several peers at once; failures are only noted."""
         async with asyncio.TaskGroup() as group:
             for peer in peers:
-                group.create_task(self.deliver(peer, envelope, CALL_SECONDS))
+                group.create_task(self.deliver(peer, envelope))
 
-    async def deliver(self, peer: PeerId, envelope: Envelope, deadline_s: float) -> None:
+    async def deliver(self, peer: PeerId, envelope: Envelope) -> None:
         """Send one signed message; what goes wrong becomes an event."""
         message = envelope_to_pb(envelope)
         stub = self._context.client.stub(peer, CONTROL_PROTOCOL)
-        began = time.monotonic()
+        call = Call.BEAT if envelope.kind is Kind.HEARTBEAT else Call.TELL
+        deadlines, began = self._context.deadlines, time.monotonic()
         try:
             with translate(peer):
-                reply: pb.DeliverReply = await stub.Deliver(message, timeout=deadline_s)
-        except PeerUnavailable:
-            self._context.post(Unreachable(peer, time.monotonic() < began + deadline_s))
+                reply: pb.DeliverReply = await deadlines.answer(peer, call, stub.Deliver(message))
+        except PeerUnavailable as error:
+            self._context.post(Unreachable(peer, refused=not isinstance(error, LateAnswer)))
             return
         except ProtocolError as error:
             self.forget_greeting(peer)  # it is in another run by now, or has lost our record
@@ -207,7 +212,8 @@ class Peers:
         commits: list[SignedCommit] = []
         with translate(peer):
             stub = self._context.client.stub(peer, BULK_PROTOCOL)
-            async for envelope in stub.Chain(request, timeout=6 * CALL_SECONDS):
+            stream = aiter(stub.Chain(request, timeout=_CHAIN_SECONDS))
+            async for envelope in self._context.deadlines.answers(peer, Call.CHAIN, stream):
                 commits.append(open_commit(envelope_from_pb(envelope)))
                 if len(commits) >= MAX_COMMITS:
                     break
@@ -250,7 +256,10 @@ class Peers:
 async def hello(
     client: RpcClient, run_id: RunId, peer: PeerId, record: SignedMember
 ) -> pb.HelloReply:
-    """Introduce ourselves to a connected peer. Raises: PeerUnavailable, ProtocolError."""
+    """Introduce ourselves to a connected peer; the caller says for how long.
+
+    Raises: PeerUnavailable, ProtocolError.
+    """
     request = pb.HelloRequest(
         protocol=PROTOCOL_VERSION,
         run_id=bytes.fromhex(run_id),
@@ -258,7 +267,7 @@ async def hello(
     )
     with translate(peer):
         stub = client.stub(peer, CONTROL_PROTOCOL)
-        reply: pb.HelloReply = await stub.Hello(request, timeout=CALL_SECONDS)
+        reply: pb.HelloReply = await stub.Hello(request)
     if reply.protocol != PROTOCOL_VERSION:
         detail = f"{peer} speaks protocol {reply.protocol}, this peer {PROTOCOL_VERSION}"
         raise ProtocolError("version", detail, "SK-PRO-001")

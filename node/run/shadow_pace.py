@@ -1,11 +1,12 @@
 """How fast stale copies leave this node: by what the rest of its traffic leaves of the uplink.
 
-The uplink is as fast as the user allows; where nothing is set it is taken for a usual one, or for
-what has been seen to go through it.
+The uplink is as fast as the user allows; where nothing is set, as fast as others say that things
+come from here, and until they do as fast as a usual one.
 """
 
 import asyncio
 import math
+from collections.abc import Callable
 
 from skerry.node.net.shaping import Throttle
 from skerry.protocol.quota import QuotaLimits
@@ -24,11 +25,14 @@ _PIECE_BYTES = 64 * 1024
 class SpareUpload:
     """Lets pieces of copies wait for their turn."""
 
-    def __init__(self, upload: Throttle, rules: ShadowRules) -> None:
-        """Go by all that passes ``upload``, this node's own pieces among it."""
-        self._upload, self._rules = upload, rules
+    def __init__(self, upload: Throttle, rules: ShadowRules, met: Callable[[], float]) -> None:
+        """Go by all that passes ``upload``, this node's own pieces among it.
+
+        ``met`` returns the bytes per second that others have met; 0 where nobody has said.
+        """
+        self._upload, self._rules, self._met = upload, rules, met
         self._bucket: SpareUplink | None = None
-        self._looked_at, self._passed, self._fastest = -math.inf, 0, _USUAL_UPLINK
+        self._looked_at, self._passed = -math.inf, 0
         self._own = 0
         """Bytes of copies since the last look."""
 
@@ -54,7 +58,7 @@ class SpareUpload:
     @property
     def _uplink(self) -> float:
         limit = self._upload.bytes_per_s
-        known = self._fastest if math.isinf(limit) else limit
+        known = (self._met() or _USUAL_UPLINK) if math.isinf(limit) else limit
         # A holder takes no more than this unasked (protocol/quota.py).
         return min(known, QuotaLimits().bytes_per_s / 2 / self._rules.share)
 
@@ -65,7 +69,6 @@ class SpareUpload:
         elif now - self._looked_at < _LOOK_S:
             return self._bucket
         passed, span_s = self._upload.passed - self._passed, now - self._looked_at
-        self._fastest = max(self._fastest, passed / span_s)
         busy = min(max(0.0, (passed - self._own) / span_s), (1 - _LEAST) * self._uplink)
         self._bucket.measured(self._uplink, busy, now)
         self._looked_at, self._passed, self._own = now, self._upload.passed, 0

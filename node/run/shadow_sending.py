@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 from skerry.node.net.rpc_errors import translate
 from skerry.node.net.tasks import OwnedTasks
+from skerry.node.net.upload_watch import UploadWatch
+from skerry.node.run.calls import Call
 from skerry.node.run.context import RunContext
 from skerry.node.run.shadow_pace import SpareUpload
 from skerry.proto import peer_pb2 as pb
@@ -34,8 +36,6 @@ from skerry.recovery.healing_words import named
 from skerry.recovery.shadowing import ShadowRules, ShadowSchedule
 
 _LOG = logging.getLogger(__name__)
-_CALL_S = 3600.0
-"""A large shard over a thin uplink; a holder that is gone ends the call at once."""
 Ask = Callable[[Callable[[int], cp.Request]], Awaitable[cp.Reply]]
 
 
@@ -72,7 +72,10 @@ class ShadowSender:
         every = context.manifest.recovery.shadow_every
         self._rules = ShadowRules(every=every) if every else None
         self._numels = {spec.name: spec.numel for spec in layout_of(context.manifest.model)}
-        self._pace = SpareUpload(context.upload, self._rules or ShadowRules())
+        links = context.facts.links
+        self._pace = SpareUpload(
+            context.upload, self._rules or ShadowRules(), lambda: links.uplink_of(context.me)
+        )
         self._lanes: list[_Lane] = []
         self._tasks = OwnedTasks()
         self._sending: asyncio.Task[None] | None = None
@@ -190,9 +193,10 @@ class ShadowSender:
 
     async def _push(self, holder: PeerId, envelope: Envelope, payload: ShardPayload) -> str:
         """Send one part; return why it was refused, empty if it was not. Raises: SkerryError."""
-        chunks = self._chunks(holder, envelope, payload)
+        watch = UploadWatch(self._context.deadlines, holder, Call.PIECE, Call.KEPT)
+        chunks = watch.pieces(self._chunks(holder, envelope, payload))
         with translate(holder), self._context.client.lane(holder, SHADOW_PROTOCOL) as stub:
-            reply: pb.ShadowReply = await stub.Shadow(chunks, timeout=_CALL_S)
+            reply: pb.ShadowReply = await watch.answer(stub.Shadow(chunks))
         return reply.refused
 
     async def _chunks(

@@ -3,6 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from skerry.protocol.deadline import AdaptiveDeadline
 from skerry.protocol.rings.frames import Frame, Pace, Place, StageVisits
 from skerry.protocol.rings.pacing import Flight
 from skerry.protocol.rings.plan import ORIGIN, Hop, Ring, Route
@@ -10,7 +11,6 @@ from skerry.protocol.rings.routes import PathRouter
 from skerry.protocol.rings.state import Rules
 from skerry.protocol.rings.suspicion import Suspicion
 from skerry.protocol.rings.tasks import At
-from skerry.protocol.rounds.deadline import RoundDeadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Drive:
 
     router: PathRouter
     flight: Flight
-    patience: RoundDeadline
+    patience: AdaptiveDeadline
     suspicion: Suspicion
     at: At | None = None
     """The inner step being driven."""
@@ -144,7 +144,7 @@ def new_drive(ring: Ring, rules: Rules) -> Drive:
     return Drive(
         router=PathRouter([path.quota for path in ring.paths]),
         flight=Flight(ring.in_flight, ring.members[ORIGIN].slots),
-        patience=RoundDeadline(rules.attempt_min_s, rules.attempt_max_s, rules.factor),
+        patience=AdaptiveDeadline(rules.attempt_min_s, rules.attempt_max_s, rules.factor),
         suspicion=Suspicion(rules.ban_s),
         unseen=set(range(len(ring.members))) - {ORIGIN},
     )

@@ -6,6 +6,7 @@ microbatch begins and ends. A member without a place on any path stands by for t
 A plan from another peer is only followed after ``check_plan``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from skerry.protocol.errors import ProtocolError
@@ -144,7 +145,14 @@ def check_plan(plan: Plan) -> None:
         _check_ring(ring, len(plan.stages))
     for shadow in plan.shadows:
         _require(shadow.stage < len(plan.stages), f"shadow of stage {shadow.stage}")
-        _require({shadow.source, shadow.holder} <= set(everyone), "shadow at a stranger")
+        _require(shadow.holder in everyone, "shadow at a stranger")
+        _require(shadow.holder != shadow.source, "shadow at its own source")
+        hosted = any(shadow.stage in m.stages for m in _members(plan, shadow.source))
+        _require(hosted, "shadow of what its source does not host")
+
+
+def _members(plan: Plan, peer: PeerId) -> Iterator[Member]:
+    return (member for ring in plan.rings for member in ring.members if member.peer == peer)
 
 
 def check_route(ring: Ring, route: Route) -> None:

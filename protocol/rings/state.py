@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from math import inf
 
+from skerry.protocol.deadline import AdaptiveDeadline
 from skerry.protocol.ids import PeerId, RunId
 from skerry.protocol.rings.actions import Action, Refused, Send
 from skerry.protocol.rings.frames import Body, Fence, Frame, Pace, Place, StageVisits
@@ -18,7 +19,6 @@ from skerry.protocol.rings.pacing import Busy
 from skerry.protocol.rings.plan import ORIGIN, Member, Plan, Ring, Route
 from skerry.protocol.rings.routes import missed
 from skerry.protocol.rings.tasks import At, TaskQueue, Work
-from skerry.protocol.rounds.deadline import RoundDeadline
 
 VisitKey = tuple[At, int, int]
 """Step, microbatch, position of the route."""
@@ -142,7 +142,7 @@ class RingState:
     plan: Plan
     ring_number: int
     rules: Rules
-    hop_patience: RoundDeadline
+    hop_patience: AdaptiveDeadline
     open_round: float = inf
     """The newest round whose steps may begin here."""
     early: At | None = None
@@ -213,7 +213,7 @@ def new_ring_state(me: PeerId, plan: Plan, ring: int, rules: Rules) -> RingState
         plan=plan,
         ring_number=ring,
         rules=rules,
-        hop_patience=RoundDeadline(rules.hop_min_s, rules.hop_max_s, rules.factor),
+        hop_patience=AdaptiveDeadline(rules.hop_min_s, rules.hop_max_s, rules.factor),
         down=set(range(len(plan.rings[ring].members))) - {index},
     )
 

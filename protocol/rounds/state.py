@@ -5,6 +5,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from skerry.protocol.compute import Contribution, Hosting
+from skerry.protocol.deadline import AdaptiveDeadline
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId
 from skerry.protocol.layout import state_digest
 from skerry.protocol.manifest import Manifest
@@ -22,7 +23,6 @@ from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.chain import AdmissionCheck, Chain, ChainRules
 from skerry.protocol.rounds.commits import Archive
-from skerry.protocol.rounds.deadline import RoundDeadline
 from skerry.protocol.rounds.events import LocalState
 from skerry.protocol.rounds.hosting import NOTHING, Hosts
 from skerry.protocol.rounds.leader import leader_of
@@ -141,7 +141,7 @@ class RoundState:
     me: PeerId
     rules: Rules
     chain: Chain
-    deadline: RoundDeadline
+    deadline: AdaptiveDeadline
     at: CommitHash
     """Newest commit whose update is applied here; the root before the first."""
     whole: bool = True
@@ -382,7 +382,7 @@ def new_state(
         hosted=rules.chain.shards if whole else (),
         rules=rules,
         chain=Chain(rules.chain, admission, archive),
-        deadline=RoundDeadline(rules.deadline_min, rules.deadline_max, rules.deadline_factor),
+        deadline=AdaptiveDeadline(rules.deadline_min, rules.deadline_max, rules.deadline_factor),
         at=rules.chain.root,
         phase_since=now,
         round_since=now,

@@ -12,6 +12,7 @@ import pytest
 
 from skerry.node.net import fetch as fetching
 from skerry.node.net.blob_download import Watchers
+from skerry.node.net.call_deadlines import Bounds
 from skerry.node.net.fetch import PIECE_BYTES, Fetcher, Wanted, blob_chunks, in_pieces
 from skerry.node.net.rpc import RpcClient, RpcServer
 from skerry.node.net.rpc_errors import refuse
@@ -48,6 +49,8 @@ class Holder(PeerServicer):
     lies_of_tree: bool = False
     pauses_before: int | None = None
     """Message of a call before which it falls silent."""
+    trickles: bool = False
+    """Whether it sends a byte of a chunk now and then, without end."""
     sent: int = 0
     hold: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -58,7 +61,7 @@ class Holder(PeerServicer):
         if not request.tree:
             self.requests.append(request)
         try:
-            if self.script is None and self.pauses_before is None:
+            if self.script is None and self.pauses_before is None and not self.trickles:
                 async for chunk in blob_chunks(self.store, request, self._count):
                     yield chunk
                 return
@@ -70,6 +73,9 @@ class Holder(PeerServicer):
         for number, chunk in enumerate(told):
             if number == self.pauses_before:
                 await asyncio.Event().wait()
+            while self.trickles and chunk.data:
+                yield pb.BlobChunk(data=chunk.data[:1])
+                await asyncio.sleep(0.05)
             if isinstance(chunk, Cut):
                 await refuse(context, PeerUnavailable("SK-NET-003", "cut"))
             yield chunk
@@ -95,7 +101,8 @@ class Net:
         def on_bad(peer: PeerId, reason: str, detail: str) -> None:
             self.blamed.append((peer, reason))
 
-        return Fetcher(self.client, self.store, RUN, on_bad, stall_seconds)
+        stall = Bounds(stall_seconds, stall_seconds)
+        return Fetcher(self.client, self.store, RUN, on_bad, stall)
 
 
 @pytest.fixture
@@ -441,6 +448,16 @@ async def test_silent_holder_is_left_for_the_next(net):
     assert net.blamed == []
 
 
+async def test_who_trickles_does_not_keep_others_from_being_asked(net):
+    for holder in net.holders:
+        holder.store.put(DATA)
+    net.holders[0].trickles = True
+    sources = await net.fetcher(2.0).fetch(PAYLOAD, net.ids, len(DATA), STATE_PROTOCOL)
+    assert net.store.read(PAYLOAD.address) == DATA
+    assert sources == {net.ids[1]: len(DATA)}
+    assert net.blamed == []
+
+
 async def test_silence_everywhere_names_everyone_and_what_each_did(net):
     net.holders[0].store.put(DATA)
     net.holders[0].hold.clear()
@@ -452,7 +469,7 @@ async def test_silence_everywhere_names_everyone_and_what_each_did(net):
         if "not in the store" in caught.value.detail:
             break
     assert caught.value.code == "SK-NET-003"
-    silent = f"sent nothing for {patience_s:g} s"
+    silent = f"no answer within {patience_s:.3g} s"
     for told in ("block.0", silent, "not in the store", STRANGER[-6:]):
         assert told in caught.value.detail
     assert net.blamed == []

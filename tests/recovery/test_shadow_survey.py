@@ -19,8 +19,9 @@ from skerry.protocol.messages import Offer, ShadowCopy, ShardPayload
 from skerry.protocol.rings.plan import Shadow
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.hosting import Hosts
+from skerry.recovery import shadow_survey
 from skerry.recovery.healing import Rung, plan_healing
-from skerry.recovery.shadow_survey import HeldShadow, aged, keepers, of_use
+from skerry.recovery.shadow_survey import HeldShadow, aged, believed, keepers, of_use
 from skerry.recovery.surveying import Remains, remains
 
 PART = ShardPayload("block.1", Address("aa" * 32), 10)
@@ -105,11 +106,32 @@ def test_who_was_to_keep_a_copy_follows_from_all_recent_plans(healers, monkeypat
     until_ring(world)
     reaches(world, "p00", 6)
     s = world.live[0].s
-    assert keepers(s.chain, s.at, "block.1") == frozenset()
+    assert not any(keepers(s.chain, s.at, "block.1"))
     plan = s.hosts.plan
     assert plan is not None
     number = next(i for i, stage in enumerate(plan.stages) if "block.1" in stage.shards)
     object.__setattr__(plan, "shadows", (Shadow(number, PeerId("p03"), HOLDER),))
     assert isinstance(s.hosts, Hosts)
-    assert keepers(s.chain, s.at, "block.1") == {(PeerId("p03"), HOLDER)}
-    assert keepers(s.chain, s.at, "embed") == frozenset()
+    assert {(PeerId("p03"), HOLDER)} in keepers(s.chain, s.at, "block.1")
+    assert not any(keepers(s.chain, s.at, "embed"))
+
+
+def test_copies_of_the_newest_plan_go_before_those_of_older_ones(healers, monkeypatch) -> None:
+    """Who hosted the shard long ago could claim any age."""
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=16)
+    until_ring(world)
+    reaches(world, "p00", 6)
+    s, newest, old = world.live[0].s, PeerId("p03"), PeerId("p02")
+    plans = (frozenset({(newest, HOLDER)}), frozenset({(old, HOLDER)}), frozenset())
+    monkeypatch.setattr(shadow_survey, "keepers", lambda chain, goal, shard: plans)
+    number = s.chain.round_of(s.at)
+
+    def copy(signer: PeerId, round_number: int) -> HeldShadow:
+        message = ShadowCopy(s.rules.chain.run_id, "block.1", round_number, (PART,))
+        return HeldShadow(HOLDER, sign(message, signer))
+
+    honest, liar = copy(newest, number - 2), copy(old, number)
+    assert believed(s.chain, s.at, [liar, honest]) == (honest,)
+    assert believed(s.chain, s.at, [liar]) == (liar,)
+    assert believed(s.chain, s.at, [copy(newest, number + 3), liar]) == (liar,)
+    assert believed(s.chain, s.at, [copy(HOLDER, number)]) == ()

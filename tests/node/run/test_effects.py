@@ -15,6 +15,7 @@ import event_strategies
 import pytest
 import run_world
 
+from skerry.node.net.call_deadlines import Bounds
 from skerry.node.net.fetch import Fetcher
 from skerry.node.run import chain_file, talking
 from skerry.node.run.effects import Effects
@@ -83,7 +84,9 @@ class Edge:
         self.member, self.context = member, member.context
         context = self.context
         self.hosted: list[cp.Hosting | None] = []
-        fetcher = Fetcher(context.client, context.blobs, context.run_id, context.refuse, 5.0)
+        fetcher = Fetcher(
+            context.client, context.blobs, context.run_id, context.refuse, Bounds(5.0, 5.0)
+        )
         self.effects = Effects(context, member.session.peers, fetcher, group, self.hosted.append)
         self.compute = self.effects.compute = Compute()
 
@@ -682,6 +685,16 @@ class TestDownload:
         edge.do(act.LoadState("e" * 64, None, (other.peer_id,), nowhere))
         assert await edge.member.event(ev.StateFailed) == ev.StateFailed("e" * 64)
         assert edge.compute.asked == []
+
+    async def test_what_an_ended_process_waited_for_does_not_fail_its_successor(
+        self, edge, other
+    ) -> None:
+        nowhere = (ShardState("embed", Address("e" * 64)),)
+        edge.do(act.LoadState("e" * 64, None, (other.peer_id,), nowhere))
+        await asyncio.sleep(0)  # the download has begun
+        edge.effects.compute = None  # the process has ended, and its successor is not up yet
+        edge.do(act.LoadState("f" * 64, None, (other.peer_id,), nowhere))
+        assert await edge.member.event(ev.StateFailed) == ev.StateFailed("f" * 64)
 
     async def test_state_damaged_on_this_disk_fails_and_not_the_process(self, edge) -> None:
         state = edge.member.put_state()

@@ -75,3 +75,16 @@ def test_whatever_is_said_is_brought_into_bounds(told):
         assert link.a < link.b
         assert 0.0001 <= link.latency_s <= 5.0
         assert link.bandwidth == 0.0 or 10e3 <= link.bandwidth <= 1.25e9
+
+
+def test_the_own_uplink_is_what_most_of_the_others_say():
+    links, honest = Links(), 1_000_000
+    assert links.uplink_of(A) == 0.0
+    links.told[B] = (LinkFigures(A, 1000, 0), LinkFigures(C, 1000, 77_777))
+    assert links.uplink_of(A) == 0.0
+    links.told[C] = (LinkFigures(A, 1000, honest),)
+    assert links.uplink_of(A) == honest
+    links.told[B] = (LinkFigures(A, 1000, 1000 * honest),)
+    assert links.uplink_of(A) == honest, "one alone cannot raise it"
+    links.told[B] = links.told[C] = (LinkFigures(A, 1000, 10**18),)
+    assert links.uplink_of(A) <= 1.25e9

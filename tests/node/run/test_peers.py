@@ -183,7 +183,7 @@ class TestMessages:
         one, other = pair
         await greet(one, other)
         one.context.facts.step, one.context.facts.loss = 7, 2.5
-        await one.session.peers.deliver(other.peer_id, one.session.peers.heartbeat(), 10.0)
+        await one.session.peers.deliver(other.peer_id, one.session.peers.heartbeat())
         beat = (await other.event(ev.HeartbeatReceived)).heartbeat
         assert beat.signer == one.peer_id
         assert (beat.message.head, beat.message.step) == (one.context.state.rounds.at, 7)
@@ -215,7 +215,7 @@ class TestMessages:
 
     async def test_peer_that_is_away_becomes_an_event(self, pair) -> None:
         one, other = pair
-        await one.session.peers.deliver(other.peer_id, one.session.peers.heartbeat(), 10.0)
+        await one.session.peers.deliver(other.peer_id, one.session.peers.heartbeat())
         assert await one.event(Unreachable) == Unreachable(other.peer_id, refused=True)
         assert one.context.facts.sent_bytes["control"] == 0
 
@@ -231,7 +231,7 @@ class TestMessages:
         one, other = pair
         await greet(one, other)
         other.context.state.rounds.members.clear()
-        await one.session.peers.deliver(other.peer_id, one.session.peers.heartbeat(), 10.0)
+        await one.session.peers.deliver(other.peer_id, one.session.peers.heartbeat())
         assert one.session.peers.greeted == set()
         assert one.context.events.empty()  # it is there, after all
 
@@ -239,7 +239,7 @@ class TestMessages:
         one, other = pair
         await greet(one, other)
         record = one.session.peers.own_record().envelope  # nothing that is delivered
-        await one.session.peers.deliver(other.peer_id, record, 10.0)
+        await one.session.peers.deliver(other.peer_id, record)
         assert one.session.peers.greeted == {other.peer_id}
         assert other.context.facts.refused == {"kind": 1}
 
@@ -271,7 +271,7 @@ class TestRemoved:
         removal = RemovePeer(removed.peer_id, "")
         ordered_chain.obey(owner.context, run_world.OWNER, removal)
         peers = removed.session.peers
-        await peers.deliver(owner.peer_id, peers.heartbeat(), 5.0)
+        await peers.deliver(owner.peer_id, peers.heartbeat())
         assert peers.greeted == set()
 
 

@@ -31,6 +31,7 @@ from skerry.protocol.ids import Address, CommitHash, content_hash
 from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import RecoverySection
 from skerry.protocol.messages import Commit, ShadowCopy, ShardPayload, SignedShadow
+from skerry.protocol.quota import FALSE_STATE
 from skerry.protocol.rings import plan as wire
 from skerry.protocol.shadows import BUSY, EARLY, NO_BASE, UNPLANNED, part_limit
 from skerry.protocol.transport import SHADOW_PROTOCOL
@@ -298,17 +299,20 @@ async def test_what_is_not_due_is_not_even_encoded(swarm: Swarm) -> None:
     assert len(swarm.source.asked) == 2
 
 
+async def _keeps_rubbish(swarm: Swarm, usual: ShadowCopy, data: bytes) -> None:
+    """Have the holder keep something under the source's signature that is no copy."""
+    part = ShardPayload(BLOCK, Address(content_hash(data)), len(data))
+    last = swarm.kept.blobs.partial(part.address, part.size)
+    last.append(data)
+    copy = replace(usual, round=1, parts=(part,))
+    signed = sign_message(swarm.source_member.context.signer, copy)
+    await asyncio.to_thread(swarm.kept.keep, signed, last, 0)  # type: ignore[arg-type]
+
+
 async def test_a_copy_that_is_none_is_not_used_a_second_time(swarm: Swarm, tmp_path: Path) -> None:
     finder = _finder(swarm)
     swarm.source.begin_round(1, shift=0.0)
-    whole = await swarm.has(1)
-    rubbish = ShardPayload(BLOCK, Address(content_hash(b"rubbish")), 7)
-    last = swarm.kept.blobs.partial(rubbish.address, rubbish.size)
-    last.append(b"rubbish")
-    signed = sign_message(
-        swarm.source_member.context.signer, replace(whole, round=1, parts=(rubbish,))
-    )
-    swarm.kept.keep(signed, last, oldest=0)  # type: ignore[arg-type]
+    await _keeps_rubbish(swarm, await swarm.has(1), b"rubbish")
     [held] = await finder.find(swarm.healer.context.state.rounds.at, [BLOCK])
     assert await finder.fetch(held)
     assert made(_request(swarm, held)).unusable == (BLOCK,)
@@ -316,14 +320,50 @@ async def test_a_copy_that_is_none_is_not_used_a_second_time(swarm: Swarm, tmp_p
     assert await finder.find(swarm.healer.context.state.rounds.at, [BLOCK]) == ()
 
 
-async def test_bytes_that_a_holder_does_not_give_are_given_up(swarm: Swarm) -> None:
+async def test_bytes_that_a_holder_does_not_give_are_asked_for_a_few_times(swarm: Swarm) -> None:
     finder, at = _finder(swarm), swarm.healer.context.state.rounds.at
     swarm.source.begin_round(1, shift=0.0)
     copy = await swarm.has(1)
     [held] = await finder.find(at, [BLOCK])
-    swarm.kept.blobs.path(copy.parts[0].address).unlink()
+    path = swarm.kept.blobs.path(copy.parts[0].address)
+    elsewhere = path.rename(path.with_suffix(".away"))
+    for _ in range(2):
+        with pytest.raises(PeerUnavailable):
+            await finder.fetch(held)
+        assert await finder.find(at, [BLOCK]) == (held,)
     assert not await finder.fetch(held)
     assert await finder.find(at, [BLOCK]) == ()
+    finder.forgive()
+    elsewhere.rename(path)
+    [held] = await finder.find(at, [BLOCK])
+    assert await finder.fetch(held)
+
+
+async def test_a_holder_that_is_only_doubted_is_waited_for(swarm: Swarm) -> None:
+    """What it keeps may be all that is left."""
+    finder, rounds = _finder(swarm), swarm.healer.context.state.rounds
+    swarm.source.begin_round(1, shift=0.0)
+    await swarm.has(1)
+    rounds.alive.discard(swarm.holder.peer_id)
+    rounds.suspects.add(swarm.holder.peer_id)
+    with pytest.raises(PeerUnavailable, match="may come back"):
+        await finder.find(rounds.at, [BLOCK])
+    rounds.suspects.clear()
+    assert await finder.find(rounds.at, [BLOCK]) == ()
+
+
+async def test_a_signer_of_rubbish_is_named_and_its_holder_soon_asked_no_more(
+    swarm: Swarm,
+) -> None:
+    finder, context = _finder(swarm), swarm.healer.context
+    swarm.source.begin_round(1, shift=0.0)
+    whole = await swarm.has(1)
+    for number in range(3):  # each under another record
+        await _keeps_rubbish(swarm, whole, b"rubbish %d" % number)
+        [held] = await finder.find(context.state.rounds.at, [BLOCK])
+        finder.condemn(held)
+    assert context.facts.refused[FALSE_STATE] == 3
+    assert await finder.find(context.state.rounds.at, [BLOCK]) == ()
 
 
 async def test_a_holder_that_does_not_answer_is_asked_again_but_not_for_ever(swarm: Swarm) -> None:

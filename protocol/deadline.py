@@ -1,24 +1,24 @@
-"""How long a round may take: learnt from how long rounds took (DESIGN 7.2)."""
+"""How long something that others do may take: learnt from how long it took (DESIGN 7.2, 11)."""
 
 from dataclasses import dataclass
 
 _WEIGHT = 0.3
-"""Share of the newest round in the moving average."""
+"""Share of the newest time in the moving average."""
 
 
 @dataclass(slots=True)
-class RoundDeadline:
-    """Deadline = factor x moving average of the time until all contributions were in."""
+class AdaptiveDeadline:
+    """Deadline = factor x exponential moving average of the times, within bounds."""
 
     minimum: float
     """Seconds."""
     maximum: float
-    """Seconds; used until a round has been measured."""
+    """Seconds; used until something has been measured."""
     factor: float
     average: float | None = None
 
     def observe(self, seconds: float) -> None:
-        """Take in how long the peers of a round took to announce."""
+        """Take in how long it took once."""
         if self.average is None:
             self.average = seconds
         else:
@@ -26,7 +26,7 @@ class RoundDeadline:
 
     @property
     def seconds(self) -> float:
-        """How long peers may train before they announce what they have."""
+        """How long it may take now."""
         if self.average is None:
             return self.maximum
         return min(self.maximum, max(self.minimum, self.factor * self.average))

@@ -1,19 +1,19 @@
-"""Deadlines follow the measured rounds within their bounds."""
+"""Deadlines follow what was measured, within their bounds."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.protocol.rounds.deadline import RoundDeadline
+from skerry.protocol.deadline import AdaptiveDeadline
 
 times = st.lists(st.floats(0, 1000), min_size=1, max_size=20)
 
 
-def deadline() -> RoundDeadline:
-    return RoundDeadline(minimum=5.0, maximum=60.0, factor=2.0)
+def deadline() -> AdaptiveDeadline:
+    return AdaptiveDeadline(minimum=5.0, maximum=60.0, factor=2.0)
 
 
-def test_before_the_first_round_is_measured_it_is_the_longest():
+def test_before_anything_is_measured_it_is_the_longest():
     assert deadline().seconds == 60.0
 
 
