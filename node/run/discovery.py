@@ -49,7 +49,7 @@ async def _take_part(directory: Directory, context: RunContext, peers: Peers) ->
                 continue
             with contextlib.suppress(ProtocolError):
                 context.check_admission(member)
-                context.post(MemberLearned(member))
+                context.post(MemberLearned(member, hearsay=True))
         await asyncio.sleep(SEARCH_SECONDS)
 
 

@@ -1,7 +1,7 @@
 """Measurements of a run for status, metrics and the log; nothing here decides anything."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from skerry.node.ring.link import Carried
@@ -88,6 +88,12 @@ class Facts:
         """Take in the validation loss after a round."""
         self.val_loss_start = self.val_loss_start or loss
         self.val_loss, self.validated_round = loss, round_number
+
+    def keep_of(self, members: Collection[PeerId]) -> None:
+        """Forget all other peers."""
+        for known in (self.traffic, self.seen, self.links.told, self.links.own):
+            for peer in [one for one in known if one not in members]:
+                del known[peer]
 
     def received_from(self, peer: PeerId, num_bytes: int) -> None:
         """Take in that a part of a blob came from a peer."""

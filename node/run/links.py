@@ -35,7 +35,8 @@ class Links:
 
     told: dict[PeerId, tuple[LinkFigures, ...]] = field(default_factory=dict)
     """The newest that each member has said."""
-    _own: dict[PeerId, _Samples] = field(default_factory=dict)
+    own: dict[PeerId, _Samples] = field(default_factory=dict)
+    """What was measured here."""
 
     def answered(self, peer: PeerId, took_s: float) -> None:
         """Take in how long a peer took to answer a short message."""
@@ -48,11 +49,11 @@ class Links:
 
     def has_rate(self, peer: PeerId) -> bool:
         """Say whether anything large has come from a peer."""
-        return peer in self._own and bool(self._own[peer].rates)
+        return peer in self.own and bool(self.own[peer].rates)
 
     def figures(self, members: Iterable[PeerId]) -> tuple[LinkFigures, ...]:
         """Return the median of what was measured to these peers, to no more than may be told."""
-        found = (self._figures(peer) for peer in sorted(members) if peer in self._own)
+        found = (self._figures(peer) for peer in sorted(members) if peer in self.own)
         return tuple(found)[:MAX_LINKS]
 
     def uplink_of(self, peer: PeerId) -> float:
@@ -65,10 +66,10 @@ class Links:
         return min(max(median_low(rates), _LEAST_RATE), _MOST_RATE) if rates else 0.0
 
     def _of(self, peer: PeerId) -> _Samples:
-        return self._own.setdefault(peer, _Samples())
+        return self.own.setdefault(peer, _Samples())
 
     def _figures(self, peer: PeerId) -> LinkFigures:
-        samples = self._own[peer]
+        samples = self.own[peer]
         round_trip_s = median(samples.round_trips_s) if samples.round_trips_s else 0.0
         rate = median(samples.rates) if samples.rates else 0.0
         return LinkFigures(peer, round(round_trip_s * 1e6), round(rate))

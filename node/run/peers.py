@@ -3,9 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from skerry.node.net.call_deadlines import LateAnswer
 from skerry.node.net.rpc import RpcClient
@@ -55,6 +57,10 @@ _LINKS_GAP = 8
 """Heartbeats from one that tells of links to the next."""
 _KNOCKING_GAPS = 10
 """Heartbeats between two questions of a removed peer whether it may come back."""
+_GREETING_GAPS = 2
+"""Heartbeats between two greetings of a peer that does not answer."""
+_LONG_GONE_TRIES, _LONG_GONE_GAPS = 60, 20
+"""After so many of them it has long been evicted, and is greeted so much more rarely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +133,36 @@ class Peers:
     async def keep_greeting(self) -> None:
         """Greet every member that has not been, again and again."""
         delays: dict[PeerId, float] = {}
+        tries: Counter[PeerId] = Counter()
         while True:
             now, rounds = time.monotonic(), self._context.state.rounds
+            self._forget_strangers(tries, delays)
             passed_over = {self._context.me, *self._greeted, *rounds.settings.removed}
             due = [
                 member
                 for peer, member in sorted(rounds.members.items())
                 if delays.get(peer, 0.0) <= now and peer not in passed_over
             ]
-            gaps = _KNOCKING_GAPS if rounds.removal else 2
+            least = _KNOCKING_GAPS if rounds.removal else _GREETING_GAPS
             for member in due:
+                tries[member.signer] += 1
+                gaps = _LONG_GONE_GAPS if tries[member.signer] > _LONG_GONE_TRIES else least
                 delays[member.signer] = now + gaps * self._context.heartbeat_s
             async with asyncio.TaskGroup() as group:
                 for member in due:
                     group.create_task(self._try_greeting(member))
+            for peer in self._greeted:
+                del tries[peer]
             await asyncio.sleep(self._context.heartbeat_s / 2)
+
+    def _forget_strangers(self, *more: MutableMapping[PeerId, Any]) -> None:
+        """Drop what is known of peers that are no members any more, also from ``more``."""
+        members = self._context.state.rounds.members
+        self._greeted.intersection_update(members)
+        self._context.facts.keep_of(members)
+        for known in more:
+            for peer in [one for one in known if one not in members]:
+                del known[peer]
 
     async def keep_beating(self) -> None:
         """Send heartbeats to all greeted members."""
@@ -230,7 +251,7 @@ class Peers:
             _LOG.info("a member record that was passed on is not valid: %s", error)
             return
         if member.signer != self._context.me:
-            self._context.post(MemberLearned(member))
+            self._context.post(MemberLearned(member, hearsay=True))
 
     async def _try_greeting(self, member: SignedMember) -> None:
         try:

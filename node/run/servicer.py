@@ -44,11 +44,10 @@ from skerry.protocol.rounds.events import (
     MemberLearned,
     OrderReceived,
 )
+from skerry.protocol.rounds.membership import MAX_MEMBERS, has_room
 
 Grpc = Any
 """A grpc.aio.ServicerContext; grpc has no types."""
-MAX_MEMBERS = 512
-"""Members kept; one invite lets anyone make any number of identities."""
 
 
 class RunServicer(PeerServicer):
@@ -212,8 +211,8 @@ class RunServicer(PeerServicer):
         if not now < member.message.expires_at < now + MAX_RECORD_SECONDS:
             raise ProtocolError("expired", "the member record has expired", "SK-PRO-003")
         context.check_admission(member)
-        members = context.state.rounds.members
-        if self._peer not in members and len(members) >= MAX_MEMBERS:
+        rounds = context.state.rounds
+        if self._peer not in rounds.members and not has_room(rounds):
             raise ProtocolError("full", f"there are {MAX_MEMBERS} members already", "SK-PRO-003")
         context.post(MemberLearned(member))
 

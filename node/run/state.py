@@ -97,7 +97,9 @@ def apply(s: NodeState, event: NodeEvent, now: float) -> list[Action]:
     actions += _look(s, turns, now)
     s.turns = tuple(turns)
     if not isinstance(event, Unreachable | Closed | Network):
+        known = set(s.rounds.members)
         actions += machine.apply(s.rounds, event, now)
+        _forget(s, known - s.rounds.members.keys())
     return actions
 
 
@@ -107,6 +109,13 @@ def next_deadline(s: NodeState, now: float) -> float | None:
     if not s.detector.suspended:
         times.append(s.register.next_check())
     return min((time for time in times if time is not None), default=None)
+
+
+def _forget(s: NodeState, peers: Iterable[PeerId]) -> None:
+    """Keep nothing of peers that have made room for others."""
+    for peer in peers:
+        s.detector.forget(peer)
+        s.register.left(peer)
 
 
 def _gone(s: NodeState, peer: PeerId, now: float) -> list[Action]:

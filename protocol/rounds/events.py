@@ -178,6 +178,8 @@ class MemberLearned:
     """A member's record was checked and admitted."""
 
     member: SignedMember
+    hearsay: bool = False
+    """Another peer has told of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from skerry.protocol.errors import ProtocolError
 from skerry.protocol.ids import CommitHash, PeerId
-from skerry.protocol.messages import SignedCommit, SignedHeartbeat, SignedMember
+from skerry.protocol.messages import SignedCommit, SignedHeartbeat
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
@@ -42,6 +42,7 @@ from skerry.protocol.rounds.following import (
     unban,
 )
 from skerry.protocol.rounds.holding import keeps_shards
+from skerry.protocol.rounds.membership import learn
 from skerry.protocol.rounds.ordering import keep_orders, learn_orders, on_order, tell
 from skerry.protocol.rounds.pausing import note_rest, on_paused, on_resumed
 from skerry.protocol.rounds.planning import ask_plan, on_planned
@@ -119,7 +120,7 @@ def _dispatch(s: RoundState, event: Event, now: float) -> list[Action]:
         case ev.Planned():
             return on_planned(s, event) + start_run(s)
         case ev.MemberLearned():
-            _learn_member(s, event.member)
+            learn(s, event.member, event.hearsay)
             return start_run(s)
         case ev.HeartbeatReceived():
             return _on_heartbeat(s, event.heartbeat, now)
@@ -198,14 +199,7 @@ def _on_commits(s: RoundState, event: ev.CommitsReceived, now: float) -> list[Ac
 
 def _learn_members(s: RoundState, commit: SignedCommit) -> None:
     for member in commit.message.admissions:
-        _learn_member(s, member)
-
-
-def _learn_member(s: RoundState, member: SignedMember) -> None:
-    """Keep a peer's newest record: others may pass on an old one, with addresses long gone."""
-    known = s.members.get(member.signer)
-    if known is None or known.message.expires_at < member.message.expires_at:
-        s.members[member.signer] = member
+        learn(s, member)
 
 
 def _on_heartbeat(s: RoundState, heartbeat: SignedHeartbeat, now: float) -> list[Action]:

@@ -11,7 +11,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from door import Door, FakeCall, Refused
 
-from skerry.node.run import servicer as servicer_module
 from skerry.node.run.context import MAX_REASONS, OTHER_REASON
 from skerry.node.run.peers import MAX_RECORD_SECONDS
 from skerry.node.run.servicer import RunServicer
@@ -35,6 +34,7 @@ from skerry.protocol.messages import (
 )
 from skerry.protocol.quota import QuotaLimits
 from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds import membership
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import make_invite
 
@@ -160,9 +160,10 @@ class TestHello:
             await door.hello()
 
     async def test_more_members_than_anyone_needs(self, door, monkeypatch) -> None:
-        monkeypatch.setattr(servicer_module, "MAX_MEMBERS", 1)
+        monkeypatch.setattr(membership, "MAX_MEMBERS", 1)
         await door.hello()
         await door.hello()  # who is known may say hello again
+        door.context.state.rounds.alive.update(door.context.state.rounds.members)
         door.peer = Signer(Ed25519PrivateKey.generate())
         door.servicer = RunServicer(door.peer.peer_id, lambda: door.run)
         with pytest.raises(Refused, match="full"):

@@ -8,9 +8,10 @@ from skerry.node.run.record import initial_state, start_of
 from skerry.node.run.state import LEAVING, Closed, Network, Unreachable, apply, next_deadline
 from skerry.pipeline.codecs import payload_limits
 from skerry.protocol.codec import sign_message
-from skerry.protocol.messages import Heartbeat
+from skerry.protocol.messages import Heartbeat, MemberRecord
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
+from skerry.protocol.rounds import membership
 from skerry.recovery.standing import Sign, Standing
 
 GAP_S = 1.0
@@ -158,3 +159,24 @@ def test_own_outage_gives_up_nobody_and_takes_no_evidence(state) -> None:
     apply(state, Network(up=True), 100.0)
     apply(state, ev.Tick(), 104.9)
     assert state.register.standing(OTHER.peer_id) is Standing.SUSPECT
+
+
+def test_nothing_is_kept_of_who_made_room_for_another(state, monkeypatch) -> None:
+    monkeypatch.setattr(membership, "MAX_MEMBERS", 1)
+    run_id = state.rounds.rules.chain.run_id
+
+    def record(signer) -> ev.MemberLearned:
+        message = MemberRecord(run_id, ("/ip4/127.0.0.1/tcp/1",), None, 1, "test")
+        return ev.MemberLearned(sign_message(signer, message))
+
+    apply(state, record(OTHER), 0.0)
+    apply(state, heartbeat(state), 0.0)
+    apply(state, record(THIRD), 1.0)
+    assert state.rounds.members.keys() == {OTHER.peer_id}, "it is here"
+    for now in (10.0, 100.0, 1000.0):
+        apply(state, ev.Tick(), now)
+    assert state.register.standing(OTHER.peer_id) is Standing.EVICTED
+    apply(state, record(THIRD), 1000.0)
+    assert state.rounds.members.keys() == {THIRD.peer_id}
+    assert state.register.standing(OTHER.peer_id) is None
+    assert OTHER.peer_id not in state.rounds.lost
