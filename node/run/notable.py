@@ -11,7 +11,7 @@ from typing import Any
 
 from skerry.node.run.facts import Facts
 from skerry.node.run.state import LEAVING, NodeEvent, NodeState
-from skerry.protocol.ids import CommitHash, Digest, PeerId, short
+from skerry.protocol.ids import CommitHash, PeerId, short
 from skerry.protocol.messages import Announce, SignedAnnounce, SignedCommit
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
@@ -37,7 +37,6 @@ class _Standing:
     round_at: CommitHash | None
     view: int
     leader: PeerId | None
-    loaded: Digest | None
     alive: frozenset[PeerId]
     announced: frozenset[PeerId]
     checked: frozenset[PeerId]
@@ -66,7 +65,7 @@ class Notables:
             yield from _settings_lines(rounds, before.settings, now.settings)
             yield from _plan_lines(rounds, before.settings, now.settings)
         yield from _slow_lines(rounds, before, now)
-        yield from _divergence(rounds, before, actions)
+        yield from _divergence(actions)
         if now.round_at != before.round_at:
             yield _began(rounds, self._facts) if not rounds.finished else _ended(self._facts)
         elif now.view != before.view:
@@ -113,7 +112,6 @@ def _standing(s: RoundState) -> _Standing:
         round_at=s.round_at,
         view=s.view,
         leader=s.leader,
-        loaded=s.loaded,
         alive=frozenset(s.alive),
         announced=frozenset(s.announces),
         checked=frozenset(s.sound | s.unsound),
@@ -227,14 +225,12 @@ def _slow_lines(s: RoundState, before: _Standing, now: _Standing) -> Iterator[Li
             )
 
 
-def _divergence(s: RoundState, before: _Standing, actions: list[Action]) -> Iterator[Line]:
+def _divergence(actions: list[Action]) -> Iterator[Line]:
     """Tell of own parameters that are not those the others agreed on (following.py heals it)."""
     for action in actions:
-        if not isinstance(action, act.LoadState) or action.digest is None:
-            continue
-        if s.base == s.at and before.loaded not in (None, action.digest):
-            mine, agreed = before.loaded, action.digest
-            yield "diverged", {"round": s.round, "mine": mine, "agreed": agreed}
+        if isinstance(action, act.Diverged):
+            found = {"round": action.round, "mine": action.mine, "agreed": action.agreed}
+            yield "diverged", found
 
 
 def _began(s: RoundState, facts: Facts) -> Line:

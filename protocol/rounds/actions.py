@@ -237,6 +237,15 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Diverged(Note):
+    """Tell that own parameters are not those agreed upon before ``round``; they are replaced."""
+
+    round: int
+    mine: Digest
+    agreed: Digest
+
+
 Action = (
     LoadState
     | Renew

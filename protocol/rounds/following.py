@@ -323,7 +323,8 @@ def _reject_own_state(s: RoundState, commit: Commit) -> Action:
     text = f"state {mine} differs from the agreed {theirs} before round {commit.round}: healing"
     s.states.pop(s.loaded, None)
     s.judged.pop(commit.parent, None)  # what diverged here is no measure for others
-    return act.Note(True, text)
+    mine = s.loaded
+    return act.Diverged(True, text, commit.round, mine, agreed)
 
 
 def _load_from_peers(s: RoundState, name: CommitHash, wanted: State, now: float) -> list[Action]:

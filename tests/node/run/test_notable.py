@@ -12,7 +12,7 @@ from skerry.node.run.record import initial_state
 from skerry.node.run.replay import Step, replay
 from skerry.node.run.state import LEAVING, Unreachable, apply
 from skerry.protocol.codec import sign_message
-from skerry.protocol.ids import PeerId
+from skerry.protocol.ids import Digest, PeerId
 from skerry.protocol.messages import Heartbeat, Signed
 from skerry.protocol.rings.plan import Member, Plan, Ring
 from skerry.protocol.rounds import actions as act
@@ -228,14 +228,11 @@ def test_end_of_the_compute_process_is_told(told) -> None:
 
 def test_own_state_that_is_not_the_agreed_one_is_told(told) -> None:
     state, _ = told
-    rounds, notables = state.rounds, Notables(state, Facts())
-    mine, agreed = rounds.loaded, "a" * 64
-    rounds.base = rounds.at
-    lines = dict(notables.after(ev.Tick(), [act.LoadState(agreed, None, ())]))
-    assert lines["diverged"] == {"round": rounds.round, "mine": mine, "agreed": agreed}
-    rounds.base = None
+    notables, mine, agreed = Notables(state, Facts()), Digest("b" * 64), Digest("a" * 64)
+    actions = [act.Diverged(True, "healing", 4, mine, agreed), act.LoadState(agreed, None, ())]
+    lines = dict(notables.after(ev.Tick(), actions))
+    assert lines["diverged"] == {"round": 4, "mine": mine, "agreed": agreed}
     assert dict(notables.after(ev.Tick(), [act.LoadState(agreed, None, ())])) == {}
-    assert dict(notables.after(ev.Tick(), [act.LoadState(None, None, ())])) == {}
 
 
 def test_of_a_long_chain_only_the_newest_commits_are_told(told) -> None:

@@ -274,6 +274,7 @@ def test_a_wrong_own_state_is_healed_by_replay_and_said_loudly():
     actions = peer.commits(two)
     [note] = of(act.Note, actions)
     assert note.warning and "before round 2: healing" in note.text
+    assert isinstance(note, act.Diverged) and note.round == 2 and note.mine != note.agreed
     assert of(act.LoadState, actions) == [act.LoadState(STATES[0].digest, STATES[0], ())]
     peer.take(ev.StateLoaded(STATES[0]))
     assert of(act.Gather, peer.apply(one, STATES[1]))[0].commit == name(two)
