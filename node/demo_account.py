@@ -15,8 +15,8 @@ class Account:
     """By hash; ``time`` is when the first peer had it."""
     _contributed: dict[tuple[str, int, float], int] = field(default_factory=dict)
     """Text tokens of each contribution of who reads text: by author, round and loss."""
-    _began: set[tuple[str, str]] = field(default_factory=set)
-    """Who trained upon which commit."""
+    _steps: dict[tuple[str, float], int] = field(default_factory=dict)
+    """Inner steps that came to their end, by peer and time."""
 
     def read(self, peer: str, events: Iterable[Event]) -> None:
         """Take in lines of a peer's event log."""
@@ -26,8 +26,8 @@ class Account:
                     self._take_commit(event)
                 case "announced":
                     self._take_contribution(event, event["round"])
-                case "began" if peer in event["roster"]:
-                    self._began.add((peer, event["parent"]))
+                case "trained":
+                    self._steps[peer, event["time"]] = event["steps"]
 
     def chain(self, head: str) -> list[Event]:
         """Return the commits up to ``head``, oldest first, as far as they are known."""
@@ -49,14 +49,14 @@ class Account:
         found = self._contributed.items()
         return sum(n for (peer, number, _), n in found if number <= newest.get(peer, 0))
 
-    def begun_text_tokens(self, round_tokens: int) -> int:
+    def trained_text_tokens(self, step_tokens: int) -> int:
         """Return how many text tokens a chain counts at most, if none counts twice.
 
-        That is what readers have read if they ended every round that they began. Some was never
-        contributed by itself: it went into the next contribution, or was lost with a process.
+        Those of all inner steps that readers have brought to their end. Some may never have been
+        contributed: they were lost with a process.
         """
         readers = {peer for peer, _, _ in self._contributed}
-        return round_tokens * sum(author in readers for author, _ in self._began)
+        return step_tokens * sum(n for (peer, _), n in self._steps.items() if peer in readers)
 
     def _take_commit(self, event: Event) -> None:
         known = self.commits.setdefault(event["commit"], event)

@@ -105,7 +105,7 @@ class ChaosCourse(Course):
     """The newest last: only the coordinator's lasts while another one happens."""
     recoveries: list[Recovery] = field(default_factory=list)
     account: Account = field(default_factory=Account)
-    round_tokens: int = 0
+    step_tokens: int = 0
     """That a replica reads in a round."""
     calm_since: int = 0
     """Round in which the last recovery was seen."""
@@ -150,7 +150,7 @@ class ChaosCourse(Course):
             self.names[daemon.client.status().peer_id] = daemon.name
         text = run_file(self.options.rounds, 1 + MEMBERS, _STEPS, _VALIDATION_EVERY)
         manifest = parse_run_file(text, PeerId(self.first.client.status().peer_id))
-        self.round_tokens = manifest.max_round_tokens
+        self.step_tokens = manifest.max_round_tokens // manifest.inner.steps
         reply = self.first.client.init(text)
         self.token = reply.token
         if url := self.first.client.status().page_url:
@@ -186,7 +186,7 @@ class ChaosCourse(Course):
             rounds=run.digest_round,
             text_tokens=counted_text_tokens(chain),
             contributed_text_tokens=self.account.contributed_text_tokens(chain),
-            begun_text_tokens=self.account.begun_text_tokens(self.round_tokens),
+            trained_text_tokens=self.account.trained_text_tokens(self.step_tokens),
             val_loss_start=run.val_loss_start,
             val_loss_end=run.val_loss,
             unigram_entropy=run.unigram_entropy,

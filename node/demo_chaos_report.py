@@ -23,7 +23,7 @@ class ChaosReport:
     """That the commits count."""
     contributed_text_tokens: int
     """That they count at least, if none is lost."""
-    begun_text_tokens: int
+    trained_text_tokens: int
     """That they count at most, if none counts twice."""
     val_loss_start: float
     """Nats per text token, as are the next two."""
@@ -48,7 +48,7 @@ def failures(report: ChaosReport) -> list[str]:
     if counted < least:
         found.append(f"{counted:,} text tokens are counted, {least:,} were contributed")
     if counted > most:
-        found.append(f"{counted:,} text tokens are counted, {most:,} were read")
+        found.append(f"{counted:,} text tokens are counted, {most:,} were trained")
     if not 0 < report.val_loss_end < report.unigram_entropy:
         wanted = report.unigram_entropy
         found.append(f"validation loss {report.val_loss_end:.3f}, must be below {wanted:.3f}")
@@ -75,7 +75,7 @@ def figures(report: ChaosReport) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     entropy = f"{report.unigram_entropy:.3f} nats per text token"
     least, counted, most = _text_tokens(report)
-    bounds = f"at least {least:,} were contributed, at most {most:,} read"
+    bounds = f"at least {least:,} were contributed, at most {most:,} trained"
     rows = [
         ("validation loss", f"{report.val_loss_start:.3f} -> {report.val_loss_end:.3f}"),
         ("unigram entropy", f"{entropy} (what byte frequencies alone would reach)"),
@@ -89,4 +89,4 @@ def figures(report: ChaosReport) -> Table:
 
 def _text_tokens(report: ChaosReport) -> tuple[int, int, int]:
     """Return how many must be counted, are counted, and may be counted."""
-    return report.contributed_text_tokens, report.text_tokens, report.begun_text_tokens
+    return report.contributed_text_tokens, report.text_tokens, report.trained_text_tokens

@@ -1,7 +1,8 @@
 """Where the compute process begins: parameters that are here, or others', and moments with them."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from skerry.node.run.compute import ComputeProcess
@@ -18,6 +19,8 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 
 _LOG = logging.getLogger(__name__)
+_MOMENTS_S, _MOMENTS_FACTOR = 30.0, 3.0
+"""How long moments may take: until a host has written them, and beside the parameters."""
 
 
 class Ask(Protocol):
@@ -86,10 +89,10 @@ class Loading:
             if isinstance(action, act.Renew):
                 shards = await self._healer.renew(action)
             else:
-                digest = action.digest
+                digest, began = action.digest, _now()
                 shards = await self._healer.copy(action)
                 if not self._has_moments:
-                    moments = await self._moments.take(shards, action.holders)
+                    moments = await self._take_moments(shards, action.holders, _now() - began)
         except StateError as error:
             self._disk.failed(error)
         except SkerryError as error:
@@ -100,6 +103,20 @@ class Loading:
             return
         if compute is self._compute():  # a new process has a new plan, and perhaps the same state
             self._context.post(ev.StateFailed(digest))
+
+    async def _take_moments(
+        self, shards: tuple[ShardPayload, ...], holders: Sequence[PeerId], took_s: float
+    ) -> dict[PeerId, Moments]:
+        """Return moments of parameters that took so long to come; none if they take much longer.
+
+        They are as large, and training goes on without them: nobody can keep it waiting by them.
+        """
+        try:
+            async with asyncio.timeout(_MOMENTS_S + _MOMENTS_FACTOR * took_s):
+                return await self._moments.take(shards, holders)
+        except TimeoutError:
+            _LOG.info("moments: they took too long")
+            return {}
 
     def _on_ready(self, reply: cp.Reply, moments: dict[PeerId, Moments] | None) -> None:
         assert isinstance(reply, cp.Ready)
@@ -118,3 +135,7 @@ class Loading:
             source="own disk" if reply.is_restored else source,
             givers=givers,
         )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

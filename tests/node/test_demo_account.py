@@ -26,8 +26,8 @@ def announced(number: int, peer: str, loss: float) -> dict[str, Any]:
     return {"event": "announced", "time": 0.0, "round": number, **one(peer, loss)}
 
 
-def began(parent: str, *roster: str) -> dict[str, Any]:
-    return {"event": "began", "time": 0.0, "parent": parent, "roster": list(roster)}
+def trained(time: float, steps: int) -> dict[str, Any]:
+    return {"event": "trained", "time": time, "round": 1, "steps": steps}
 
 
 def account() -> Account:
@@ -40,7 +40,7 @@ def account() -> Account:
         commit(3, 30, one("replica", 2.7), one("origin", 1.8), one("body", 0.0)),
     ]
     for peer in everyone:
-        found.read(peer, [began(f"c{number}", *everyone) for number in range(3)])
+        found.read(peer, [trained(float(number), steps=2) for number in range(3)])
         found.read(peer, [announced(2, "replica", 2.8), announced(2, "body", 0.0), *rounds])
     return found
 
@@ -50,7 +50,7 @@ def test_nothing_is_lost_and_nothing_counts_twice() -> None:
     chain = found.chain("c3")
     assert [c["commit"] for c in chain] == ["c1", "c2", "c3"]
     assert counted_text_tokens(chain) == found.contributed_text_tokens(chain) == 60
-    assert found.begun_text_tokens(10) == 60, "the body reads none"
+    assert found.trained_text_tokens(5) == 60, "the body reads none"
 
 
 def test_what_came_too_late_for_the_last_commit_need_not_be_counted() -> None:
@@ -60,10 +60,11 @@ def test_what_came_too_late_for_the_last_commit_need_not_be_counted() -> None:
     assert found.contributed_text_tokens(chain) == 60
 
 
-def test_who_begins_a_round_without_training_it_reads_nothing() -> None:
+def test_what_was_trained_in_two_parts_counts_together_and_the_same_line_once() -> None:
     found = account()
-    found.read("replica", [began("c9", "origin")])
-    assert found.begun_text_tokens(10) == 60
+    for _ in range(2):
+        found.read("replica", [trained(9.0, steps=1), trained(9.5, steps=1)])
+    assert found.trained_text_tokens(5) == 70
 
 
 def test_a_commit_is_as_old_as_the_first_peer_says_and_its_loss_is_that_of_readers() -> None:

@@ -17,7 +17,7 @@ import run_world
 
 from skerry.node.net.call_deadlines import Bounds
 from skerry.node.net.fetch import Fetcher
-from skerry.node.run import chain_file, talking
+from skerry.node.run import chain_file, loading, talking
 from skerry.node.run.effects import Effects
 from skerry.node.run.state import Unreachable
 from skerry.protocol import compute as cp
@@ -636,6 +636,22 @@ class TestDownload:
 
         other.context.give_moments = give_moments
         edge.do(act.LoadState(state.digest, None, (other.peer_id,), named(state)))
+        await edge.compute.was_asked.wait()
+        assert edge.compute.asked == [cp.Begin(request=1, shards=state.shards)]
+
+    async def test_moments_that_do_not_come_keep_nobody_from_training(
+        self, edge, other, monkeypatch
+    ) -> None:
+        state, asked = other.put_state(), asyncio.Event()
+
+        async def give_moments() -> Moments:
+            asked.set()
+            return await asyncio.Future()
+
+        other.context.give_moments = give_moments
+        monkeypatch.setattr(loading, "_MOMENTS_S", 0.5)
+        edge.do(act.LoadState(state.digest, None, (other.peer_id,), named(state)))
+        await asked.wait()
         await edge.compute.was_asked.wait()
         assert edge.compute.asked == [cp.Begin(request=1, shards=state.shards)]
 
