@@ -17,8 +17,16 @@ _SECONDS = 300.0
 """The first search on a machine compiles the simulator."""
 
 
-async def plan_for(context: RunContext, candidates: tuple[Candidate, ...]) -> None:
-    """Have a plan made; it comes back as an event. Without one the swarm goes on as it is."""
+async def plan_for(
+    context: RunContext, candidates: tuple[Candidate, ...], first: bool = False
+) -> None:
+    """Have a plan made; it comes back as an event. Without one the swarm goes on as it is.
+
+    Args:
+        first: none was missing before, so that what was said then no longer holds.
+    """
+    if first:
+        context.facts.unplaced = ()
     try:
         plan = await make_plan(context, candidates)
     except SkerryError as error:

@@ -30,15 +30,18 @@ SMALL = Offer(STAGE.role, 1)
 
 
 @pytest.fixture(autouse=True)
-def one_ring_of_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of those with room; without three of them there is no plan."""
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[act.MakePlan]:
+    """Of those with room three make a ring; without them there is no plan."""
+    asked: list[act.MakePlan] = []
 
     def planned(action: act.MakePlan, world: World) -> Plan | None:
+        asked.append(action)
         able = [c.peer for c in action.candidates if c.offer == STAGE]
         small = [c.peer for c in action.candidates if c.offer == SMALL]
         return plan_of([able[:3]], [*able[3:], *small]) if len(able) >= 3 else None
 
     monkeypatch.setattr(simulated_node, "plan_for", planned)
+    return asked
 
 
 def joins(world: World, name: str, offer: Offer) -> Node:
@@ -79,6 +82,31 @@ def test_a_lost_stage_waits_for_a_joiner_and_a_peer_without_room_says_for_what(
     assert small.s.hosts.ringed == {"p01", "p02", "p05"}
     assert hosts.unhosted({"p01", "p02", "p05"}) == {"p03": (2,)}
     assert small.s.hosts.unhosted(small.s.hosts.ringed) == {}
+
+
+def test_what_was_said_holds_until_a_plan_fits_again(asked_for) -> None:
+    """A member goes and comes back, and goes once more; another one asks to join each time."""
+    world = swarm(Offer(), STAGE, STAGE, STAGE, rounds=60)
+    until_ring(world)
+    member = world.nodes[PeerId("p03")]
+    told = []
+    for joiner in ("p04", "p05"):
+        asked_for.clear()
+        member.crash()
+        until(world, lambda: [action for action in asked_for if member.name not in _named(action)])
+        small = joins(world, joiner, SMALL)
+        until(world, lambda name=small.name: any(name in _named(a) for a in asked_for))
+        small.say_goodbye()
+        told.append([action.first for action in asked_for])
+        world.launch(member)
+        reaches(world, "p00", 4)
+    for some in told:
+        assert some[0] and not all(some)
+    until_done(world)
+
+
+def _named(action: act.MakePlan) -> set[PeerId]:
+    return {one.peer for one in action.candidates}
 
 
 def test_a_first_stage_that_is_lost_has_its_ring_wait() -> None:

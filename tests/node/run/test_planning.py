@@ -69,9 +69,9 @@ async def test_who_has_nobody_to_share_the_model_with_is_named_once(member) -> N
         "those who offer to host a part have no room for all of it"
     )
 
-    async def warned(candidates: tuple[Candidate, ...]) -> list[str]:
+    async def warned(candidates: tuple[Candidate, ...], first: bool = False) -> list[str]:
         before = len(context.journal.last(100))
-        await plan_for(context, candidates)
+        await plan_for(context, candidates, first)
         lines = [json.loads(line) for line in context.journal.last(100)[before:]]
         return [line["text"] for line in lines if line["event"] == "warning"]
 
@@ -79,6 +79,8 @@ async def test_who_has_nobody_to_share_the_model_with_is_named_once(member) -> N
     assert await warned(alone) == []
     assert await warned((Candidate(PEERS[0], Offer()),)) == []
     assert await warned(alone) == [text], "it had a place meanwhile"
+    assert await warned(alone) == []
+    assert await warned(alone, first=True) == [text], "as far as this peer has seen it had one"
 
 
 async def test_where_nobody_offers_a_stage_there_is_no_plan(member) -> None:
