@@ -5,7 +5,8 @@ Two parts; --seconds and --loss run one of them alone.
 Seconds: real daemons over loopback, a ring of four and two that stand by. What hosts a stage is
 killed with SIGKILL, several times for each rung, and what happened is read from the event logs:
 when it was missed, planned for, given to another peer, brought there, trained again and committed.
-Link rates are the daemons' own limits. Minutes for a small stage, more for a large one.
+Link rates are the daemons' own limits. What came back by another rung than its case's ends the
+bench: it would stand under a wrong name. Minutes for a small stage, more for a large one.
 
 Loss: trains a model of 0.66 million parameters in 6 stages on the standard library's source, in one
 process: the product's own model, AdamW per stage, batches, shadows, averages and bypasses, without

@@ -1,35 +1,33 @@
-"""The planner of healing: which rung of the ladder brings each lost shard back, and on which peer.
+"""The planner of healing: which rung of the ladder brings each lost shard back.
 
 A pure function of a Survey. For each lost shard the first rung that applies:
 
     COPY         a live host has it, as committed: nothing is lost but moments
     SHADOW       a peer keeps a stale copy (of embedding and head a neighbour does); of several, the
                  newest
+    CHECKPOINT   a stale copy on the own disk of who is given it, if no shadow is newer
     AVERAGE      the stages on both sides are there, or will be by an earlier rung
     SWAP         the stage that has learned its role; at an end of the model the one beside it
     INTERPOLATE  several side by side: by depth between those that are there
-    CHECKPOINT   nothing else is left: an old copy on someone's disk
-    SEED         not even that: as the run began
+    SEED         nothing is left: as the run began
 
-A whole stage goes to a peer that stands by, or to the least busy of the stages beside it that has
-room, or else to the next peer that joins; until then it is passed over, if the run allows that.
+Stale copies that are too old come after all that stages can be made of, and before the seed. On
+which peer a stage comes back says the plan (pipeline/planning/replan.py).
 
 Source: DESIGN of the ladder; CheckFree (arXiv:2506.15461) for AVERAGE, SWAP and the copies that
 neighbours keep of embedding and head.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
-from skerry.protocol.ids import PeerId
-from skerry.recovery.survey import Candidate, Copies, Copy, LostStage, Survey
+from skerry.recovery.survey import Copies, Copy, LostStage, Survey
 from skerry.recovery.swaps import swap_partner
 
 FIRST = 0
 """The origin's stage: it is never passed over."""
 OLDEST_SHADOW = 1000
-"""Inner steps; an older shadow is not used while there are neighbours."""
+"""Inner steps; an older copy is not used while there are neighbours."""
 
 
 class Rung(StrEnum):
@@ -37,10 +35,10 @@ class Rung(StrEnum):
 
     COPY = "copy"
     SHADOW = "shadow"
+    CHECKPOINT = "checkpoint"
     AVERAGE = "average"
     SWAP = "swap"
     INTERPOLATE = "interpolate"
-    CHECKPOINT = "checkpoint"
     SEED = "seed"
 
 
@@ -51,16 +49,6 @@ TRAINED_IN = frozenset({Rung.INTERPOLATE})
 (protocol/rings/bypass.py). Not so an average or a copy of the stage beside it: they are nearer to
 what was lost, and passing over them gained nothing (bench/results/2026-11-22_recovery.md). And
 where a stage begins from the seed, so does the rest of the model."""
-
-
-class Place(StrEnum):
-    """Why a peer takes a stage over."""
-
-    SPARE = "spare"
-    NEIGHBOUR = "neighbour"
-    MEMBER = "member"
-    """Of the ring, with room where no neighbour of the stage has any."""
-    JOINER = "joiner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +69,6 @@ class StageHealing:
 
     lost: LostStage
     shards: tuple[ShardHealing, ...]
-    place: Place
-    taker: PeerId | None
-    """None while it waits for a peer to join."""
-    bypassed: bool
-    """Whether microbatches pass over it until it is there."""
     trains_in: int
     """Inner steps in which part of the microbatches pass over it when it is there; 0: all visit."""
 
@@ -96,15 +79,13 @@ def plan_healing(survey: Survey, oldest_shadow: int = OLDEST_SHADOW) -> tuple[St
     Stages that others are made of come first. The same survey gives the same plan everywhere.
     """
     rungs = _Rungs(survey, oldest_shadow)
-    takers = _Takers(survey)
     found = []
     for lost in sorted(survey.lost, key=lambda one: (rungs.is_made_up(one.stage), one.stage)):
         shards = tuple(rungs.of(lost.stage, shard) for shard in survey.stages[lost.stage])
-        place, taker = takers.take(lost, shards)
-        bypassed = survey.may_skip and lost.stage != FIRST
+        may_skip = survey.may_skip and lost.stage != FIRST
         interpolated = any(one.rung in TRAINED_IN for one in shards)
-        steps = survey.bypass_steps if bypassed and interpolated else 0
-        found.append(StageHealing(lost, shards, place, taker, bypassed, steps))
+        steps = survey.bypass_steps if may_skip and interpolated else 0
+        found.append(StageHealing(lost, shards, steps))
     return tuple(found)
 
 
@@ -133,20 +114,23 @@ class _Rungs:
             return exact
         if shard in self._blocks(stage) and self._there:
             return self._from_stages(stage, shard)
-        if old := _newest(self._survey.checkpoints, shard):
-            return ShardHealing(shard, Rung.CHECKPOINT, old)
-        if too_old := _newest(self._survey.shadows, shard):
-            return ShardHealing(shard, Rung.SHADOW, too_old)
-        return ShardHealing(shard, Rung.SEED)
+        return self._stale(shard) or ShardHealing(shard, Rung.SEED)
 
     def _exact(self, shard: str) -> ShardHealing | None:
         """Return a rung that brings the shard itself, if there is one."""
         if hosts := _newest(self._survey.hosts, shard):
             return ShardHealing(shard, Rung.COPY, hosts)
+        stale = self._stale(shard)
+        young = stale is not None and stale.sources[0].age <= self._oldest_shadow
+        return stale if young else None
+
+    def _stale(self, shard: str) -> ShardHealing | None:
+        """Return the newest of all stale copies: the own, if another one is only as new."""
+        own = _newest(self._survey.checkpoints, shard)
         shadows = _newest(self._survey.shadows, shard)
-        if shadows and shadows[0].age <= self._oldest_shadow:
-            return ShardHealing(shard, Rung.SHADOW, shadows)
-        return None
+        if own and not (shadows and shadows[0].age < own[0].age):
+            return ShardHealing(shard, Rung.CHECKPOINT, own)
+        return ShardHealing(shard, Rung.SHADOW, shadows) if shadows else None
 
     def _from_stages(self, stage: int, shard: str) -> ShardHealing:
         partner = self._survey.partners.get(stage)
@@ -169,49 +153,9 @@ class _Rungs:
         return tuple(shard for shard in self._survey.stages[stage] if is_block(shard))
 
 
-class _Takers:
-    """Who takes over what; whoever took something has less room for the next."""
-
-    def __init__(self, survey: Survey) -> None:
-        """Begin with all candidates."""
-        self._candidates = {one.peer: one for one in survey.candidates}
-
-    def take(self, lost: LostStage, shards: Sequence[ShardHealing]) -> tuple[Place, PeerId | None]:
-        """Give a stage to the best candidate there is.
-
-        A spare that keeps the shadow needs no transfer; one of another failure domain than those
-        beside it is not lost together with them.
-        """
-        able = [c for c in self._candidates.values() if c.free_bytes >= lost.needed_bytes]
-        beside = [c for c in able if {lost.stage - 1, lost.stage + 1} & set(c.stages)]
-        spares = [c for c in able if not c.stages]
-        domains = {c.domain for c in self._candidates.values() if c in beside and c.domain}
-        holders = {copy.peer for one in shards for copy in one.sources}
-        place, choice = Place.SPARE, spares
-        if not spares:
-            place, choice = Place.NEIGHBOUR, beside
-        if not choice:
-            place, choice = Place.MEMBER, able
-        if not choice:
-            return Place.JOINER, None
-        best = min(
-            choice, key=lambda c: (c.peer not in holders, c.domain in domains, c.load, c.peer)
-        )
-        self._candidates[best.peer] = _with(best, lost)
-        return place, best.peer
-
-
 def is_block(shard: str) -> bool:
     """Say whether a shard is a block: others like it can stand in for it."""
     return shard.startswith("block.")
-
-
-def _with(candidate: Candidate, lost: LostStage) -> Candidate:
-    return replace(
-        candidate,
-        stages=tuple(sorted((*candidate.stages, lost.stage))),
-        free_bytes=candidate.free_bytes - lost.needed_bytes,
-    )
 
 
 def _newest(copies: Copies, shard: str) -> tuple[Copy, ...]:

@@ -5,15 +5,22 @@ from itertools import groupby
 
 from skerry.protocol.ids import PeerId, short
 from skerry.recovery.healing import (
-    FIRST,
     TRAINED_IN,
-    Place,
     Rung,
     ShardHealing,
     StageHealing,
     is_block,
 )
-from skerry.recovery.survey import Survey
+from skerry.recovery.survey import Copy, Place, Survey, Taker
+
+_PLACES = {
+    Place.SAME: "on {peer}, which had it before",
+    Place.SPARE: "on {peer}, which stood by",
+    Place.NEIGHBOUR: "on its neighbour {peer}",
+    Place.MEMBER: "on {peer}, beside another stage",
+    Place.MOVED: "on {peer}, whose own stage goes to others",
+    Place.JOINER: "on {peer}, which has joined since",
+}
 
 
 def sentences(healing: StageHealing, survey: Survey) -> tuple[str, ...]:
@@ -32,6 +39,13 @@ def healed(shards: Sequence[str], peer: PeerId, seconds: float, rung: Rung) -> s
     return f"{named(shards)} {verb} again on {short(peer)} after {seconds:.1f} s ({rung})"
 
 
+def unplaced(shards: Sequence[str], peer: PeerId, passed_over: bool) -> str:
+    """Say that no plan gives what was lost with a peer to anyone who is here."""
+    until = "microbatches pass over it" if passed_over else "its ring waits"
+    text = f"{named(shards)} lost with peer {short(peer)}: nobody here has room"
+    return f"{text}: waits for a joiner; until then {until}"
+
+
 def named(shards: Sequence[str]) -> str:
     """Name shards shortly: consecutive blocks as ``block.3-5``."""
     numbers = [int(shard.removeprefix("block.")) for shard in shards if is_block(shard)]
@@ -44,7 +58,7 @@ def named(shards: Sequence[str]) -> str:
 def _sentence(healing: StageHealing, shards: Sequence[ShardHealing], survey: Survey) -> str:
     names = named([one.shard for one in shards])
     left, verb = _left(shards[0], healing.lost.stage, survey)
-    where = _where(healing, survey)
+    where = _where(healing.lost.taker)
     back = _back(healing.trains_in) if shards[0].rung in TRAINED_IN else ""
     return f"{names} lost with peer {short(healing.lost.peer)}: {left}: {verb} {where}{back}"
 
@@ -71,9 +85,17 @@ def _left(one: ShardHealing, stage: int, survey: Survey) -> tuple[str, str]:
         case Rung.INTERPOLATE:
             return f"{nothing}, nor a stage beside it", f"copying {stages[0]}"
         case Rung.CHECKPOINT:
-            return f"{nothing}, the checkpoint on {peers} is {age} old", "restoring"
+            return f"no live host, {_checkpoint(one.sources[0], survey.round)}", "restoring"
         case Rung.SEED:
             return f"{nothing}, and no checkpoint", "beginning from the seed"
+
+
+def _checkpoint(copy: Copy, round_number: int) -> str:
+    """Say how old what lies on the own disk is."""
+    if copy.round is None:
+        return f"own checkpoint at least {_age(copy.age)} old"
+    behind = round_number - copy.round
+    return f"own checkpoint of round {copy.round}, {behind} round{'s' * (behind != 1)} old"
 
 
 def _no_shadow(shard: str, survey: Survey) -> str:
@@ -83,19 +105,8 @@ def _no_shadow(shard: str, survey: Survey) -> str:
     return f"a shadow too old ({_age(min(copy.age for copy in copies))})"
 
 
-def _where(healing: StageHealing, survey: Survey) -> str:
-    match healing.place:
-        case Place.SPARE if healing.taker is not None:
-            return f"on {short(healing.taker)}, which stood by"
-        case Place.NEIGHBOUR if healing.taker is not None:
-            return f"on its neighbour {short(healing.taker)}"
-        case Place.MEMBER if healing.taker is not None:
-            return f"on {short(healing.taker)}"
-        case _ if healing.bypassed:
-            return "when a peer joins; until then microbatches pass over it"
-        case _:
-            first = "the first stage cannot be passed over" if healing.lost.stage == FIRST else ""
-            return f"when a peer joins, for whom the ring waits{first and f': {first}'}"
+def _where(taker: Taker) -> str:
+    return _PLACES[taker.place].format(peer=short(taker.peer))
 
 
 def _back(steps: int) -> str:

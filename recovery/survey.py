@@ -6,6 +6,7 @@ parameters are of the round's start, which is the newest that anyone can verify.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from skerry.protocol.ids import PeerId
 
@@ -19,25 +20,37 @@ class Copy:
     peer: PeerId
     age: int
     """Inner steps."""
+    round: int | None = None
+    """With whose start it lay there; None where that is not known, or steps were trained since."""
 
 
 Copies = Mapping[str, tuple[Copy, ...]]
 """By shard; a shard without any may be missing."""
 
 
+class Place(StrEnum):
+    """What the peer to which the plan gives a lost stage did by the plan before the loss."""
+
+    SAME = "same"
+    """It hosted the stage."""
+    SPARE = "spare"
+    """It stood by."""
+    NEIGHBOUR = "neighbour"
+    """It hosts a stage beside it, and keeps that."""
+    MEMBER = "member"
+    """It hosts another stage of the ring, and keeps that."""
+    MOVED = "moved"
+    """It hosted another stage, which is given to others."""
+    JOINER = "joiner"
+    """It was not there."""
+
+
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A peer that is there and might take over a stage."""
+class Taker:
+    """The peer to which the plan gives a lost stage."""
 
     peer: PeerId
-    stages: tuple[int, ...]
-    """Hosted already, ascending; none: it stands by."""
-    free_bytes: int
-    """Of memory, for stages that it might take over."""
-    load: float
-    """Seconds that an inner step keeps it busy."""
-    domain: str = ""
-    """What fails together; "" where that is not known."""
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +60,23 @@ class LostStage:
     stage: int
     peer: PeerId
     """Who hosted it last."""
-    needed_bytes: int
-    """Of memory, for whoever takes it over."""
+    taker: Taker
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is known of one ring and of those who could help it."""
+    """What is known of one ring."""
 
     stages: tuple[Shards, ...]
     """The shards of each stage; stage 0 has embedding and head besides its blocks."""
     lost: tuple[LostStage, ...]
-    candidates: tuple[Candidate, ...]
-    """Members of the ring that are left, and those that stand by."""
     hosts: Copies = field(default_factory=dict)
     """Live hosts elsewhere, by their committed state."""
     shadows: Copies = field(default_factory=dict)
     checkpoints: Copies = field(default_factory=dict)
+    """On the own disk of who is given a shard."""
+    round: int = 0
+    """Whose start is to be brought back."""
     partners: Mapping[int, int] = field(default_factory=dict)
     """Stages that have learned each other's role, by either (CheckFree+)."""
     may_skip: bool = True

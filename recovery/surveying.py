@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from itertools import islice
 
 from skerry.protocol.ids import Address, CommitHash, PeerId
-from skerry.protocol.messages import ShardState
+from skerry.protocol.messages import ShardPayload, ShardState
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds.renewing import MEMORY, own_shards, recent_hosts
 from skerry.protocol.rounds.state import KEPT_STATES, RoundState
 from skerry.recovery.gradients import stage_norm
 from skerry.recovery.healing import is_block
 from skerry.recovery.shadow_survey import HeldShadow, aged, of_use
-from skerry.recovery.survey import Candidate, Copy, LostStage, Shards, Survey
+from skerry.recovery.survey import Copy, Shards, Survey
 from skerry.recovery.swaps import learned_roles
-
-_ROOM = 1
-"""Bytes that a stage takes, and that there are for each: the plan has seen to that."""
+from skerry.recovery.taking import lost_stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Remains:
     norms: dict[int, float]
     """Of the last gradients of those stages; 0 where that is not known."""
     stale: dict[str, Address]
-    """Own old copies of shards that were given to this peer, by shard."""
+    """Own old copies of shards that were given to this peer, by shard, if nobody has newer ones."""
     held: dict[str, tuple[HeldShadow, ...]]
     """Of those shards, the newest stale copies that peers keep for others."""
 
@@ -62,19 +60,16 @@ def remains(
     }
     blocks = {number: _blocks(shards, there) for number, shards in enumerate(stages)}
     lost = [n for n, shards in enumerate(stages) if _is_lost(shards, given, blocks[n])]
-    mine = tuple(n for n, shards in enumerate(stages) if n not in lost and shards[0] in s.hosted)
     stale = {shard: own[shard][-1] for shard in given if shard in own}
     kept = _kept(s, goal, stale, [one for one in held if one.copy.message.shard in given])
     stale = {shard: address for shard, address in stale.items() if shard not in kept}
     survey = Survey(
         stages=stages,
-        lost=tuple(LostStage(n, _last_host(s, goal, stages[n]), _ROOM) for n in lost),
-        candidates=(Candidate(s.me, mine, _ROOM * len(stages), 0.0),),
+        lost=tuple(lost_stage(s, goal, plan, n) for n in lost),
         hosts={x: tuple(Copy(p, 0) for p in _live(s, goal, x)) for x in there},
-        shadows={
-            **{x: (Copy(s.me, _age(s, goal, ShardState(x, stale[x]))),) for x in stale},
-            **{x: tuple(_aged(s, goal, one) for one in some) for x, some in kept.items()},
-        },
+        shadows={x: tuple(_aged(s, goal, one) for one in some) for x, some in kept.items()},
+        checkpoints={x: (_checkpoint(s, goal, ShardState(x, stale[x])),) for x in stale},
+        round=s.chain.round_of(goal),
         partners=learned_roles(_orders(s, goal, plan)),
     )
     there_now = {n: some for n, some in blocks.items() if some}
@@ -100,7 +95,7 @@ def _kept(
         (shard, some)
         for shard, some in found.items()
         if shard not in stale
-        or _aged(s, goal, some[0]).age < _age(s, goal, ShardState(shard, stale[shard]))
+        or _aged(s, goal, some[0]).age < _checkpoint(s, goal, ShardState(shard, stale[shard])).age
     )
     return {shard: tuple(some) for shard, some in newer}
 
@@ -144,21 +139,15 @@ def _live(s: RoundState, goal: CommitHash, shard: str) -> tuple[PeerId, ...]:
     return tuple(sorted(s.alive.intersection(recent_hosts(s, goal, shard)) - {s.me}))
 
 
-def _last_host(s: RoundState, goal: CommitHash, shards: Shards) -> PeerId:
-    """Return the member of a ring that hosted a stage last and is gone; this peer if none is."""
-    for name in islice(s.chain.path(goal), MEMORY):
-        hosts = s.chain.settings(name).hosts
-        for ring in hosts.plan.rings if hosts.plan else ():
-            for member in ring.members:
-                hosted = shards[0] in hosts.shards_of(member.peer)
-                if hosted and member.peer not in s.alive and member.peer != s.me:
-                    return member.peer
-    return s.me
+def _checkpoint(s: RoundState, goal: CommitHash, copy: ShardState) -> Copy:
+    """Return an own copy with its age: at least so great if it is not known when it was made."""
+    lies = (state for state in s.states.values() for x in state.shards if _is(x, copy))
+    begun = next((state.round for state in lies if state.round is not None), None)
+    if begun is None:
+        return Copy(s.me, MEMORY * s.rules.chain.steps)
+    behind = max(0, s.chain.round_of(goal) - begun)
+    return Copy(s.me, behind * s.rules.chain.steps, begun)
 
 
-def _age(s: RoundState, goal: CommitHash, copy: ShardState) -> int:
-    """Return how many inner steps a copy lags behind, as far as the newest commits tell."""
-    for rounds, name in enumerate(islice(s.chain.path(goal), MEMORY)):
-        if copy in s.chain[name].message.state:
-            return rounds * s.rules.chain.steps
-    return MEMORY * s.rules.chain.steps
+def _is(payload: ShardPayload, copy: ShardState) -> bool:
+    return (payload.shard, payload.address) == (copy.shard, copy.address)

@@ -46,15 +46,25 @@ def seconds_rows(
 def measured(
     ring: RingSwarm, cases: Sequence[Case], repeats: int
 ) -> Iterator[tuple[Case, Measured]]:
-    """Yield what became of each kill; one run after the other on the same daemons."""
+    """Yield what became of each kill; one run after the other on the same daemons.
+
+    Raises: AssertionError if another rung than the case's brought back what was killed.
+    """
     ordered = sorted(cases, key=lambda case: case.run, reverse=True)
     for (shadows, beside_replica), some in groupby(ordered, key=lambda case: case.run):
         ring.begin(shadows=shadows, beside_replica=beside_replica)
         for case in some:
             for _ in range(repeats):
                 ring.settle()
+                ring.freshen()
                 victims = [ring.hosts()[f"block.{stage}"] for stage in case.stages]
-                yield case, _measure(ring, case, victims)
+                found = _measure(ring, case, victims)
+                try:
+                    case.check(found.recovery)
+                except AssertionError as error:
+                    error.add_note(ring.story())
+                    raise
+                yield case, found
                 if not case.comes_back:
                     ring.restore(victims)
 

@@ -18,7 +18,7 @@ from skerry.protocol.rings.bypass import Bypass
 from skerry.recovery.healing import StageHealing, plan_healing
 from skerry.recovery.neighbours import Neighbour
 from skerry.recovery.rebuilding import rebuilt
-from skerry.recovery.survey import Copy, LostStage, Survey
+from skerry.recovery.survey import Copy, LostStage, Place, Survey, Taker
 from skerry.recovery.swaps import learned_roles, visiting_order
 
 _HOLDER = PeerId("holder")
@@ -100,8 +100,7 @@ class Mender:
         shadows = {name: (Copy(_HOLDER, 0),) for name in chain(*names)} if self.shadows else {}
         return Survey(
             stages=tuple(names),
-            lost=tuple(LostStage(stage, _HOLDER, 0) for stage in lost),
-            candidates=(),
+            lost=tuple(LostStage(n, _HOLDER, Taker(_HOLDER, Place.SAME)) for n in lost),
             shadows=shadows,
             partners=learned_roles([visiting_order(len(names), self._policy.swaps)]),
         )

@@ -87,6 +87,16 @@ class RingSwarm:
         told = [p for p in self.origin.status().run.peers if p.peer_id in by_id]
         return {shard: by_id[PeerId(p.peer_id)] for p in told for shard in p.shards}
 
+    def freshen(self) -> None:
+        """Make new machines of those who stand by and once hosted a stage: their disks have it."""
+        members = {peer.peer_id for peer in self.hosts().values()}
+        left = [p for p in self.small if p.peer_id not in members and self._has_hosted(p)]
+        for peer in left:
+            peer.kill()
+        self.restore(left)
+        if left:
+            self.settle()
+
     def restore(self, victims: Sequence[Peer]) -> None:
         """Start what was killed as new machines that stand by."""
         for peer in victims:
@@ -126,6 +136,14 @@ class RingSwarm:
         plans = [e for e in self.origin.log.events if e["event"] == "planned"]
         newest = plans[-1] if plans else {"rings": [], "spares": []}
         return {*newest["spares"], *(peer for ring in newest["rings"] for peer in ring)}
+
+    def _has_hosted(self, peer: Peer) -> bool:
+        return any(
+            event["event"] == "planned"
+            and event["time"] > self._since(peer)
+            and any(peer.peer_id in ring for ring in event["rings"])
+            for event in self.origin.log.events
+        )
 
     def _is_whole(self, event: Event) -> bool:
         if event["event"] != "committed":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from recovery_bench.stage_sizes import Setting
-from recovery_bench.timeline import Recovery
+from recovery_bench.timeline import OWN_DISK, Recovery
 
 _FP32_BYTES = 4
 
@@ -18,7 +18,7 @@ class Case:
     """What is killed, in a run of which kind."""
 
     rung: str
-    """That is expected to bring it back."""
+    """What the case is called: as the rung of the ladder that it is for."""
     about: str
     stages: tuple[int, ...]
     shadows: bool = False
@@ -29,6 +29,16 @@ class Case:
     def run(self) -> tuple[bool, bool]:
         """Cases alike in this are measured in one run."""
         return self.shadows, self.beside_replica
+
+    @property
+    def back_by(self) -> str:
+        """The rung that has to bring it back."""
+        return OWN_DISK if self.comes_back else self.rung
+
+    def check(self, found: Recovery) -> None:
+        """Refuse what would be told under a wrong name. Raises: AssertionError if it would be."""
+        if found.rung != self.back_by:
+            raise AssertionError(f"{self.rung}: back by {found.rung}, not by {self.back_by}")
 
     @property
     def comes_back(self) -> bool:

@@ -34,6 +34,7 @@ class Recovery:
     """What became of it, in seconds since the kill but for transfer and rebuild."""
 
     rung: str
+    """By which all of it came back; several, joined by commas, if it was not one for all."""
     missed_s: float | None
     """Somebody doubted that the peer was there, or its daemon saw the compute process end; None if
     nobody was left to."""
@@ -59,6 +60,10 @@ class _Return:
     healed: Event | None
     step: Event
 
+    @property
+    def rung(self) -> str:
+        return str((self.healed or {}).get("rung", OWN_DISK))
+
 
 def recovery_of(injury: Injury, logs: Logs) -> Recovery | None:
     """Return what became of an injury; None as long as it is not over."""
@@ -78,7 +83,7 @@ def recovery_of(injury: Injury, logs: Logs) -> Recovery | None:
     given = _first(own, lambda e: e["event"] == "healing")
     healed = last.healed or {}
     return Recovery(
-        rung=str(healed.get("rung", OWN_DISK)),
+        rung=", ".join(sorted({one.rung for one in back})),
         missed_s=_since(injury, _missed(injury, later)),
         planned_s=_since(injury, planned),
         given_s=_since(injury, given),

@@ -134,6 +134,7 @@ def peers(
     """
     from skerry.node.cli.output import message_to_dict, print_json
     from skerry.node.cli.peer_list import admission_lines, peer_lines
+    from skerry.node.cli.sentences import waiting_text
     from skerry.node.control_client import ControlClient
 
     with ControlClient(Home.resolve(home).control_socket) as client:
@@ -145,6 +146,8 @@ def peers(
         return
     for line in admission_lines(reply.run) if admission else peer_lines(reply.run):
         typer.echo(line)
+    if not admission and reply.run.round.waiting_for:
+        typer.echo(waiting_text(reply.run.round))
 
 
 def logs(

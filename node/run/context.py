@@ -26,6 +26,7 @@ from skerry.protocol.rounds.waiting import waiting_for
 from skerry.protocol.signing import Signer
 from skerry.protocol.token import check_member
 from skerry.protocol.transport import Transport
+from skerry.recovery.unplaced import why_no_place
 
 _GIVEN_ROUNDS = 2
 MAX_REASONS = 64
@@ -111,7 +112,9 @@ class RunContext:
     @property
     def waiting_for(self) -> tuple[PeerId | str, ...]:
         """Whom or what this node waits for, in its rounds or within the ring that trains one."""
-        return waiting_for(self.state.rounds) or self.awaited_in_ring()
+        rounds = self.state.rounds
+        why = why_no_place(rounds)
+        return ((why,) if why else waiting_for(rounds)) or self.awaited_in_ring()
 
     @property
     def run_id(self) -> RunId:

@@ -78,7 +78,7 @@ class Effects:
             case act.Host():
                 self._host(action.hosting)
             case act.MakePlan():
-                self._spawn(plan_for(self._context, action.candidates))
+                self._spawn(plan_for(self._context, action.candidates, action.first))
             case act.Apply() | act.Settle() | act.Evaluate() | act.Try():
                 self._compute_update(action)
             case act.PublishAnnounce() | act.PublishCommit() | act.PublishFinding():

@@ -56,6 +56,8 @@ class Facts:
     """Round after which val_loss was measured."""
     compute: str = "starting"
     warning: str = ""
+    unplaced: tuple[str, ...] = ()
+    """What was said to wait for a joiner when no plan could be made last."""
     sent_bytes: Counter[str] = field(default_factory=Counter)
     """By kind: payload, state, control, shadow, ring."""
     received_bytes: Counter[str] = field(default_factory=Counter)

@@ -92,9 +92,9 @@ class Healer:
         self._check_origin(left, action.lost)
         healings = self._admit(left, action.lost)
         rungs = {one.shard: one.rung for healing in healings for one in healing.shards}
-        old = [shard for shard in action.lost if rungs[shard] is Rung.SHADOW]
-        copies = {shard: left.held[shard][0] for shard in old if shard in left.held}
-        stale = [ShardState(shard, left.stale[shard]) for shard in old if shard not in copies]
+        copies = {x: left.held[x][0] for x in action.lost if rungs[x] is Rung.SHADOW}
+        own = [x for x in action.lost if rungs[x] is Rung.CHECKPOINT]
+        stale = [ShardState(shard, left.stale[shard]) for shard in own]
         with self._timed("transfer"):
             for copy in copies.values():
                 if not await self._finder.fetch(copy):

@@ -11,19 +11,43 @@ from skerry.protocol.rings.codec import decode_plan, encode_plan
 from skerry.protocol.rings.plan import Plan
 from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.events import Planned
+from skerry.recovery.unplaced import texts_without_plan
 
 _SECONDS = 300.0
 """The first search on a machine compiles the simulator."""
 
 
-async def plan_for(context: RunContext, candidates: tuple[Candidate, ...]) -> None:
-    """Have a plan made; it comes back as an event. Without one the swarm goes on as it is."""
+async def plan_for(
+    context: RunContext, candidates: tuple[Candidate, ...], first: bool = False
+) -> None:
+    """Have a plan made; it comes back as an event. Without one the swarm goes on as it is.
+
+    Args:
+        first: none was missing before, so that what was said then no longer holds.
+    """
+    if first:
+        context.facts.unplaced = ()
     try:
         plan = await make_plan(context, candidates)
     except SkerryError as error:
         context.journal.write("warning", text=f"no plan could be made: {error}")
         plan = None
+    else:
+        _tell_unplaced(context, candidates, plan)
     context.post(Planned(candidates, plan))
+
+
+def _tell_unplaced(
+    context: RunContext, candidates: tuple[Candidate, ...], plan: Plan | None
+) -> None:
+    """Say what waits for a joiner if there is no plan; once for as long as that is so."""
+    rounds, bypass = context.state.rounds, context.manifest.ring.bypass
+    enough = rounds.rules.chain.replica_bytes
+    texts = () if plan else texts_without_plan(rounds.hosts, candidates, enough, bypass)
+    for text in texts:
+        if text not in context.facts.unplaced:
+            context.journal.write("warning", text=text)
+    context.facts.unplaced = texts
 
 
 async def make_plan(context: RunContext, candidates: tuple[Candidate, ...]) -> Plan | None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from skerry.pipeline.capacity import needed_bytes
 from skerry.pipeline.planning.draft import needed_bytes as host_bytes
-from skerry.pipeline.planning.plan import Blocks, Hop, Member, Path, Plan, Ring
+from skerry.pipeline.planning.plan import Blocks, Hop, Member, Path, Plan, Ring, Shadow
 from skerry.pipeline.planning.planner import Budget, make_plan
 from skerry.pipeline.planning.problem import Problem
 from skerry.pipeline.planning.replan import replan
@@ -216,7 +216,7 @@ def _known(running: wire.Plan) -> Plan:
         stages=tuple(stages),
         rings=tuple(_known_ring(ring) for ring in running.rings),
         spares=running.spares,
-        shadows=(),
+        shadows=tuple(Shadow(one.stage, one.source, one.holder) for one in running.shadows),
         microbatch_tokens=running.microbatch_tokens,
     )
 

@@ -65,6 +65,8 @@ class MakePlan:
     candidates: tuple[Candidate, ...]
     running: Plan | None
     """What is in force now."""
+    first: bool = False
+    """Whether no plan was missing when this peer looked before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class LocalState:
 
     digest: Digest
     shards: tuple[ShardPayload, ...]
+    round: int | None = None
+    """Which began with them last, as far as this node has seen; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

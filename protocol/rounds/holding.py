@@ -1,5 +1,6 @@
 """What this peer holds and is to hold: shards, parameters, blobs."""
 
+from dataclasses import replace
 from typing import TypeVar
 
 from skerry.protocol.compute import Hosting
@@ -70,7 +71,8 @@ def remember(s: RoundState, commit: CommitHash, state: LocalState) -> None:
     """Note the parameters that the compute process holds after a commit."""
     s.held = tuple(ShardState(shard.shard, shard.address) for shard in state.shards)
     keep(s.digests, commit, state.digest, KEPT_DIGESTS)
-    keep(s.states, state.digest, state, KEPT_STATES)
+    begins = s.chain.round_of(commit) + 1
+    keep(s.states, state.digest, replace(state, round=begins), KEPT_STATES)
 
 
 def keep(kept: dict[K, V], key: K, value: V, count: int) -> None:

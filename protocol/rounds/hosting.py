@@ -4,7 +4,7 @@ A commit may hold a plan; it is in force from the next round on, until another o
 peer that the plan does not name hosts the whole model: no plan names anyone at the start of a run.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from skerry.protocol.compute import HostedStage, Hosting
@@ -49,6 +49,22 @@ class Hosts:
     def hosting_of(self, peer: PeerId) -> Hosting | None:
         """Return what a peer's compute process hosts; None: the whole model."""
         return None if self.is_whole(peer) else self._hosting[peer]
+
+    def unhosted(self, here: Collection[PeerId]) -> dict[PeerId, tuple[int, ...]]:
+        """Return the stages of rings that no member has who is here, by the one who had them."""
+        rings = self.plan.rings if self.plan else ()
+        members = [member for ring in rings for member in ring.members]
+        there = {stage for one in members if one.peer in here for stage in one.stages}
+        hosts = {stage: one.peer for one in members for stage in one.stages if stage not in there}
+        return {
+            peer: tuple(sorted(stage for stage, host in hosts.items() if host == peer))
+            for peer in dict.fromkeys(hosts.values())
+        }
+
+    def shards_in(self, stages: Collection[int]) -> tuple[str, ...]:
+        """Return the shards of some of the plan's stages, in layout order."""
+        found = {x for n in stages if self.plan for x in self.plan.stages[n].shards}
+        return tuple(shard for shard in self.shards if shard in found)
 
     def is_whole(self, peer: PeerId) -> bool:
         """Say whether a peer hosts the whole model."""

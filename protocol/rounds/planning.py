@@ -48,10 +48,11 @@ def plan_for(s: RoundState, candidates: tuple[Candidate, ...]) -> list[Action]:
     cause = (candidates, frozenset(one.peer for one in slow))
     if s.plan_asked and s.plan_cause == cause:
         return []
+    first = not s.plan_asked
     rates = counted_on(s.hosts.plan, s.slowness.told, bool(slow))
     s.plan_cause, s.plan_made, s.proposal = cause, False, None
     s.plan_asked = tuple(replace(one, rate=rates.get(one.peer, 0.0)) for one in candidates)
-    return [act.MakePlan(s.plan_asked, s.hosts.plan)]
+    return [act.MakePlan(s.plan_asked, s.hosts.plan, first)]
 
 
 def on_planned(s: RoundState, event: Planned) -> list[Action]:

@@ -4,6 +4,9 @@ from skerry.protocol.ids import PeerId, short
 from skerry.protocol.rounds.collecting import missing
 from skerry.protocol.rounds.state import Phase, RoundState
 
+STANDS_BY = "a stage to take over: this peer stands by"
+NO_PLACE = "a plan that gives this peer something to host"
+
 
 def waiting_for(s: RoundState) -> tuple[PeerId | str, ...]:
     """Return peer ids, or a phrase where no single peer is meant; empty if nothing is awaited."""
@@ -16,7 +19,7 @@ def waiting_for(s: RoundState) -> tuple[PeerId | str, ...]:
             return _members(s)
         case Phase.OBSERVING:
             if not s.hosted:
-                return ("a plan that gives this peer something to host",)
+                return (STANDS_BY if s.hosts.names(s.me) else NO_PLACE,)
             return _leader(s) if s.roster else ()
         case Phase.REMOVED:
             return ("the owner to let this peer in again",)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from recovery_bench.seconds import CASES, Measured, row_of, seconds_table
+from recovery_bench.seconds import CASES, Case, Measured, row_of, seconds_table
 from recovery_bench.stage_sizes import SIZES, STAGES, Setting
 from recovery_bench.timeline import OWN_DISK, Event, Injury, Recovery, recovery_of
 
@@ -79,7 +79,21 @@ def test_two_lost_stages_are_back_when_the_second_one_is() -> None:
     logs["origin"].append(committed(15.0, 8, "spare", "other"))
     found = recovery_of(both, logs)
     assert found is not None
-    assert (found.rung, found.trains_s, found.counts_s) == ("interpolate", 12.0, 15.0)
+    assert (found.trains_s, found.counts_s) == (12.0, 15.0)
+    assert found.rung == "average, interpolate", "neither of which stands for both"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.rung)
+def test_what_came_back_by_another_rung_than_the_case_s_is_refused(case: Case) -> None:
+    rungs = ("copy", "shadow", "average", "swap", "interpolate", "checkpoint", OWN_DISK)
+    own = OWN_DISK if case.rung in ("compute", "checkpoint") else case.rung
+    for rung in (*rungs, "average, interpolate"):
+        found = Recovery(rung, None, None, None, 0.0, 0.0, 1.0, 2.0)
+        if rung == own:
+            case.check(found)
+        else:
+            with pytest.raises(AssertionError, match=f"{case.rung}: back by {rung}, not by {own}"):
+                case.check(found)
 
 
 def test_who_comes_back_trains_with_its_new_compute_process() -> None:

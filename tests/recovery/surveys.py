@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from skerry.protocol.ids import PeerId
-from skerry.recovery.survey import Candidate, Copy, LostStage, Survey
+from skerry.recovery.survey import Copy, LostStage, Place, Survey, Taker
 from skerry.recovery.swaps import learned_roles, visiting_order
 
 PEERS = [PeerId(f"peer-{letter}") for letter in "abcdef"]
-GONE = PeerId("peer-x")
+GONE, TAKER = PeerId("peer-x"), PeerId("peer-t")
 
 
 def ring(stages: int, blocks: int = 2) -> tuple[tuple[str, ...], ...]:
@@ -22,10 +22,10 @@ def ring(stages: int, blocks: int = 2) -> tuple[tuple[str, ...], ...]:
     return (("embed", *names[0], "head"), *names[1:])
 
 
-def survey(*lost: int, stages: int = 5, **changes: Any) -> Survey:
+def survey(*lost: int, stages: int = 5, place: Place = Place.SPARE, **changes: Any) -> Survey:
     """Stages of a ring of five are lost with one peer, and nothing is left elsewhere."""
-    gone = tuple(LostStage(stage, GONE, 100) for stage in lost)
-    return replace(Survey(ring(stages), gone, ()), **changes)
+    gone = tuple(LostStage(stage, GONE, Taker(TAKER, place)) for stage in lost)
+    return replace(Survey(ring(stages), gone), **changes)
 
 
 def copies(shards: tuple[str, ...], peer: PeerId, age: int = 0) -> dict[str, tuple[Copy, ...]]:
@@ -38,22 +38,10 @@ def _drawn(seed: int) -> Survey:
     stages = ring(dice.randint(1, 7), dice.randint(1, 3))
     numbers = list(range(len(stages)))
     lost = sorted(dice.sample(numbers, dice.randint(1, len(numbers))))
-    left = [number for number in numbers if number not in lost]
     shards = [shard for stage in lost for shard in stages[stage]]
-    candidates = tuple(
-        Candidate(
-            peer,
-            tuple(sorted(dice.sample(left, min(len(left), dice.randint(0, 2))))),
-            free_bytes=dice.randint(0, 300),
-            load=dice.uniform(0, 10),
-            domain=dice.choice(["", "here", "there"]),
-        )
-        for peer in dice.sample(PEERS, dice.randint(0, 4))
-    )
     return Survey(
         stages=stages,
-        lost=tuple(LostStage(stage, GONE, dice.randint(1, 150)) for stage in lost),
-        candidates=candidates,
+        lost=tuple(LostStage(n, GONE, Taker(TAKER, dice.choice([*Place]))) for n in lost),
         hosts=_held(dice, shards),
         shadows=_held(dice, shards),
         checkpoints=_held(dice, shards),

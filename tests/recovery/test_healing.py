@@ -1,4 +1,4 @@
-"""The planner of healing: the first rung that applies, for every shard, and a peer with room."""
+"""The planner of healing: the first rung that applies, for every shard."""
 
 import random
 from collections import Counter
@@ -7,18 +7,16 @@ import pytest
 from hypothesis import given
 from surveys import GONE, PEERS, copies, ring, survey, surveys
 
-from skerry.protocol.ids import PeerId, short
+from skerry.protocol.ids import PeerId
 from skerry.recovery.healing import (
     MADE_UP,
     OLDEST_SHADOW,
-    Place,
     Rung,
     StageHealing,
     is_block,
     plan_healing,
 )
-from skerry.recovery.healing_words import sentences
-from skerry.recovery.survey import Candidate, Copy, LostStage, Survey
+from skerry.recovery.survey import Copy, LostStage, Place, Survey, Taker
 
 A, B, C, *_ = PEERS
 MIDDLE = ("block.4", "block.5")
@@ -26,10 +24,6 @@ MIDDLE = ("block.4", "block.5")
 
 def rungs(healing: StageHealing) -> dict[str, Rung]:
     return {one.shard: one.rung for one in healing.shards}
-
-
-def candidate(peer: PeerId, *stages: int, room: int = 100, load: float = 1.0, domain: str = ""):
-    return Candidate(peer, stages, room, load, domain)
 
 
 # -- the rungs, one after the other -------------------------------------------------------------
@@ -84,7 +78,6 @@ def test_the_origin_comes_back_from_copies_its_neighbours_keep():
         "block.1": Rung.SWAP,
         "head": Rung.SHADOW,
     }
-    assert not origin.bypassed
 
 
 def test_only_an_interpolated_stage_that_may_be_passed_over_trains_back_in():
@@ -112,9 +105,24 @@ def test_a_stage_beside_one_with_a_shadow_is_averaged_after_that_one_is_back():
     assert rungs(found[1]) == dict.fromkeys(first, Rung.AVERAGE)
 
 
+@pytest.mark.parametrize(
+    ("own", "shadow", "rung"),
+    [
+        (40, 41, Rung.CHECKPOINT),
+        (40, 40, Rung.CHECKPOINT),
+        (41, 40, Rung.SHADOW),
+        (OLDEST_SHADOW + 1, OLDEST_SHADOW + 1, Rung.AVERAGE),
+    ],
+)
+def test_of_the_own_disk_and_what_others_keep_the_newer_is_taken(own, shadow, rung):
+    found = survey(2, checkpoints=copies(MIDDLE, A, own), shadows=copies(MIDDLE, B, shadow))
+    [healing] = plan_healing(found)
+    assert rungs(healing) == dict.fromkeys(MIDDLE, rung)
+
+
 def test_when_all_is_lost_checkpoints_are_used_and_then_the_seed():
     everything = [shard for stage in ring(3) for shard in stage]
-    old = copies(tuple(everything[1:]), A, 500)
+    old = copies(tuple(everything[1:]), A, OLDEST_SHADOW + 1)
     found = plan_healing(survey(0, 1, 2, stages=3, checkpoints=old))
     together = {shard: rung for healing in found for shard, rung in rungs(healing).items()}
     assert together.pop("embed") is Rung.SEED
@@ -122,53 +130,6 @@ def test_when_all_is_lost_checkpoints_are_used_and_then_the_seed():
     ancient = copies(("embed",), A, OLDEST_SHADOW + 1)
     [origin, *_] = plan_healing(survey(0, 1, 2, stages=3, shadows=ancient))
     assert rungs(origin)["embed"] is Rung.SHADOW
-
-
-# -- who takes over -----------------------------------------------------------------------------
-
-
-def test_a_spare_takes_over_one_that_holds_the_shadow_first():
-    others = (candidate(A), candidate(B), candidate(C, 1))
-    [healing] = plan_healing(survey(2, candidates=others, shadows=copies(MIDDLE, B)))
-    assert (healing.place, healing.taker) == (Place.SPARE, B)
-
-
-def test_a_spare_of_another_failure_domain_is_better():
-    others = (candidate(A, domain="here"), candidate(B, domain="there"))
-    beside = (candidate(C, 1, domain="here"),)
-    [healing] = plan_healing(survey(2, candidates=others + beside))
-    assert healing.taker == B
-
-
-def test_without_a_spare_the_least_busy_neighbour_with_room_takes_over():
-    others = (
-        candidate(A, 1, load=3.0),
-        candidate(B, 3, load=2.0),
-        candidate(C, 3, load=1.0, room=99),
-        candidate(PEERS[3], 0, load=0.1),
-    )
-    [healing] = plan_healing(survey(2, candidates=others))
-    assert (healing.place, healing.taker) == (Place.NEIGHBOUR, B)
-
-
-def test_where_no_neighbour_has_room_another_member_takes_over():
-    lost = survey(3, candidates=(candidate(A, 0), candidate(B, 2, room=99)))
-    [healing] = plan_healing(lost)
-    assert (healing.place, healing.taker) == (Place.MEMBER, A)
-    [sentence] = sentences(healing, lost)
-    assert sentence.endswith(f" on {short(A)}")
-
-
-def test_whoever_took_one_stage_has_less_room_for_the_next():
-    found = plan_healing(survey(1, 3, candidates=(candidate(A, 2, room=150),)))
-    assert [(one.place, one.taker) for one in found] == [(Place.NEIGHBOUR, A), (Place.JOINER, None)]
-
-
-def test_a_stage_waits_for_a_joiner_and_is_passed_over_unless_it_is_the_first():
-    waiting = plan_healing(survey(0, 2))
-    assert {one.lost.stage: one.bypassed for one in waiting} == {0: False, 2: True}
-    assert {one.taker for one in waiting} == {None}
-    assert not any(one.bypassed for one in plan_healing(survey(2, may_skip=False)))
 
 
 # -- whatever is left -------------------------------------------------------------------------
@@ -194,27 +155,18 @@ def test_every_lost_shard_gets_the_first_rung_that_applies(found: Survey):
 
 
 def _is_the_first_that_applies(shard: str, rung: Rung, found: Survey) -> None:
-    young = min((copy.age for copy in found.shadows.get(shard, ())), default=OLDEST_SHADOW + 1)
+    stale = {Rung.SHADOW: found.shadows, Rung.CHECKPOINT: found.checkpoints}
+    ages = {
+        kind: min(copy.age for copy in known[shard])
+        for kind, known in stale.items()
+        if shard in known
+    }
     if shard in found.hosts:
         assert rung is Rung.COPY
-    elif young <= OLDEST_SHADOW:
-        assert rung is Rung.SHADOW
-    elif rung is Rung.SEED:
-        assert shard not in found.checkpoints
-        assert shard not in found.shadows
-    elif not is_block(shard):
-        assert rung in (Rung.CHECKPOINT, Rung.SHADOW)
-
-
-@given(surveys)
-def test_takers_have_room_for_all_they_take(found: Survey):
-    needed: Counter[PeerId] = Counter()
-    for healing in plan_healing(found):
-        assert (healing.taker is None) == (healing.place is Place.JOINER)
-        if healing.taker is not None:
-            needed[healing.taker] += healing.lost.needed_bytes
-    room = {one.peer: one.free_bytes for one in found.candidates}
-    assert all(total <= room[peer] for peer, total in needed.items())
+    elif min(ages.values(), default=OLDEST_SHADOW + 1) <= OLDEST_SHADOW or rung in stale:
+        assert ages[rung] == min(ages.values())
+    elif rung is Rung.SEED or not is_block(shard):
+        assert rung is Rung.SEED and not ages
 
 
 @given(surveys)
@@ -223,7 +175,6 @@ def test_the_plan_does_not_depend_on_the_order_of_what_is_known(found: Survey):
         **{
             **{name: getattr(found, name) for name in Survey.__dataclass_fields__},
             "lost": found.lost[::-1],
-            "candidates": found.candidates[::-1],
             "shadows": {shard: some[::-1] for shard, some in found.shadows.items()},
         }
     )
@@ -276,13 +227,13 @@ class _Swarm:
 
     def heal(self) -> None:
         for healing in plan_healing(self._survey()):
-            if healing.taker is None:
+            able = [peer for peer, room in self.room.items() if room >= 100]
+            if not able:
                 continue
-            assert healing.taker in self.room
-            stage = healing.lost.stage
+            stage, taker = healing.lost.stage, self.dice.choice(able)
             self.used.update(one.rung for one in healing.shards)
-            self.hosts[stage] = healing.taker
-            self.room[healing.taker] -= 100
+            self.hosts[stage] = taker
+            self.room[taker] -= 100
             self.lost.discard(stage)
         self._place_shadows()
 
@@ -299,18 +250,12 @@ class _Swarm:
             for stage, holder in self.shadows.items()
             for shard in self.stages[stage]
         }
+        taker = Taker(A, Place.SPARE)
         return Survey(
             stages=self.stages,
-            lost=tuple(LostStage(stage, GONE, 100) for stage in sorted(self.lost)),
-            candidates=tuple(
-                candidate(
-                    peer,
-                    *(s for s, host in self.hosts.items() if host == peer),
-                    room=room,
-                    load=self.dice.random(),
-                )
-                for peer, room in self.room.items()
-            ),
+            lost=tuple(LostStage(stage, GONE, taker) for stage in sorted(self.lost)),
             shadows=copied | kept,
-            checkpoints={shard: (Copy(A, 900),) for stage in self.stages for shard in stage},
+            checkpoints={
+                shard: (Copy(A, OLDEST_SHADOW + 1),) for stage in self.stages for shard in stage
+            },
         )

@@ -186,6 +186,15 @@ class TestPeers:
         newcomer = "0.25, counts 25%: newcomer"
         assert cells[2] == ["12D3C", "paused", "-", "paused", "0", "0", "-", newcomer, "1 min 01 s"]
 
+    def test_says_last_what_this_node_waits_for(self, invoke, control) -> None:
+        run = control.in_run()
+        run.peers.add(peer_id="12D3A", self=True, alive=True, phase="observing")
+        run.round.waiting_for.append("a plan that gives this peer something to host")
+        run.round.phase_seconds = 90
+        text = "waiting for a plan that gives this peer something to host (1 min 30 s)"
+        assert invoke("peers").splitlines()[-1] == text
+        assert text not in invoke("peers", "--admission")
+
     @pytest.mark.parametrize("flag", [["--format", "json"], ["--json"]])
     def test_as_json_is_a_list(self, invoke, control, flag) -> None:
         control.in_run().peers.add(peer_id="12D3A")

@@ -27,7 +27,7 @@ from skerry.recovery.healing import Rung, plan_healing
 from skerry.recovery.rebuild_request import Request
 from skerry.recovery.rebuild_request import Stage as Remaining
 from skerry.recovery.rebuilder import made
-from skerry.recovery.survey import LostStage, Survey
+from skerry.recovery.survey import LostStage, Place, Survey, Taker
 from skerry.recovery.swaps import learned_roles
 
 STAGES, LAST = 5, 4
@@ -114,8 +114,7 @@ def heal(ring: StageRing) -> ShardPayload:
     lost = ring.computes[LAST]
     survey = Survey(
         stages=tuple(stage.shards for stage in ring.plan.stages),
-        lost=(LostStage(LAST, lost.peer, 1),),
-        candidates=(),
+        lost=(LostStage(LAST, lost.peer, Taker(lost.peer, Place.SAME)),),
         partners=learned_roles(orders),
     )
     healings = plan_healing(survey)

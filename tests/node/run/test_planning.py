@@ -12,6 +12,7 @@ from skerry.node.run.peers import Peers
 from skerry.node.run.planning import measured_links, plan_for
 from skerry.pipeline.planning.request import MeasuredLink
 from skerry.protocol.codec import open_envelope
+from skerry.protocol.ids import short
 from skerry.protocol.manifest import parse_run_file
 from skerry.protocol.messages import Heartbeat, LinkFigures, Offer, RoleOffer
 from skerry.protocol.rounds.candidates import Candidate
@@ -58,6 +59,28 @@ async def test_what_both_ends_have_measured_of_a_link_is_planned_with(member) ->
 
 def a_beat(context: RunContext) -> Heartbeat:
     return open_envelope(Peers(context).heartbeat()).message
+
+
+async def test_who_has_nobody_to_share_the_model_with_is_named_once(member) -> None:
+    context = (await member()).context
+    alone = (Candidate(PEERS[0], Offer(RoleOffer.STAGE, 1)),)
+    text = (
+        f"{short(PEERS[0])} waits for a joiner to share the model with: "
+        "those who offer to host a part have no room for all of it"
+    )
+
+    async def warned(candidates: tuple[Candidate, ...], first: bool = False) -> list[str]:
+        before = len(context.journal.last(100))
+        await plan_for(context, candidates, first)
+        lines = [json.loads(line) for line in context.journal.last(100)[before:]]
+        return [line["text"] for line in lines if line["event"] == "warning"]
+
+    assert await warned(alone) == [text]
+    assert await warned(alone) == []
+    assert await warned((Candidate(PEERS[0], Offer()),)) == []
+    assert await warned(alone) == [text], "it had a place meanwhile"
+    assert await warned(alone) == []
+    assert await warned(alone, first=True) == [text], "as far as this peer has seen it had one"
 
 
 async def test_where_nobody_offers_a_stage_there_is_no_plan(member) -> None:

@@ -54,6 +54,16 @@ def begin(context, *signers) -> Signed[Commit]:
     return signed
 
 
+def test_who_has_no_place_says_what_it_waits_for(context) -> None:
+    """Its round is others', and it hosts nothing yet."""
+    begin(context, OTHER)
+    rounds = context.state.rounds
+    rounds.phase, rounds.hosted, rounds.whole = Phase.OBSERVING, (), False
+    status = run_status(context, 0.0)
+    text = "a plan that gives this peer something to host: those here make no ring with it yet"
+    assert list(status.round.waiting_for) == [text]
+
+
 def test_before_anything_it_waits_for_the_compute_process(context) -> None:
     status = run_status(context, 0.0)
     assert status.run_id == context.run_id

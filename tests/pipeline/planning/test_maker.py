@@ -16,6 +16,7 @@ from skerry.protocol.layout import layout_of
 from skerry.protocol.manifest import Manifest, parse_run_file
 from skerry.protocol.messages import Offer, RoleOffer
 from skerry.protocol.rings.codec import decode_plan, encode_plan
+from skerry.protocol.rings.plan import Shadow
 from skerry.protocol.rounds.candidates import Candidate
 from skerry.protocol.rounds.hosting import Hosts
 from skerry.protocol.rounds.slowness import SPREAD
@@ -192,6 +193,22 @@ def test_a_copy_is_kept_where_it_does_not_fail_with_its_source():
     plan = plan_of(replace(request, domains={spare: "a", body: "a", origin: "b"}))
     assert plan is not None
     assert {shadow.holder for shadow in plan.shadows if shadow.source == body} == {origin}
+
+
+def test_what_a_ring_has_lost_goes_to_the_one_who_keeps_a_copy_of_it():
+    """Both who stand by have room; the copy is of one of two stages."""
+    before = plan_of(asked(REPLICA, STAGE, STAGE, STAGE))
+    assert before is not None
+    [ring] = before.rings
+    origin, body = (member.peer for member in ring.members)
+    spares = (*before.spares, PEERS[4])
+    for holder in spares:
+        copied = replace(before, spares=spares, shadows=(Shadow(2, body, holder),))
+        request = asked(REPLICA, STAGE, STAGE, STAGE, STAGE, running=copied)
+        left = tuple(one for one in request.candidates if one.peer != body)
+        after = plan_of(replace(request, candidates=left))
+        assert after is not None
+        assert hosts_of(after).ringed == {origin, holder}
 
 
 def test_peers_with_a_fast_link_between_them_form_the_ring():

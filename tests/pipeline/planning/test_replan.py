@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skerry.pipeline.planning.plan import Plan, Ring, Role
+from skerry.pipeline.planning.plan import Member, Plan, Ring, Role, Shadow
 from skerry.pipeline.planning.planner import Budget, make_plan
 from skerry.pipeline.planning.problem import Limits, Network, Peer, Problem
 from skerry.pipeline.planning.replan import replan
@@ -28,6 +28,12 @@ def with_peer(problem: Problem, name: str, **changes: object) -> Problem:
 
 def homes(plan: Plan) -> dict[str, tuple[int, ...]]:
     return {member.peer: member.stages for ring in plan.rings for member in ring.members}
+
+
+def hosts(plan: Plan) -> dict[int, str]:
+    """Return who hosts each stage of the only ring."""
+    (ring,) = plan.rings
+    return {stage: member.peer for member in ring.members for stage in member.stages}
 
 
 def ring_of(plan: Plan, peer: str) -> Ring:
@@ -80,6 +86,88 @@ def test_while_a_ring_is_mended_nobody_makes_room_for_a_faster_spare(make_swarm)
     stayed = {peer: own for peer, own in homes(running).items() if peer != lost}
     assert stayed.items() <= homes(after).items()
     assert len(homes(after)) == len(homes(running))
+
+
+@pytest.fixture(scope="module")
+def ring_of_four(make_swarm) -> tuple[Problem, Plan]:
+    """One ring, a stage on each, and two that stand by."""
+    limits = Limits(slots=4, stages=4, full_replicas=False)
+    problem = make_swarm(6, limits=limits, microbatches=8)
+    running = make_plan(without(problem, "p4", "p5"), Budget(evaluations=200))
+    assert sorted(homes(running).values()) == [(0,), (1,), (2,), (3,)]
+    return problem, replace(running, spares=("p4", "p5"))
+
+
+@pytest.mark.parametrize("holder", ["p4", "p5"])
+def test_of_those_who_stand_by_the_one_that_keeps_a_copy_takes_over(ring_of_four, holder) -> None:
+    """Though the other one is nearer, or twice as fast."""
+    problem, running = ring_of_four
+    at = hosts(running)
+    [other] = {"p4", "p5"} - {holder}
+    fast = next(peer for peer in problem.peers if peer.name == other)
+    faster = with_peer(problem, other, forward=2 * fast.forward, backward=2 * fast.backward)
+    copies = (Shadow(1, at[1], other), Shadow(2, at[2], holder))
+    after = replan(
+        replace(running, shadows=copies), without(faster, at[2]), Budget(evaluations=800)
+    )
+    assert hosts(after) == {**at, 2: holder}
+
+
+def test_who_keeps_a_copy_of_what_a_ring_still_hosts_is_not_preferred(ring_of_four) -> None:
+    problem, running = ring_of_four
+    at = hosts(running)
+    rest = without(problem, at[2])
+    nearest = hosts(replan(running, rest, QUICK))[2]
+    [other] = {"p4", "p5"} - {nearest}
+    after = replan(replace(running, shadows=(Shadow(1, at[1], other),)), rest, QUICK)
+    assert hosts(after)[2] == nearest
+
+
+def test_a_newcomer_is_not_put_before_those_who_stand_by(ring_of_four) -> None:
+    """Both would have to fetch it all; who keeps a copy would not."""
+    problem, running = ring_of_four
+    at = hosts(running)
+    new = with_peer(problem, "p5", forward=1000.0, backward=500.0)
+    copied = replace(running, spares=("p4",), shadows=(Shadow(3, at[3], "p4"),))
+    after = replan(copied, without(new, at[3]), Budget(evaluations=800))
+    assert hosts(after) == {**at, 3: "p4"}
+    assert (
+        hosts(replan(replace(copied, shadows=()), without(new, at[3]), Budget(evaluations=800)))[3]
+        == "p5"
+    )
+
+
+def test_of_two_losses_one_spare_takes_what_it_keeps_and_a_neighbour_the_other(
+    ring_of_four,
+) -> None:
+    problem, running = ring_of_four
+    at = hosts(running)
+    roomy = with_peer(problem, at[0], memory=1 << 40)
+    copied = replace(running, spares=("p4",), shadows=(Shadow(3, at[3], "p4"),))
+    after = replan(copied, without(roomy, "p5", at[1], at[3]), QUICK)
+    taker = hosts(after)[1]
+    assert taker in (at[0], at[2])
+    assert hosts(after) == {0: at[0], 1: taker, 2: at[2], 3: "p4"}
+
+
+def test_a_neighbour_is_as_busy_as_it_would_be_with_what_it_takes_over(ring_of_four) -> None:
+    """The origin is the less busy of two, but slow: with one stage more it would be the busier."""
+    problem, running = ring_of_four
+    at = hosts(running)
+    members = (Member(at[0], (0,)), Member(at[1], (1,)), Member(at[3], (2, 3)))
+    (ring,) = running.rings
+    paths = tuple(
+        replace(
+            path, hops=tuple(replace(h, peer=at[3]) if h.stages == (2,) else h for h in path.hops)
+        )
+        for path in ring.paths
+    )
+    running = replace(running, rings=(replace(ring, members=members, paths=paths),), spares=())
+    rest = without(problem, "p4", "p5", at[2], at[1])
+    for peer, slowness in ((at[0], 1.6), (at[3], 1.0)):
+        rest = with_peer(rest, peer, memory=1 << 40, forward=100 / slowness, backward=50 / slowness)
+    after = replan(running, rest, Budget(evaluations=1))
+    assert homes(after) == {at[0]: (0,), at[3]: (1, 2, 3)}
 
 
 def test_without_a_spare_a_neighbour_takes_over_what_it_has_room_for(problem, running) -> None:
