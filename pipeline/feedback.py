@@ -34,8 +34,14 @@ Where e comes from, and what becomes of it:
   Includes it after all, on another branch: it is taken out again.
 - A contribution's payload is lost before a verdict on it is written: e stays without it (or, taken
   out of e, with it), its text tokens stay where they were, and the log names the round.
-- The file is damaged, or of another run or form: e = 0, no ledger, and a warning. What was trained
-  and not sent is lost to the run, and nothing else is.
+- The file is damaged: the one of the write before takes its place, made to fit what was written
+  since (``_catch_up``). Of what the lost write sent, the ledger, which is kept twice, says the
+  payloads. Whatever they hold was inside of the older e, so these entries become zero: sent twice
+  they never are, and if the chain leaves the contribution out, they come back with it. Verdicts
+  written since are made again. Lost is what that one round's training left unsent; where it sent
+  nothing, the round counts as not trained, with its text tokens.
+- Both are damaged, or of another run or form, or those payloads are gone: e = 0, no ledger, and a
+  warning. What was trained and not sent is lost to the run, and nothing else is.
 
 With ``feedback = "bf16"`` e is bf16 on disk, rounded at random as it is written (rounding.py) and
 f32 while it is worked on. What is random is a function of (seed of the run, own peer id, number
@@ -62,7 +68,9 @@ from skerry.pipeline.ledger import (
     LedgerEntry,
     RoundWork,
     moves_between,
+    sent_since,
     with_entry,
+    without,
 )
 from skerry.pipeline.payloads import Payloads
 from skerry.pipeline.rounding import rounded_bf16
@@ -91,9 +99,11 @@ class ErrorFeedback:
         self._dtype = _DTYPES[manifest.codec.feedback]
         self._key = derive(manifest.seed, int(content_hash(author.encode())[:16], 16))
         self._file = SnapshotFile(folder / FILE_NAME, manifest.run_id, payloads.layout, self._dtype)
-        self._written = self._file.load()
+        self._written, newest = self._file.load()
         """What goes with the file; ``_accounts`` may be ahead of it by some verdicts."""
         self._accounts = self._written
+        if newest.writes != self._written.writes:
+            self._catch_up(newest)
 
     @property
     def pending(self) -> int:
@@ -197,9 +207,42 @@ class ErrorFeedback:
             )
             ledger = with_entry(self.ledger, entry, self._keep_rounds)
             accounts = Accounts(pending - text_tokens, self._written.writes + 1, ledger)
+            self._payloads.make_durable()  # before the ledger says that they are outside of e
             writer.finish(accounts)
         self._written = self._accounts = accounts
         return entry
+
+    def _catch_up(self, newest: Accounts) -> None:
+        """Make the error feedback of one write ago fit ``newest``, whose own was damaged.
+
+        Raises: StateError("SK-DSK-001") on a full disk, with nothing changed.
+        """
+        sent, lost = sent_since(self._written.ledger, newest.ledger)
+        moves = moves_between(self._written.ledger, newest.ledger)
+        if any(self._is_gone(entry) for entry in (*sent, *(move.entry for move in moves))):
+            log.warning("the error feedback before is not consistent either, and starts from zero")
+            self._file.forget()
+            self._written = self._accounts = Accounts()
+            return
+        self._accounts = newest
+        is_new = newest.ledger.keys() - self._written.ledger.keys()
+        with self._file.rewriting() as writer:
+            for position in range(len(self._payloads.layout)):
+                vector = self.vector(position)
+                vector *= self._decay if is_new else 1.0
+                for entry in sent:
+                    vector[self._holds(position, entry)] = 0.0
+                self._add(writer, position, vector)
+            accounts = without(newest, lost)
+            writer.finish(accounts)
+        self._written = self._accounts = accounts
+        log.warning("the error feedback before is used, without what was sent since")
+
+    def _holds(self, position: int, entry: LedgerEntry) -> Tensor:
+        """Return which entries of a shard were part of a contribution, [numel] bool."""
+        part = torch.zeros(self._payloads.layout[position].numel)
+        self._payloads.add(position, entry.shards[position], part)
+        return part != 0
 
     def _write_moves(self) -> None:
         """Bring the file in line with the ledger, if the two differ in what lies inside of e."""
@@ -226,10 +269,13 @@ class ErrorFeedback:
         if drift is not None and not sends:
             fold(vector, drift)
         del drift  # and with it the local copy
+        self._add(writer, position, vector)
+        return payloads
+
+    def _add(self, writer: SnapshotWriter, position: int, vector: Tensor) -> None:
         if self._dtype is torch.bfloat16:
             vector = rounded_bf16(vector, derive(self._key, self._written.writes, position))
         writer.add(vector)
-        return payloads
 
     def _move(self, entry: LedgerEntry, state: EntryState) -> None:
         """Put a contribution back into the error feedback ("returned") or take it out (others)."""

@@ -3,7 +3,8 @@
 Pure bookkeeping, written and read by feedback.py; the bytes on disk are snapshot.py's business.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -84,6 +85,24 @@ def moves_between(old: Ledger, new: Ledger) -> tuple[Move, ...]:
     known = [(old[parent], entry) for parent, entry in new.items() if parent in old]
     signs = [(now, _inside(now) - _inside(then)) for then, now in known if now.may_change]
     return tuple(Move(entry, sign) for entry, sign in signs if sign)
+
+
+def sent_since(old: Ledger, new: Ledger) -> tuple[tuple[LedgerEntry, ...], tuple[LedgerEntry, ...]]:
+    """Return which entries of ``new`` were sent since ``old``, and which trained but not sent."""
+    since = [entry for parent, entry in new.items() if not _same_shards(old.get(parent), entry)]
+    sent = tuple(entry for entry in since if entry.shards)
+    return sent, tuple(entry for entry in since if not entry.shards)
+
+
+def _same_shards(old: LedgerEntry | None, new: LedgerEntry) -> bool:
+    return old is not None and old.shards == new.shards
+
+
+def without(accounts: Accounts, lost: Iterable[LedgerEntry]) -> Accounts:
+    """Return accounts as if the rounds ``lost``, which sent nothing, had not been trained."""
+    gone = {entry.parent: entry.round_tokens for entry in lost}
+    ledger = {parent: entry for parent, entry in accounts.ledger.items() if parent not in gone}
+    return replace(accounts, pending=accounts.pending - sum(gone.values()), ledger=ledger)
 
 
 def _inside(entry: LedgerEntry) -> bool:

@@ -15,7 +15,7 @@ from skerry.compression.drift import Drift
 from skerry.compression.errors import CompressionError
 from skerry.compression.pseudogradient import PseudoGradientCodec
 from skerry.pipeline.codecs import codec_options, shapes_of
-from skerry.protocol.blobs import BlobStore
+from skerry.protocol.blobs import BlobStore, check_blob
 from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.layout import ShardSpec, layout_of
 from skerry.protocol.manifest import Manifest
@@ -61,6 +61,10 @@ class Payloads:
         data = self._codecs[position].encode(feedback, drift)
         address = self._store.put(data)
         return ShardPayload(self.layout[position].name, address, len(data))
+
+    def make_durable(self) -> None:
+        """Have all that was encoded survive a power cut."""
+        self._store.lasting.make_durable()
 
     def add(
         self, position: int, payload: ShardPayload, into: torch.Tensor, factor: float = 1.0
@@ -120,6 +124,8 @@ class Payloads:
         """
         limit = self._codecs[position].max_payload_bytes
         stored = self._store.size(payload.address)
+        if stored not in (None, payload.size):
+            check_blob(self._store, payload.address)  # a torn file is no false word
         if payload.size > limit or stored not in (None, payload.size):
             detail = f"{payload.shard}: {stored} bytes, announced {payload.size}"
             raise ProtocolError("size", f"{detail}, limit {limit}")

@@ -7,10 +7,9 @@ known last, the note, stands last; room for the header, which gives its length, 
 """
 
 import json
-import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from skerry.protocol.blobs import replacing
 from skerry.protocol.ids import HASH_BYTES
+from skerry.protocol.lasting import sync_folder
 
 HASH = "hash"
 DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16"}
@@ -51,13 +51,18 @@ def sealing(path: Path, form: Form) -> Iterator["SealedWriter"]:
     """
     with replacing(path) as file:
         yield SealedWriter(file, form)
-    _make_durable(path.parent)
+    sync_folder(path.parent)
 
 
-def remove_unfinished(path: Path) -> None:
-    """Remove what processes that were killed have left half-written; while none is writing."""
-    for unfinished in path.parent.glob(f"{path.name}.*.tmp"):
-        unfinished.unlink(missing_ok=True)
+def remove_unfinished(path: Path) -> bool:
+    """Remove what processes that were killed have left half-written; while none is writing.
+
+    Returns: whether there was any.
+    """
+    unfinished = list(path.parent.glob(f"{path.name}.*.tmp"))
+    for one in unfinished:
+        one.unlink(missing_ok=True)
+    return bool(unfinished)
 
 
 def verified(path: Path, names: Iterable[str], note: str) -> bytes:
@@ -121,14 +126,3 @@ def _header(form: Form, note_bytes: int) -> bytes:
 def _bytes_of(vector: Tensor) -> memoryview:
     """Return the bytes of a contiguous tensor, without a copy."""
     return vector.view(torch.uint8).numpy().data
-
-
-def _make_durable(folder: Path) -> None:
-    """Make the renaming of a file in ``folder`` survive a power cut, where the system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        # Some file systems refuse it for folders. The new file is in its place either way.
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from skerry.protocol.chunk_tree import CHUNK_BYTES, ChunkTree, cut, leaves_bytes, tree_of
 from skerry.protocol.errors import ProtocolError, StateError
 from skerry.protocol.ids import Address, is_hash
+from skerry.protocol.lasting import Lasting, sync_folder
 
 _HIDDEN, _TREE, _PART = ".gone", ".tree", ".part"
 
@@ -27,6 +28,7 @@ class BlobStore:
         self.folder = folder
         with disk_errors():
             folder.mkdir(parents=True, exist_ok=True)
+        self.lasting = Lasting(folder)
 
     def path(self, address: Address) -> Path:
         """Return where a complete blob lies or would lie."""
@@ -44,12 +46,23 @@ class BlobStore:
     def put(self, data: bytes | memoryview) -> Address:
         """Store ``data`` and return its address. Raises: StateError on a full disk.
 
-        What lies there already is written anew: it may have been damaged since.
+        What lies there already is written anew: it may have been damaged since. Its bytes are
+        durable then, its name is once ``lasting`` was told to make it so.
         """
         tree = tree_of(cut(data), len(data))
         self.keep_tree(tree)
-        write_atomic(self.path(tree.address), data)
+        with replacing(self.path(tree.address)) as file:
+            file.write(data)
+        self.lasting.trust(tree.address)
         return tree.address
+
+    def publish(self, address: Address) -> None:
+        """Make the download of a blob, which is complete and was checked, a blob.
+
+        It need not be durable: whoever rests on it says so (lasting.py).
+        """
+        os.replace(self.part(address), self.path(address))
+        self.lasting.doubt(address)
 
     def read(self, address: Address) -> bytes:
         """Return a blob's bytes, checked against its address. Raises: as ``read_into``."""
@@ -109,7 +122,8 @@ class BlobStore:
     def keep_tree(self, tree: ChunkTree) -> None:
         """Note the tree of a blob, before its bytes. Raises: StateError on a full disk."""
         if self.known_tree(tree.address, tree.size) is None:  # missing, or damaged
-            write_atomic(self._beside(tree.address, _TREE), tree.leaves)
+            with replacing(self._beside(tree.address, _TREE)) as file:
+                file.write(tree.leaves)
 
     def chunks(self, tree: ChunkTree, first: int, stop: int) -> Iterator[bytes]:
         """Yield the chunks of a complete blob from ``first`` on, up to ``stop``, each checked.
@@ -139,10 +153,18 @@ class BlobStore:
     def clear_leftovers(self) -> None:
         """Remove what processes that were killed left half-written; while none is writing.
 
-        A download that was cut is kept: it is resumed if its blob is still wanted.
+        A download that was cut is kept: it is resumed if its blob is still wanted. What was hidden
+        but not removed yet comes back: the list of what is wanted may not have been written.
         """
         for path in self.folder.glob("*.tmp"):
             path.unlink(missing_ok=True)
+        for path in self.folder.glob(f"*{_HIDDEN}"):
+            name = path.name.removesuffix(_HIDDEN)
+            if path.with_name(name).exists():
+                path.unlink()
+            else:
+                path.replace(path.with_name(name))
+                self.lasting.doubt(Address(name))
 
     def begun(self) -> tuple[Address, ...]:
         """Return which blobs are here, or a part of them."""
@@ -219,7 +241,7 @@ class PartialBlob:
             self.discard()
             raise ProtocolError("hash", f"blob {self._address[:8]} does not match its address")
         self._store.keep_tree(tree)
-        os.replace(self._part, self._store.path(self._address))
+        self._store.publish(self._address)
 
     def discard(self) -> None:
         """Forget what was downloaded."""
@@ -230,6 +252,25 @@ def _missing(address: Address) -> StateError:
     return StateError("SK-DSK-002", f"blob {address[:8]} is not in the store")
 
 
+def check_blob(store: BlobStore, address: Address) -> None:
+    """Read a blob, chunk by chunk. Raises: as ``BlobStore.read_into``."""
+    try:
+        with store.path(address).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            found = tree_of(iter(lambda: file.read(CHUNK_BYTES), b""), size)
+    except FileNotFoundError:
+        raise _missing(address) from None
+    if found.address != address:
+        raise store._damaged(address)
+
+
+def recheck_blobs(store: BlobStore, addresses: Iterable[Address]) -> None:
+    """Remove blobs of an earlier process that are no longer whole; each is read once."""
+    for address in store.lasting.unchecked(addresses):
+        with suppress(StateError):
+            check_blob(store, address)
+
+
 def remove_files(paths: Iterable[Path]) -> None:
     """Delete files; one that is gone already is no matter."""
     for path in paths:
@@ -237,16 +278,18 @@ def remove_files(paths: Iterable[Path]) -> None:
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
+    """Write a file so that after a crash it is there whole or not at all, and durable on return."""
     with replacing(path) as file:
         file.write(data)
+    sync_folder(path.parent)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Lend a file that takes the place of ``path`` once the block has ended well.
 
-    Until then the old one is there, and after a crash one of the two, whole.
+    Until then the old one is there, and after a crash one of the two, whole; which of them is
+    certain only once the folder was synced.
     Raises: StateError("SK-DSK-001") on a full disk.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

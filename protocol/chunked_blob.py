@@ -51,4 +51,4 @@ class ChunkedBlob:
 
     def publish(self) -> None:
         """Make it a blob: every chunk is here and was checked."""
-        os.replace(self._part, self._store.path(self._tree.address))
+        self._store.publish(self._tree.address)

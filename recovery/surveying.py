@@ -141,8 +141,9 @@ def _live(s: RoundState, goal: CommitHash, shard: str) -> tuple[PeerId, ...]:
 
 def _checkpoint(s: RoundState, goal: CommitHash, copy: ShardState) -> Copy:
     """Return an own copy with its age: at least so great if it is not known when it was made."""
-    lies = (state for state in s.states.values() for x in state.shards if _is(x, copy))
-    begun = next((state.round for state in lies if state.round is not None), None)
+    lies = (state.after for state in s.states.values() for x in state.shards if _is(x, copy))
+    known = (after for after in lies if after is not None and after in s.chain)
+    begun = next((s.chain.round_of(after) + 1 for after in known), None)
     if begun is None:
         return Copy(s.me, MEMORY * s.rules.chain.steps)
     behind = max(0, s.chain.round_of(goal) - begun)

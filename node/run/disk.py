@@ -8,14 +8,16 @@ import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 from skerry.node.run.context import RunContext
 from skerry.node.run.measured import to_json
-from skerry.protocol.blobs import remove_files
+from skerry.protocol.blobs import disk_errors, remove_files
 from skerry.protocol.errors import StateError
 from skerry.protocol.ids import Address
 from skerry.protocol.messages import SignedAnnounce, SignedCommit
 from skerry.protocol.rounds import actions as act
+from skerry.protocol.rounds.events import LocalState
 
 Kept = act.StoreCommits | act.StoreOrders | act.StoreStates | act.Retain
 """Decisions about what is on disk."""
@@ -48,11 +50,11 @@ class DiskWriter:
             case act.StoreOrders():
                 done = self._begin(lambda: store.orders.append(action.orders))
             case act.StoreStates():
-                done = self._begin(lambda: store.save_states(action.states))
+                done = self._begin(lambda: self._keep_states(action.states))
             case act.Retain():
                 # What is hidden now cannot be taken for what is put or fetched a moment later.
                 hidden = self._context.blobs.set_aside(action.addresses, self._downloading())
-                done = self._begin(lambda: remove_files(hidden))
+                done = self._begin(lambda: self._free(hidden))
         self._group.create_task(self._note_failure(done))
 
     def keep_facts(self) -> None:
@@ -84,6 +86,25 @@ class DiskWriter:
             return
         self._context.store.chain.append(self._owed)
         self._owed = ()
+
+    def _keep_states(self, states: tuple[LocalState, ...]) -> None:
+        """Name states as those to go on from, once all that they rest on survives a power cut.
+
+        One fsync does for all commits since the last time: only what is named must be found again.
+        """
+        store = self._context.store
+        self._append(())
+        store.chain.sync()
+        with disk_errors():
+            named = (shard.address for state in states for shard in state.shards)
+            self._context.blobs.lasting.make_durable(named)
+        store.save_states(states)
+
+    def _free(self, hidden: tuple[Path, ...]) -> None:
+        """Remove files, but none of a state that the list on disk names: a newer may not fit."""
+        states = self._context.store.load_states()
+        named = {shard.address for state in states for shard in state.shards}
+        remove_files(path for path in hidden if path.name.partition(".")[0] not in named)
 
     def _begin(self, work: Callable[[], None]) -> "asyncio.Future[None]":
         # Shielded: what was decided is written even if nobody waits for it any more.

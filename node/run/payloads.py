@@ -9,6 +9,7 @@ from skerry.node.net.fetch import Fetcher, Sources, Wanted
 from skerry.node.run.context import RunContext
 from skerry.node.run.disk import DiskWriter, Kept
 from skerry.pipeline.codecs import payload_limits
+from skerry.protocol.blobs import recheck_blobs
 from skerry.protocol.errors import PeerUnavailable, ProtocolError, StateError
 from skerry.protocol.ids import PeerId, short
 from skerry.protocol.layout import layout_of
@@ -34,6 +35,7 @@ class Payloads:
         """Return why a contribution's payloads could not be fetched; empty if they are here."""
         others = tuple(peer for peer in dict.fromkeys(holders) if peer != self._context.me)
         wanted = [Wanted(shard, others, self._limits[shard.shard]) for shard in shards]
+        await asyncio.to_thread(recheck_blobs, self._context.blobs, [s.address for s in shards])
         missing = [s for s in shards if self._context.blobs.size(s.address) is None]
         try:
             await self._fetcher.fetch_all(wanted)

@@ -26,6 +26,8 @@ from skerry.protocol.rounds.standings import Standings
 from skerry.protocol.rounds.voting import check_state, check_vouched
 from skerry.protocol.standing import FLAT, Ramp, Standing
 
+UNKNOWN_PARENT = "unknown-parent"
+"""Why a commit is not taken in before another one."""
 AdmissionCheck = Callable[[SignedMember], None]
 """Raises ProtocolError when a member may not take part."""
 
@@ -122,7 +124,7 @@ class Chain:
         if commit.run_id != self._rules.run_id:
             raise ProtocolError("run", "the commit is of another run")
         if commit.parent not in self:
-            raise ProtocolError("unknown-parent", "the commit's parent is unknown")
+            raise ProtocolError(UNKNOWN_PARENT, "the commit's parent is unknown")
         before = self.settings(commit.parent)
         settings = ordered(before, commit.orders, self._rules.keys)
         if commit.parent == self._rules.root:

@@ -4,7 +4,7 @@ Results of actions come back as events; what no longer fits the state is recogni
 commit or parent it names and dropped.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from skerry.protocol.compute import Hosting
 from skerry.protocol.ids import Address, CommitHash, Digest, PeerId
@@ -28,8 +28,8 @@ class LocalState:
 
     digest: Digest
     shards: tuple[ShardPayload, ...]
-    round: int | None = None
-    """Which began with them last, as far as this node has seen; None: not known."""
+    after: CommitHash | None = field(default=None, compare=False)
+    """The commit after which they stood here last; None if it was not noted."""
 
 
 @dataclass(frozen=True, slots=True)

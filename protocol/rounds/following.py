@@ -19,6 +19,7 @@ from skerry.protocol.rounds.holding import (
     hosting_at,
     keep,
     keeps_shards,
+    kept_after,
     remember,
     retain,
 )
@@ -103,18 +104,34 @@ def plan(s: RoundState, now: float) -> list[Action]:
     # it any more) gives way to the newest state, and that in turn if nobody has it.
     replayable = s.rules.replay if s.failures % 4 < 2 else 0
     notes: list[Action] = []
+    unproven: tuple[list[CommitHash], CommitHash, Digest] | None = None
     for commit in s.chain.path(s.goal):
         digest = _digest_after(s, commit, child)
         if commit == s.at and child is not None and not agrees(s, child):
             notes = [_reject_own_state(s, child)]
         if _usable(s, digest):
             return notes + _start_from(s, commit, digest, now)
+        if digest is None and unproven is None and (own := kept_after(s, commit)):
+            unproven = list(s.queue), commit, own
         if len(s.queue) > replayable:
-            return notes + _download(s, now)
+            return notes + (_go_on_from(s, *unproven, now) if unproven else _download(s, now))
         s.queue.insert(0, commit)
         child = s.chain[commit].message
+    if unproven:
+        return notes + _go_on_from(s, *unproven, now)
     root = s.rules.chain.root
     return notes + _start_from(s, root, _digest_after(s, root, child), now)
+
+
+def _go_on_from(
+    s: RoundState, queue: list[CommitHash], commit: CommitHash, own: Digest, now: float
+) -> list[Action]:
+    """Start from a kept state that no commit vouches for: the chain here ends where it stands.
+
+    A damaged disk has lost the commits after it. If it is wrong, those that are fetched say so.
+    """
+    s.queue = queue
+    return _start_from(s, commit, own, now)
 
 
 def _removed_at(s: RoundState, commit: CommitHash) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from skerry.protocol.compute import Hosting
-from skerry.protocol.ids import Address, CommitHash, PeerId
+from skerry.protocol.ids import Address, CommitHash, Digest, PeerId
 from skerry.protocol.messages import Commit, ShardState
 from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds.actions import Action
@@ -67,12 +67,20 @@ def retain(s: RoundState) -> list[Action]:
     return [act.Retain(frozenset(kept))]
 
 
+def kept_after(s: RoundState, commit: CommitHash) -> Digest | None:
+    """Return the state that the own disk has kept of the time after a commit, if any."""
+    shards = set(s.hosted)
+    for state in reversed(s.states.values()):
+        if state.after == commit and {x.shard for x in state.shards} == shards:
+            return state.digest
+    return None
+
+
 def remember(s: RoundState, commit: CommitHash, state: LocalState) -> None:
     """Note the parameters that the compute process holds after a commit."""
     s.held = tuple(ShardState(shard.shard, shard.address) for shard in state.shards)
     keep(s.digests, commit, state.digest, KEPT_DIGESTS)
-    begins = s.chain.round_of(commit) + 1
-    keep(s.states, state.digest, replace(state, round=begins), KEPT_STATES)
+    keep(s.states, state.digest, replace(state, after=commit), KEPT_STATES)
 
 
 def keep(kept: dict[K, V], key: K, value: V, count: int) -> None:

@@ -4,6 +4,7 @@ No clock, no I/O, no randomness: a recorded list of events and times replays a n
 The edge carries out the actions in order and feeds their results back as events.
 """
 
+from contextlib import suppress
 from typing import assert_never
 
 from skerry.protocol.errors import ProtocolError
@@ -13,6 +14,7 @@ from skerry.protocol.rounds import actions as act
 from skerry.protocol.rounds import events as ev
 from skerry.protocol.rounds.actions import Action
 from skerry.protocol.rounds.asking import Answer, ask, go_on, is_better
+from skerry.protocol.rounds.chain import UNKNOWN_PARENT
 from skerry.protocol.rounds.collecting import (
     collect_deadline,
     commit_due,
@@ -149,16 +151,29 @@ def _dispatch(s: RoundState, event: Event, now: float) -> list[Action]:
 def _on_restored(s: RoundState, event: ev.Restored) -> list[Action]:
     for commit in event.commits:
         try:
-            s.chain.add(commit)
-        except ProtocolError:
-            continue  # one before it was never written; the others have it
-        _learn_members(s, commit)
-        learn_orders(s, commit)
+            _link(s, commit)
+        except ProtocolError as error:
+            if error.reason == UNKNOWN_PARENT:  # it was never written, or lost; others have it
+                s.strays.setdefault(commit.message.parent, []).append(commit)
     keep_orders(s, event.orders)
     s.states = {state.digest: state for state in event.states}
     s.begun = frozenset(event.begun)
     s.history = {announce.message.parent: announce for announce in event.own}
     return []
+
+
+def _link(s: RoundState, commit: SignedCommit) -> None:
+    """Add a commit, and those stored that build on it. Raises: ProtocolError if it is not valid."""
+    s.chain.add(commit)
+    added = [commit]
+    while added:
+        newest = added.pop()
+        _learn_members(s, newest)
+        learn_orders(s, newest)
+        for stray in s.strays.pop(CommitHash(newest.hash), ()):
+            with suppress(ProtocolError):
+                s.chain.add(stray)
+                added.append(stray)
 
 
 def _on_compute_ready(s: RoundState, event: ev.ComputeReady, now: float) -> list[Action]:
@@ -180,17 +195,15 @@ def _on_commits(s: RoundState, event: ev.CommitsReceived, now: float) -> list[Ac
     for commit in event.commits:
         if CommitHash(commit.hash) not in s.chain:
             try:
-                s.chain.add(commit)
+                _link(s, commit)
             except ProtocolError as error:
                 refused = error.reason
                 break
-            _learn_members(s, commit)
-            learn_orders(s, commit)
             new.append(commit)
         taken = commit.message.round
     if new:
         actions.append(act.StoreCommits(tuple(new)))
-    if refused not in ("", "unknown-parent"):
+    if refused not in ("", UNKNOWN_PARENT):
         actions.append(act.Refuse(event.source, refused))
     elif event.commits and event.source != s.me:
         actions += go_on(s, Answer(event.source, event.commits[0], taken), now)

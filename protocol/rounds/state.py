@@ -15,6 +15,7 @@ from skerry.protocol.messages import (
     Judgement,
     ShardState,
     SignedAnnounce,
+    SignedCommit,
     SignedFinding,
     SignedMember,
     SignedOrder,
@@ -267,6 +268,8 @@ class RoundState:
     """Peers that have trained nothing in this round, this one among them."""
     unheard: set[PeerId] = field(default_factory=set)
     """Roster members that were never heard; for a grace period they count as alive."""
+    strays: dict[CommitHash, list[SignedCommit]] = field(default_factory=dict)
+    """Stored commits by a parent that a damaged disk has lost."""
     positions: dict[PeerId, Position] = field(default_factory=dict)
     asked: dict[PeerId, Question] = field(default_factory=dict)
     """What each peer was last asked of its chain."""

@@ -6,13 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import forgetful_disk
+import psutil
 import pytest
+from forgetful_disk import cut
 from small_disk import fill, mount, unmount
 from swarm import Event, Peer, Swarm
 
+from skerry.node.demo_swarm import LocalSwarm
+from skerry.node.home import Home
 from skerry.node.run.store import RunStore
 from skerry.protocol.blobs import BlobStore
 from skerry.protocol.ids import RunId
+from skerry.protocol.layout import state_digest
+from skerry.protocol.messages import Commit
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +93,106 @@ def _has_kept_moments(events: list[Event]) -> bool:
 
 def _named(name: str, events: list[Event]) -> list[Event]:
     return [event for event in events if event["event"] == name]
+
+
+class ForgetfulSwarm(LocalSwarm):
+    """Notes what the daemons and their compute processes sync of their runs."""
+
+    def command(self, name: str, home: Home) -> list[str]:
+        path = os.pathsep.join((*_NOTING, os.environ.get("PYTHONPATH", "")))
+        noted = {"PYTHONPATH": path, "FORGETFUL_ROOT": home.runs, "FORGETFUL_KEPT": _kept(home)}
+        return ["env", *(f"{k}={v}" for k, v in noted.items()), *super().command(name, home)]
+
+
+_NOTING = str(Path(__file__).parent / "forgetful"), str(Path(forgetful_disk.__file__).parent)
+
+
+def _kept(home: Home) -> Path:
+    return home.path.with_name(f"{home.path.name}.synced")
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path) -> Iterator[Swarm]:
+    with Swarm(tmp_path, ForgetfulSwarm(tmp_path)) as swarm:
+        yield swarm
+        left = swarm.stop()
+    assert not left, f"left behind: {left}"
+
+
+def _power_cut(peers: list[Peer]) -> None:
+    children = [child for peer in peers for child in peer.children.values()]
+    for peer in peers:
+        peer.kill()
+    psutil.wait_procs(children)  # they write until they notice
+
+
+@pytest.mark.chaos
+def test_what_was_synced_is_enough(forgetful: Swarm) -> None:
+    """All go on from the newest commit that is on any disk, with the parameters after it."""
+    trio = forgetful.start("a", "b", "c")
+    forgetful.begin(trio, ROUNDS)
+    trio[0].wait_for("phase", phase="training", round=4)
+    _power_cut(trio)
+    for peer in trio:
+        cut(peer.home.runs, _kept(peer.home))
+    kept = max((peer.chain(forgetful.run_id) for peer in trio), key=len)
+    marks = [len(peer.recorded()) for peer in trio]
+    assert kept[-1].round >= 2
+    chain = _go_on(forgetful, trio)
+
+    assert chain[: len(kept)] == kept
+    digests = set()
+    for peer, mark in zip(trio, marks, strict=True):
+        before, after = peer.recorded()[:mark], peer.recorded()[mark:]
+        applied = _named("applied", before + after)
+        digests |= {event["digest"] for event in applied if event["round"] == kept[-1].round}
+        assert min(event["round"] for event in _named("trained", after)) > kept[-1].round
+        assert not any("SK-DSK" in event["text"] for event in _named("warning", after))
+        assert not _named("compute-failed", after)
+    assert digests == {state_digest(chain[len(kept)].state)}
+
+
+@pytest.mark.chaos
+def test_chains_shorter_than_what_is_kept(swarm: Swarm, trio: list[Peer]) -> None:
+    """Every disk has lost the end of the chain: they go on from the state where it ends."""
+    swarm.begin(trio, ROUNDS)
+    trio[0].wait_for("phase", phase="training", round=5)
+    _power_cut(trio)
+    chain = max((peer.chain(swarm.run_id) for peer in trio), key=len)
+    homes = [peer.home.run(RunId(swarm.run_id)) for peer in trio]
+    oldest = {RunStore(home).load_states()[0].after for home in homes}
+    end = max(commit.round for commit in chain if commit.parent in oldest)
+    for home in homes:
+        _shorten(home.chain_file, end)
+    for peer in trio:
+        assert [commit.round for commit in peer.chain(swarm.run_id)] == list(range(end))
+    named = chain[end].state
+    again = _go_on(swarm, trio)
+
+    assert again[:end] == chain[:end]
+    assert again[end].state == named
+    for peer in trio:
+        steps = sum(e["steps"] for e in _named("trained", peer.recorded()[peer.since :]))
+        own = [a for commit in again for a in commit.announces if a.signer == peer.peer_id]
+        assert 0 < sum(a.message.text_tokens for a in own) <= steps * _STEP_TOKENS
+
+
+def _shorten(path: Path, commits: int) -> None:
+    """Leave so many commits of a chain's file."""
+    data, end = path.read_bytes(), 0
+    for _ in range(commits):
+        end += 4 + int.from_bytes(data[end : end + 4], "big")
+    os.truncate(path, end)
+
+
+def _go_on(swarm: Swarm, peers: list[Peer]) -> list[Commit]:
+    """Start all again; return the chain in the end."""
+    for peer in peers:
+        peer.restart()
+    for peer in peers:
+        peer.ready()
+    swarm.finish(peers, ROUNDS)
+    return peers[0].chain(swarm.run_id)
 
 
 @pytest.mark.chaos

@@ -376,6 +376,115 @@ class TestWhereItComesFrom:
         torch.testing.assert_close(peer.total + peer.sent(1), before + torch.cat(peer.deltas(1)))
 
 
+class TestDamaged:
+    """The newest error feedback is damaged; the one before, and the ledger, are whole."""
+
+    def spoil(self, peer) -> None:
+        """Damage the file written last, and start again."""
+        newest = peer.feedback._file._newest
+        data = bytearray(newest.read_bytes())
+        data[len(data) // 2] ^= 1
+        newest.write_bytes(data)
+        peer.restart()
+
+    @pytest.fixture(params=[1.0, 0.9])
+    def peer(self, tmp_path, request) -> Peer:
+        return Peer(tmp_path, kept_as("fp32", request.param))
+
+    def test_what_was_sent_since_is_not_sent_again(self, peer, caplog) -> None:
+        peer.fold(0)
+        before = peer.total
+        sent = peer.fold(1)
+        ledger, pending = peer.feedback.ledger, peer.feedback.pending
+        self.spoil(peer)
+        held = peer.sent(1) != 0
+        assert held.any() and not held.all()
+        assert (peer.feedback.ledger, peer.feedback.pending) == (ledger, pending)
+        assert not peer.total[held].any()
+        torch.testing.assert_close(peer.total[~held], peer.feedback._decay * before[~held])
+        assert peer.feedback.offer_again(parent(1)) == sent
+        assert "is damaged" in caplog.text and "before is used" in caplog.text
+
+    def test_it_is_written_at_once_and_the_same_after_another_start(self, peer) -> None:
+        peer.fold(0)
+        peer.fold(1)
+        self.spoil(peer)
+        everything = peer.everything
+        peer.restart()
+        assert peer.everything == everything
+
+    def test_a_contribution_sent_since_comes_back_with_its_text_tokens(self, peer) -> None:
+        peer.fold(0)
+        peer.fold(1)
+        self.spoil(peer)
+        rest = peer.total
+        peer.settle(1, included=False)
+        torch.testing.assert_close(peer.total, rest + peer.sent(1))
+        assert peer.feedback.pending == TOKENS
+        assert peer.fold(2).text_tokens == 2 * TOKENS
+
+    def test_no_text_token_counts_twice(self, peer) -> None:
+        first, second = peer.fold(0), peer.fold(1)
+        self.spoil(peer)
+        for number in (0, 1):
+            peer.settle(number, included=True)
+        third = peer.fold(2)
+        assert [e.text_tokens for e in (first, second, third)] == [TOKENS] * 3
+
+    def test_verdicts_written_since_are_made_again(self, peer) -> None:
+        peer.fold(0)
+        before = peer.total
+        peer.settle(0, included=False)
+        peer.fold(1)
+        self.spoil(peer)
+        held = peer.sent(1) != 0
+        wanted = peer.feedback._decay * (before + peer.sent(0))
+        torch.testing.assert_close(peer.total[~held], wanted[~held])
+        assert (peer.state(0), peer.state(1)) == ("returned", "open")
+        peer.settle(0, included=True)
+        peer.settle(1, included=True)
+        assert peer.feedback.pending == -TOKENS  # round 0's were part of the second contribution
+
+    def test_a_round_that_sent_nothing_counts_as_not_trained(self, peer) -> None:
+        peer.fold(0)
+        before = peer.total
+        peer.fold(1, send=False)
+        assert peer.feedback.pending == TOKENS
+        self.spoil(peer)
+        assert peer.feedback.pending == 0
+        torch.testing.assert_close(peer.total, peer.feedback._decay * before)
+        assert peer.fold(1).text_tokens == TOKENS
+
+    def test_moves_that_were_all_that_was_written_are_made_again(self, peer) -> None:
+        peer.fold(0)
+        peer.settle(0, included=False)
+        peer.fold(1, send=False)
+        peer.feedback.offer_again(parent(0))
+        wanted, ledger = peer.total, peer.feedback.ledger
+        self.spoil(peer)
+        torch.testing.assert_close(peer.total, wanted)
+        assert peer.feedback.ledger == ledger
+
+    def test_without_the_payload_that_was_sent_it_starts_from_zero(self, peer, caplog) -> None:
+        peer.fold(0)
+        entry = peer.fold(1)
+        peer.store.path(entry.shards[0].address).unlink()
+        self.spoil(peer)
+        assert not peer.total.any()
+        assert (peer.feedback.ledger, peer.feedback.pending) == ({}, 0)
+        assert "not consistent" in caplog.text
+        assert peer.fold(2).text_tokens == TOKENS
+
+    def test_two_damaged_in_a_row_start_from_zero(self, peer, caplog) -> None:
+        peer.fold(0)
+        peer.fold(1)
+        for path in peer.folder.glob("feedback*.safetensors"):
+            path.write_bytes(path.read_bytes()[:-1])
+        peer.restart()
+        assert not peer.total.any()
+        assert "starts from zero" in caplog.text
+
+
 class TestBf16:
     """Error feedback kept as bf16: half the file, the same on a repeated run, right on average."""
 

@@ -1,5 +1,7 @@
 """The ledger's bookkeeping."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,9 @@ from skerry.pipeline.ledger import (
     accounts_from_json,
     accounts_to_json,
     moves_between,
+    sent_since,
     with_entry,
+    without,
 )
 from skerry.protocol.ids import Address, CommitHash, RunId
 from skerry.protocol.messages import ShardPayload
@@ -88,3 +92,19 @@ def test_there_and_back_cancels(states, data):
     there = moves_between(ledger(states), ledger(changed))
     back = moves_between(ledger(changed), ledger(states))
     assert [move.sign for move in there] == [-move.sign for move in back]
+
+
+def test_what_was_sent_since_is_told_from_what_was_only_trained():
+    unsent, again = replace(entry(2, "unsent"), shards=()), entry(2)
+    new = replace(entry(4, "unsent"), shards=())
+    old = {one.parent: one for one in (entry(1), unsent)}
+    now = {one.parent: one for one in (entry(1, "included"), again, entry(3), new)}
+    assert sent_since(old, now) == ((again, entry(3)), (new,))
+    assert sent_since(old, old) == ((), ())
+
+
+def test_a_round_left_out_takes_its_text_tokens_along():
+    lost = replace(entry(2, "unsent"), shards=())
+    accounts = Accounts(30, 7, {one.parent: one for one in (entry(1), lost)})
+    assert without(accounts, (lost,)) == Accounts(10, 7, ledger({1: "open"}))
+    assert without(accounts, ()) == accounts

@@ -83,3 +83,13 @@ def test_malformed_bytes_are_named_by_the_codec(payloads, shards, store):
     _, *rest = shards
     garbage = ShardPayload("embed", store.put(b"garbage"), 7)
     assert payloads.flaw((garbage, *rest)) == "too-short"
+
+
+@pytest.mark.parametrize("torn", [b"", b"half"])
+def test_what_a_power_cut_left_torn_is_no_fault_of_its_author(payloads, shards, store, torn):
+    embed, *rest = shards
+    store.path(embed.address).write_bytes(torn)
+    with pytest.raises(StateError, match="SK-DSK-002"):
+        payloads.read(0, embed)
+    assert store.size(embed.address) is None
+    assert payloads.flaw((embed, *rest)) == "missing"

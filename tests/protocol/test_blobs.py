@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from skerry.protocol.blobs import (
     BlobStore,
+    check_blob,
     disk_errors,
+    recheck_blobs,
     remove_files,
     replacing,
     write_atomic,
@@ -204,3 +206,27 @@ def test_a_failed_replacement_keeps_the_old_file(tmp_path, monkeypatch):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_was_hidden_but_not_removed_comes_back_at_the_next_start(tmp_path):
+    store = BlobStore(tmp_path)
+    kept, wanted = store.put(b"kept"), store.put(b"wanted")
+    store.set_aside([])
+    store.put(b"kept")  # again, before the other was removed
+    store.clear_leftovers()
+    assert [store.read(kept), store.read(wanted)] == [b"kept", b"wanted"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([kept, wanted])
+
+
+@pytest.mark.parametrize("torn", [b"", b"brou", bytes(7), b"brought more"])
+def test_what_a_power_cut_left_torn_is_removed_once_it_is_looked_at(tmp_path, torn):
+    store = BlobStore(tmp_path)
+    name, whole = store.put(b"brought"), store.put(b"whole")
+    store.path(name).write_bytes(torn)
+    recheck_blobs(store, [name])  # this process has written it itself
+    assert store.size(name) == len(torn)
+    again = BlobStore(tmp_path)
+    recheck_blobs(again, [name, whole, address_of(b"not here")])
+    assert [again.size(name), again.size(whole)] == [None, 5]
+    with pytest.raises(StateError, match="SK-DSK-002"):
+        check_blob(again, name)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from skerry.node.home import RunHome
 from skerry.node.run import store as store_module
 from skerry.node.run.facts import Facts
+from skerry.node.run.frame_file import framed
 from skerry.node.run.measured import to_json
 from skerry.node.run.store import MAX_OWN, RunStore
 from skerry.protocol.blobs import BlobStore
@@ -27,7 +28,7 @@ from skerry.protocol.messages import (
 )
 from skerry.protocol.rounds.events import LocalState
 
-COMMITS = tuple(event_strategies.signed(Commit))
+COMMITS = tuple({commit.hash: commit for commit in event_strategies.signed(Commit)}.values())
 OWN = tuple(event_strategies.signed(Announce))
 MEMBERS = tuple(event_strategies.signed(MemberRecord))
 ORDERS = tuple(event_strategies.signed(Order))
@@ -50,6 +51,10 @@ def ends(data: bytes) -> list[int]:
         position += 4 + int.from_bytes(data[position : position + 4], "big")
         found.append(position)
     return found
+
+
+def store_bytes(signed) -> bytes:
+    return framed(one.envelope for one in signed)
 
 
 class TestWhole:
@@ -94,9 +99,11 @@ class TestWhole:
             assert again.load_members() == MEMBERS[1:]
 
     def test_states_come_back(self, store) -> None:
-        states = tuple(LocalState(c * 64, (ShardPayload("embed", "a" * 64, 7),)) for c in "12")
+        shards = (ShardPayload("embed", "a" * 64, 7),)
+        states = tuple(LocalState(c * 64, shards, after="e" * 64) for c in "12")
         store.save_states(states)
         assert store.load_states() == states
+        assert [state.after for state in store.load_states()] == ["e" * 64] * 2
 
     def test_measurements_come_back(self, store, home) -> None:
         assert store.load_facts() == Facts()
@@ -121,7 +128,7 @@ class TestDamaged:
     def test_file_cut_at_any_byte_loads_its_whole_frames_and_can_be_added_to(
         self, store, home
     ) -> None:
-        store.chain.append(COMMITS[:3])
+        store.chain.append(COMMITS[:2])
         data = home.chain_file.read_bytes()
         whole = ends(data)
         near = {end + by for end in (0, *whole) for by in range(-6, 7)}
@@ -132,12 +139,14 @@ class TestDamaged:
             count = sum(end <= cut for end in whole)
             assert store.chain.load() == COMMITS[:count]
             assert home.chain_file.stat().st_size == ([0, *whole][count])
-            store.chain.append(COMMITS[3:4])
-            assert store.chain.load() == (*COMMITS[:count], COMMITS[3])
+            store.chain.append(COMMITS[2:3])
+            assert store.chain.load() == (*COMMITS[:count], COMMITS[2])
 
     @settings(max_examples=150, deadline=None)
     @given(st.data())
-    def test_file_with_a_flipped_bit_loads_what_is_before_it(self, tmp_path_factory, data) -> None:
+    def test_file_with_a_flipped_bit_loads_all_but_what_holds_it(
+        self, tmp_path_factory, data
+    ) -> None:
         home = RunHome(tmp_path_factory.mktemp("run"))
         store = RunStore(home)
         store.chain.append(COMMITS[:3])
@@ -146,11 +155,15 @@ class TestDamaged:
         position = data.draw(st.integers(0, len(content) - 1))
         content[position] ^= 1 << data.draw(st.integers(0, 7))
         home.chain_file.write_bytes(content)
-        before = sum(end <= position for end in whole)
+        damaged = sum(end <= position for end in whole)
         found = store.chain.load()
         # A bit of the envelope that means nothing, if there is one, may be lost unnoticed.
-        assert found in (COMMITS[:before], COMMITS[:3])
+        rest = (*COMMITS[:damaged], *COMMITS[damaged + 1 : 3])
+        assert found in (rest, COMMITS[:3])
         assert store.chain.load() == found
+        assert [store.chain[commit.hash] for commit in found] == [x.envelope for x in found]
+        aside = [path.read_bytes() for path in home.folder.glob("chain.bin.damaged-*")]
+        assert aside == ([bytes(content)] if found == rest and damaged < 2 else [])
 
     @settings(max_examples=100, deadline=None)
     @given(st.binary(max_size=300))
@@ -182,9 +195,34 @@ class TestDamaged:
         with pytest.raises(ProtocolError):
             store.load_manifest()
 
-    def test_commit_file_with_something_else_in_it_is_cut_there(self, store, home) -> None:
+    def test_commit_file_with_something_else_in_it_goes_on_without(self, store, home) -> None:
         store.chain.append([COMMITS[0], MEMBERS[0], COMMITS[1]])
-        assert store.chain.load() == COMMITS[:1]
+        assert store.chain.load() == COMMITS[:2]
+
+    @pytest.mark.parametrize("lost", [b"", b"\0" * 40, b"\xff" * 40], ids=["gone", "zero", "ones"])
+    def test_what_can_be_read_behind_damage_is_kept_and_the_rest_beside_it(
+        self, store, home, caplog, lost
+    ) -> None:
+        store.chain.append(COMMITS[:3])
+        data = home.chain_file.read_bytes()
+        end = ends(data)[0]
+        for number in (1, 2):  # a second damage does not replace what was kept of the first
+            damaged = data[: end + 3] + lost + data[end + 43 :]
+            home.chain_file.write_bytes(damaged)
+            assert store.chain.load() == (COMMITS[0], COMMITS[2])
+            assert home.folder.joinpath(f"chain.bin.damaged-{number}").read_bytes() == damaged
+        assert f"SK-DSK-002: {home.chain_file} is damaged at byte {end} of" in caplog.text
+        store.chain.append(COMMITS[1:3])  # once it was fetched
+        assert store.chain.load() == (COMMITS[0], COMMITS[2], COMMITS[1])
+        assert len(list(home.folder.glob("*damaged*"))) == 2
+
+    def test_nothing_is_kept_aside_of_what_a_crash_left(self, store, home) -> None:
+        store.chain.append(COMMITS[:2])
+        with home.chain_file.open("ab") as file:
+            file.write(bytes(5000))  # as some file systems do
+        assert store.chain.load() == COMMITS[:2]
+        assert home.chain_file.stat().st_size == len(store_bytes(COMMITS[:2]))
+        assert not list(home.folder.glob("*damaged*"))
 
 
 class TestFullDisk:
@@ -222,6 +260,25 @@ class TestFullDisk:
             monkeypatch.setattr(Path, "open", opened)
 
         return fill
+
+    def test_damage_is_left_as_it_is_while_nothing_can_be_written(
+        self, store, home, monkeypatch
+    ) -> None:
+        store.chain.append(COMMITS[:3])
+        data = bytearray(home.chain_file.read_bytes())
+        data[50] ^= 1
+        home.chain_file.write_bytes(data)
+
+        def no_space(number: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", no_space)
+        assert store.chain.load() == COMMITS[1:3]
+        assert [store.chain[commit.hash] for commit in COMMITS[1:3]]
+        assert home.chain_file.read_bytes() == data
+        monkeypatch.undo()
+        assert store.chain.load() == COMMITS[1:3]
+        assert len(list(home.folder.glob("*damaged*"))) == 1
 
     @pytest.mark.parametrize("room", [0, 1, 100])
     def test_nothing_of_what_did_not_fit_is_left_in_the_way(

@@ -140,6 +140,21 @@ def test_a_commit_that_was_never_written_does_not_keep_a_node_from_starting():
     assert name(commits[2]) in peer.s.chain
 
 
+def test_stored_commits_go_on_from_one_that_the_disk_has_lost_once_it_is_fetched():
+    commits = long_chain(6)
+    peer = Peer(BOB)
+    peer.take(ev.Restored((START, commits[0], *commits[2:]), (), ()))
+    assert peer.s.chain.best(set()) == name(commits[0])
+    actions = peer.commits(*commits[:2])
+    assert peer.s.chain.best(set()) == name(commits[5])
+    assert of(act.StoreCommits, actions) == [act.StoreCommits((commits[1],))]
+    assert not peer.s.strays
+    again = Peer(BOB)  # where it was added to the end of the file
+    again.take(ev.Restored((START, commits[0], *commits[2:], commits[1]), (), ()))
+    assert again.s.chain.best(set()) == name(commits[5])
+    assert not again.s.strays
+
+
 def test_what_is_kept_are_recent_states_and_payloads():
     peer = trainee()
     commits = long_chain(6)
@@ -441,6 +456,45 @@ def test_a_restarted_node_goes_on_where_it_was():
     # The same contribution again, not another one to the same round.
     assert of(act.PublishAnnounce, actions) == [act.PublishAnnounce(own.message)]
     assert not of(act.Train, actions)
+
+
+def test_where_the_chain_ends_the_state_kept_of_that_time_is_used():
+    # A damaged disk has lost the commits that said which state that was, and whatever followed.
+    commits = long_chain(6)
+    kept = tuple(replace(STATES[n], after=name(commits[n - 1])) for n in (4, 5, 6))
+    peer = Peer(BOB)
+    peer.take(ev.Restored((START, *commits[:5]), (), kept))
+    [load] = peer.take(ev.ComputeReady(()))
+    assert load.local == STATES[4]  # agreed upon by commit 5, which can be applied and judged
+    peer = Peer(BOB)
+    peer.take(ev.Restored((START, *commits[:4]), (), kept))
+    [load] = peer.take(ev.ComputeReady(()))
+    assert load == act.LoadState(STATES[4].digest, STATES[4], ())
+    peer.take(ev.StateLoaded(STATES[4]))
+    assert (peer.s.at, peer.s.phase) == (name(commits[3]), Phase.TRAINING)
+    [load] = of(act.LoadState, peer.commits(*commits[4:]))  # which others still have
+    assert load.local == STATES[5]
+    peer.take(ev.StateLoaded(STATES[5]))
+    peer.apply(commits[5], STATES[6])
+    assert peer.s.at == name(commits[5])
+
+
+def test_a_kept_state_that_a_later_commit_contradicts_is_not_used():
+    commits = long_chain(4)
+    wrong = replace(local("wrong"), after=name(commits[2]))
+    peer = Peer(BOB)
+    peer.take(ev.Restored((START, *commits), (), (wrong,)))
+    actions = peer.take(ev.ComputeReady(()))
+    assert of(act.LoadState, actions)[0].digest != wrong.digest
+
+
+def test_of_other_shards_no_kept_state_is_used():
+    commits = long_chain(5)
+    shards = (replace(STATES[5].shards[0], shard="another"),)
+    other = replace(STATES[5], shards=shards, after=name(commits[4]))
+    peer = Peer(BOB)
+    peer.take(ev.Restored((START, *commits), (), (other,)))
+    assert of(act.LoadState, peer.take(ev.ComputeReady(())))[0].local is None
 
 
 def test_a_lost_compute_process_starts_again_from_the_newest_state():
