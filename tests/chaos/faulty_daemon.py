@@ -3,7 +3,7 @@
     python -P tests/chaos/faulty_daemon.py WEATHER.json daemon --home=...
 
 What is changed is the outermost layer that the daemon's own code has: the transport under its
-calls, the chunks of the blobs that it gives away, and the time of day. The DHT of p2pd is not
+calls, the blobs that it gives away, and the time of day. The DHT of p2pd is not
 disturbed: in a partition the sides still learn of each other's addresses, and cannot connect.
 """
 
@@ -43,6 +43,8 @@ class Weather:
     """How fast what is written goes out; 0: as it can."""
     corrupt: float = 0.0
     """Share of the blobs given away of which a byte is altered."""
+    wait_s: float = 0.0
+    """How long who asks for a blob waits for it."""
     clock_s: float = 0.0
     """How much the clock is fast."""
 
@@ -131,6 +133,7 @@ def disturb(sky: Sky) -> None:
     whole, clock = servicer.blob_chunks, time.time
 
     async def altered(*args: object) -> AsyncIterator[pb.BlobChunk]:
+        await asyncio.sleep(sky.now.wait_s)
         spoilt = random.random() < sky.now.corrupt
         async for chunk in whole(*args):  # type: ignore[arg-type]
             if spoilt and chunk.data:
