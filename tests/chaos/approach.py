@@ -21,8 +21,6 @@ HARMLESS = (
 """Kinds after which the victim still counts as one of the living."""
 TRIES = 3
 """How often a victim is brought into a phase."""
-PATIENCE_ROUNDS = 8
-"""For a victim that another fault keeps away, or for a phase that it does not come to."""
 
 
 class Victim(Protocol):
@@ -79,9 +77,16 @@ class Verdict(Enum):
 class Approach:
     """One fault on its way: due, its victim brought into the phase, and seen there."""
 
-    def __init__(self, fault: Fault, victim: Victim, dice: Random, away: int) -> None:
-        """Begin before it is due. ``away``: rounds after which nobody can replay what it missed."""
-        self.fault, self.victim = fault, victim
+    def __init__(
+        self, fault: Fault, victim: Victim, dice: Random, away: int, patience: int
+    ) -> None:
+        """Begin before it is due.
+
+        Args:
+            away: rounds after which nobody can replay what it missed.
+            patience: rounds to wait for a phase that comes round by itself.
+        """
+        self.fault, self.victim, self._most_late = fault, victim, patience
         self._dice, self._away = dice, away
         self._begins = max(1, fault.round - (away if fault.phase is Phase.TRANSFER else 0))
         self._since: int | None = None
@@ -167,4 +172,4 @@ class Approach:
 
     def _patience(self, reached: int) -> Verdict:
         late = reached - (self._since or reached)
-        return Verdict.MISSED if late > PATIENCE_ROUNDS else Verdict.WAIT
+        return Verdict.MISSED if late > self._most_late else Verdict.WAIT

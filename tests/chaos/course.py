@@ -25,6 +25,7 @@ class Course(Generic[V]):
         victims: Sequence[V],
         bring_about: BringAbout[V],
         replay: int,
+        patience: int,
         unable: Callable[[Fault], str],
     ) -> None:
         """Begin before the first fault.
@@ -33,12 +34,14 @@ class Course(Generic[V]):
             victims: by number.
             bring_about: lets a fault happen to some, and returns what ends it, if it lasts.
             replay: rounds of which payloads are kept.
+            patience: rounds to wait for a phase, and for a victim that another fault keeps away.
             unable: says why a fault cannot be brought about here; "" if it can.
         """
         self._victims, self._bring_about, self._unable = victims, bring_about, unable
         dice = Random(plan.seed)
         self._coming = [
-            Approach(fault, victims[fault.victims[0]], dice, replay + 2) for fault in plan.faults
+            Approach(fault, victims[fault.victims[0]], dice, replay + 2, patience)
+            for fault in plan.faults
         ]
         self._ends: list[tuple[int, Callable[[], None]]] = []
         self.tally = Tally()

@@ -3,7 +3,7 @@
     python -P tests/chaos/faulty_daemon.py WEATHER.json daemon --home=...
 
 What is changed is the outermost layer that the daemon's own code has: the transport under its
-calls, the blobs that it gives away, and the time of day. The DHT of p2pd is not
+calls, the chunks of the blobs that it gives away, and the time of day. The DHT of p2pd is not
 disturbed: in a partition the sides still learn of each other's addresses, and cannot connect.
 """
 
@@ -23,7 +23,7 @@ from skerry.node.run import servicer
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.errors import PeerUnavailable
 from skerry.protocol.ids import PeerId
-from skerry.protocol.transport import ByteStream, StreamHandler, Transport
+from skerry.protocol.transport import STATE_PROTOCOL, ByteStream, StreamHandler, Transport
 
 _LOOK_S = 0.05
 """Between two looks at the file."""
@@ -43,8 +43,8 @@ class Weather:
     """How fast what is written goes out; 0: as it can."""
     corrupt: float = 0.0
     """Share of the blobs given away of which a byte is altered."""
-    wait_s: float = 0.0
-    """How long who asks for a blob waits for it."""
+    state_wait_s: float = 0.0
+    """How long it takes until others can first be asked for a state."""
     clock_s: float = 0.0
     """How much the clock is fast."""
 
@@ -84,6 +84,8 @@ class FaultyTransport(ShapedTransport):
         await super().connect(peer, addresses)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
+        if protocol == STATE_PROTOCOL:
+            await asyncio.sleep(self.sky.now.state_wait_s)
         self.sky.check(peer)
         return _FaultyStream(await super().open_stream(peer, protocol), self.sky)
 
@@ -133,7 +135,6 @@ def disturb(sky: Sky) -> None:
     whole, clock = servicer.blob_chunks, time.time
 
     async def altered(*args: object) -> AsyncIterator[pb.BlobChunk]:
-        await asyncio.sleep(sky.now.wait_s)
         spoilt = random.random() < sky.now.corrupt
         async for chunk in whole(*args):  # type: ignore[arg-type]
             if spoilt and chunk.data:

@@ -6,6 +6,7 @@ faults have struck: a plan's rounds are those from which on they may.
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,15 +26,13 @@ PATIENCE_S = 300.0
 """For all to come to one state when all faults are over; a quarter of it for each fault."""
 REPLAY = 2
 """Rounds of which payloads are kept: whoever was away for longer downloads a state."""
-STEPS = 60
-"""Inner steps of a round: few, so that daemons that start have the machine to themselves."""
 STEP_TOKENS = 2 * 32
 """Text tokens of an inner step: batch size times context (tiny_run.py)."""
 SLOWEST = 4096.0
 """Bytes per second and per second of a plan's amount that a slow uplink carries."""
-WAIT_S = 0.4
-"""For each blob that a daemon asks another for: so that there is time in which a state is being
-downloaded, and so that rounds are not over many times before a daemon has started."""
+STATE_WAIT_S = 1.5
+"""Before a daemon gets a state, so that there is time in which it does; replaying takes no longer
+than otherwise, or nobody would come up with a peer that trains alone."""
 _LOOK_S = 0.01
 
 
@@ -58,8 +57,8 @@ def run_plan(
     names = [f"p{number:02}" for number in range(plan.peers)]
     with Swarm(folder, FaultySwarm(folder)) as swarm, _disks(plan, folder, names) as why_not:
         peers = swarm.start(*names)
-        change(peers, wait_s=WAIT_S)
-        swarm.begin(peers, 0, replay=REPLAY, steps=STEPS, grace="3s")
+        change(peers, state_wait_s=STATE_WAIT_S)
+        swarm.begin(peers, 0, replay=REPLAY)
         with ThreadPoolExecutor(len(peers)) as pool:
             tally = _Run(plan, swarm, pool, why_not, say).run()
         rounds = together(peers)
@@ -141,7 +140,8 @@ class _Run:
         def unable(fault: Fault) -> str:
             return no_disks if fault.kind is Kind.DISK else ""
 
-        self._course = Course(plan, self._victims, self._bring_about, REPLAY, unable)
+        # Rounds say nothing of how long a daemon takes to be there again: ``run`` has a deadline.
+        self._course = Course(plan, self._victims, self._bring_about, REPLAY, sys.maxsize, unable)
 
     def run(self) -> Tally:
         """Return when nothing more goes wrong and everybody is in the run again."""

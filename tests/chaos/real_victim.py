@@ -22,7 +22,7 @@ _PHASES = {
     Phase.CHECKPOINT: {"applying"},
 }
 _CHILDREN = {Kind.COMPUTE: "compute", Kind.NETWORK: "p2pd"}
-_WINDOWS_S = {Phase.JOIN: 6.0, Phase.TRANSFER: 0.6, Phase.SHUTDOWN: 1.2}
+_WINDOWS_S = {Phase.JOIN: 6.0, Phase.TRANSFER: 1.5, Phase.SHUTDOWN: 1.2}
 """How long a daemon is in a phase, about."""
 _AGAIN_S = 0.5
 """After which a join that failed is asked for again."""

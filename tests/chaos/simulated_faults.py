@@ -25,6 +25,7 @@ ROUND_S = 10.0
 REPLAY = 4
 """Rounds of which payloads are kept: whoever was away for longer downloads a state. Of what a fork
 left out, twice as many rounds can come back, which is more than a partition lasts."""
+PATIENCE_ROUNDS = 8
 DOWNLOAD_S = 2.0
 ENDING_S = 1.5
 _LOOK_S = 0.05
@@ -192,7 +193,9 @@ class _Run:
     def __init__(self, world: World, plan: FaultPlan, replay: int) -> None:
         self._world, self._plan = world, plan
         self._victims = [SimulatedVictim(node) for node in world.nodes.values()]
-        self.course = Course(plan, self._victims, self._bring_about, replay, _unable)
+        self.course = Course(
+            plan, self._victims, self._bring_about, replay, PATIENCE_ROUNDS, _unable
+        )
         self._reached = 0
         self.finished_at = 0.0
         """When the first peer had trained all rounds."""

@@ -15,7 +15,7 @@ from tally import Tally
 
 pytestmark = pytest.mark.chaos
 
-PEERS, ROUNDS = 4, 48
+PEERS, ROUNDS = 4, 40
 FAULTS = len(Phase)
 """As many as make one in each phase."""
 WRONG_CLOCK = Kind.CLOCK
@@ -32,11 +32,10 @@ def test_the_living_end_with_one_state(tmp_path: Path) -> None:
     plan = plan_of(int(os.environ.get("CHAOS_SEED", "1")))
     print(to_json(plan))
     simulated = simulated_faults.run_plan(plan).tally
-    check(simulated, missed=1)
-    assert len(simulated.skipped) == 1, "the clock, and nothing else"
+    check(simulated, missed=2)
     real = real_faults.run_plan(plan, tmp_path, print).tally
     print(real.fields())
-    check(real, missed=2)
+    check(real, missed=1)
 
 
 def check(tally: Tally, missed: int) -> None:
@@ -44,4 +43,4 @@ def check(tally: Tally, missed: int) -> None:
     hits = sum(tally.hits.values())
     assert hits + len(tally.elsewhere) + len(tally.skipped) == FAULTS
     assert hits >= FAULTS - missed, tally.fields()
-    assert set(BROUGHT) & set(tally.phases()), tally.fields()
+    assert len(set(BROUGHT) & set(tally.phases())) >= 2, tally.fields()
