@@ -1,11 +1,13 @@
 """Let many things go wrong by a seeded plan, in the simulated swarm or among real processes.
 
-Prints one line of JSON: what was hit, and that the run ended with one state on all peers and every
-text token counted once; exits with 1 and the plan if it did not. A plan that broke something is run
-again by its seed and sizes.
+Prints one line of JSON: which kinds of faults have hit which phases, which faults never saw theirs
+("elsewhere") or could not be brought about ("skipped"), and that the run came to one state on all
+peers with every text token counted once; exits with 1 and the plan if it did not. A plan that broke
+something is run again by its seed and sizes.
 
-    python bench/chaos.py --seed 7 --faults 500            # simulated: thousands a minute
-    python bench/chaos.py --seed 7 --faults 40 --real      # daemons: a few seconds each
+    python bench/chaos.py --seed 7 --faults 500            # simulated: some hundreds a minute
+    python bench/chaos.py --seed 7 --faults 40 --real      # daemons: half a minute each
+    python bench/chaos.py --seed 7 --faults 9 --real --phase join --phase transfer
 """
 
 import argparse
@@ -18,17 +20,22 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS / folder) for folder in ("", "chaos", "integration", "protocol/rounds")]
 
-from fault_plan import SIMULATED, FaultPlan, Kind, draw_plan, to_json  # noqa: E402
+from fault_plan import SIMULATED, FaultPlan, Kind, Phase, draw_plan, to_json  # noqa: E402
 
-ROUNDS_PER_FAULT = 3
+ROUNDS_PER_FAULT = 4
+SPARE_ROUNDS = 12
+"""So many a peer may be away to miss more than it can replay, and be waited for before that."""
 
 
 def main() -> int:
     """Draw a plan, run it, and say what came of it."""
     options = _options()
     kinds = [Kind(name) for name in options.kind] or (Kind if options.real else SIMULATED)
-    rounds = 4 + ROUNDS_PER_FAULT * options.faults
-    plan = draw_plan(options.seed, options.peers, rounds, options.faults, tuple(kinds))
+    phases = [Phase(name) for name in options.phase] or Phase
+    rounds = SPARE_ROUNDS + ROUNDS_PER_FAULT * options.faults
+    plan = draw_plan(
+        options.seed, options.peers, rounds, options.faults, tuple(kinds), tuple(phases)
+    )
     try:
         print(_real(plan, options.keep) if options.real else _simulated(plan))
     except AssertionError as error:
@@ -44,7 +51,7 @@ def _simulated(plan: FaultPlan) -> str:
     outcome = run_plan(plan)
     found = {
         "seed": plan.seed,
-        "failures": outcome.failures,
+        **outcome.tally.fields(),
         "rounds": plan.rounds,
         "text_tokens": outcome.text_tokens,
         "simulated_seconds": round(outcome.seconds),
@@ -73,6 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", type=int, default=4)
     parser.add_argument("--real", action="store_true", help="daemons instead of the simulation")
     parser.add_argument("--kind", action="append", default=[], choices=[str(k) for k in Kind])
+    parser.add_argument("--phase", action="append", default=[], choices=[str(p) for p in Phase])
     parser.add_argument("--keep", type=Path, help="a new folder for the homes of real daemons")
     return parser.parse_args()
 

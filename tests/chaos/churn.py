@@ -47,9 +47,10 @@ class Segment:
 
 def run_segment(seed: int, peers: int, rounds: int) -> Segment:
     """Run one piece. Raises: AssertionError if an invariant does not hold."""
-    calm = run_plan(FaultPlan(seed, peers, min(rounds, CALM_ROUNDS), ()))
+    calm = run_plan(FaultPlan(seed, peers, min(rounds, CALM_ROUNDS), ()), replay=rounds)
     per_round = PER_HOUR * ROUND_S / 3600
-    outcome = run_plan(draw_churn(seed, peers, rounds, per_round, AWAY_S / ROUND_S))
+    plan = draw_churn(seed, peers, rounds, per_round, AWAY_S / ROUND_S)
+    outcome = run_plan(plan, replay=rounds)  # nobody is away for so long as to need a download
     return Segment(seed, peers, rounds, outcome.failures, outcome.rate / calm.rate)
 
 

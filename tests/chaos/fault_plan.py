@@ -8,14 +8,17 @@ Not every kind can be brought about everywhere. The simulated swarm has no time 
 there has a wrong CLOCK. Among real processes a full DISK needs the right to mount a small one; and
 as what is sent there goes through streams that deliver everything or break, LOSS breaks streams,
 and CORRUPT alters bytes on their way to others, who do not listen to the sender for a while.
+How a victim is brought into a phase is told in approach.py.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=StrEnum)
 
 
 class Kind(StrEnum):
@@ -51,16 +54,16 @@ class Phase(StrEnum):
     """When it happens: what the first victim is doing."""
 
     JOIN = "join"
-    """It has been started, and is in no round yet."""
+    """It enters as a newcomer, with nothing of the run on its disk, and is in no round yet."""
     INNER = "inner"
     EXCHANGE = "exchange"
     APPLY = "apply"
     TRANSFER = "transfer"
-    """It takes in a state that it missed."""
+    """It downloads a state, since it was away too long to replay what it missed."""
     CHECKPOINT = "checkpoint"
     """It is writing down what a round has decided."""
     SHUTDOWN = "shutdown"
-    """It is ending in good order, and is started again."""
+    """It was told to end and is ending; afterwards it is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +117,38 @@ def draw_plan(
     kinds: Collection[Kind] = tuple(Kind),
     phases: Collection[Phase] = tuple(Phase),
 ) -> FaultPlan:
-    """Draw faults spread over a run, with one victim each; a partition may part several."""
+    """Draw faults spread over a run, with one victim each; a partition may part several.
+
+    Kinds and phases are dealt out like cards: none comes again before all have come. The last
+    quarter of the rounds is left for what is late. Whoever begins the run is let in by nobody, so
+    that it is not drawn to join.
+    """
     dice = Random(seed)
+    some_kinds, some_phases = _dealt(kinds, dice), _dealt(phases, dice)
+    last = max(2, rounds * 3 // 4)
     found = []
     for number in range(faults):
-        kind = dice.choice(sorted(kinds))
+        kind, phase = next(some_kinds), next(some_phases)
+        able = range(int(phase is Phase.JOIN), peers)
         most = max(1, peers // 2) if kind is Kind.PARTITION else 1
         low, high = _AMOUNTS.get(kind, (0.0, 0.0))
         found.append(
             Fault(
                 kind=kind,
-                round=2 + number * (rounds - 2) // (faults + 1),
-                phase=dice.choice(sorted(phases)),
-                victims=tuple(sorted(dice.sample(range(peers), dice.randint(1, most)))),
+                round=2 + number * (last - 2) // (faults + 1),
+                phase=phase,
+                victims=tuple(sorted(dice.sample(able, dice.randint(1, most)))),
                 rounds=dice.randint(1, 5),
                 amount=round(dice.uniform(low, high), 3),
             )
         )
     return FaultPlan(seed, peers, rounds, tuple(found))
+
+
+def _dealt(cards: Collection[T], dice: Random) -> Iterator[T]:
+    """Yield cards without end, all of them before one comes again."""
+    while True:
+        yield from dice.sample(sorted(cards), len(cards))
 
 
 def draw_churn(

@@ -23,7 +23,7 @@ from skerry.node.run import servicer
 from skerry.proto import peer_pb2 as pb
 from skerry.protocol.errors import PeerUnavailable
 from skerry.protocol.ids import PeerId
-from skerry.protocol.transport import ByteStream, StreamHandler, Transport
+from skerry.protocol.transport import STATE_PROTOCOL, ByteStream, StreamHandler, Transport
 
 _LOOK_S = 0.05
 """Between two looks at the file."""
@@ -43,6 +43,8 @@ class Weather:
     """How fast what is written goes out; 0: as it can."""
     corrupt: float = 0.0
     """Share of the blobs given away of which a byte is altered."""
+    state_wait_s: float = 0.0
+    """How long it takes until others can first be asked for a state."""
     clock_s: float = 0.0
     """How much the clock is fast."""
 
@@ -82,6 +84,8 @@ class FaultyTransport(ShapedTransport):
         await super().connect(peer, addresses)
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
+        if protocol == STATE_PROTOCOL:
+            await asyncio.sleep(self.sky.now.state_wait_s)
         self.sky.check(peer)
         return _FaultyStream(await super().open_stream(peer, protocol), self.sky)
 

@@ -1,95 +1,104 @@
-"""Fault plans against real daemons: processes, streams and disks."""
+"""Fault plans against real daemons: processes, streams and disks.
+
+How many rounds pass while a daemon starts is up to the machine, so that the run goes on until all
+faults have struck: a plan's rounds are those from which on they may.
+"""
 
 import contextlib
 import json
-import os
-import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import small_disk
-from fault_plan import Fault, FaultPlan, Kind, Phase
+from course import Course
+from fault_plan import Fault, FaultPlan, Kind
 from faulty_swarm import FaultySwarm, change, part
+from real_victim import RealVictim
 from swarm import Peer, Swarm
+from tally import Tally, told
 
-from skerry.proto import control_pb2 as pb
-from skerry.protocol.errors import SkerryError
-
-LIVING = 2
-"""Peers that are spared: without any there is nobody to go on."""
 PATIENCE_S = 300.0
-"""For the last of them to come to the end, when all faults are over."""
+"""For all to come to one state when all faults are over; a quarter of it for each fault."""
+REPLAY = 2
+"""Rounds of which payloads are kept: whoever was away for longer downloads a state."""
 STEP_TOKENS = 2 * 32
 """Text tokens of an inner step: batch size times context (tiny_run.py)."""
 SLOWEST = 4096.0
 """Bytes per second and per second of a plan's amount that a slow uplink carries."""
-_LOOK_S = 0.05
-_PHASES = {
-    Phase.JOIN: {"starting", "loading", "waiting", "observing"},
-    Phase.INNER: {"training", "encoding"},
-    Phase.EXCHANGE: {"collecting", "fetching"},
-    Phase.APPLY: {"applying"},
-    Phase.TRANSFER: {"loading"},
-    Phase.CHECKPOINT: {"applying"},
-    Phase.SHUTDOWN: {"starting", "loading"},
-}
-_BY_RESTART = {Phase.JOIN, Phase.TRANSFER, Phase.SHUTDOWN}
-"""Phases that are entered by starting the victim again."""
+STATE_WAIT_S = 1.5
+"""Before a daemon gets a state, so that there is time in which it does; replaying takes no longer
+than otherwise, or nobody would come up with a peer that trains alone."""
+_LOOK_S = 0.01
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run under a plan came to."""
 
-    failures: int = 0
-    """Peers that a fault has hit, counted each time."""
-    kinds: dict[str, int] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    """What could not be brought about here, and why."""
-    rounds: int = 0
-    text_tokens: int = 0
-    seconds: float = 0.0
+    tally: Tally
+    rounds: int
+    text_tokens: int
+    seconds: float
 
 
 def run_plan(
     plan: FaultPlan, folder: Path, say: Callable[[str], None] = lambda line: None
 ) -> Outcome:
-    """Run daemons under a plan to its last round, and check all that must hold.
+    """Run daemons until a plan is through, and check all that must hold.
 
-    Raises: AssertionError if they do not end with one state, or a text token counts twice.
+    Raises: AssertionError if they do not come to one state, or a text token counts twice.
     """
     began = time.monotonic()
     names = [f"p{number:02}" for number in range(plan.peers)]
     with Swarm(folder, FaultySwarm(folder)) as swarm, _disks(plan, folder, names) as why_not:
         peers = swarm.start(*names)
-        swarm.begin(peers, plan.rounds)
-        outcome = Outcome(rounds=plan.rounds)
-        _Executor(plan, peers, outcome, why_not, say).run()
-        end = swarm.finish(peers, plan.rounds, PATIENCE_S)
-        outcome.text_tokens = end.text_tokens
+        change(peers, state_wait_s=STATE_WAIT_S)
+        swarm.begin(peers, 0, replay=REPLAY)
+        with ThreadPoolExecutor(len(peers)) as pool:
+            tally = _Run(plan, swarm, pool, why_not, say).run()
+        rounds = together(peers)
         left = swarm.stop()
-        check(swarm, peers, end, _full(plan))  # of what lies on disk
+        text_tokens = check(swarm, peers, _full(plan))  # of what lies on disk
     assert not left, f"left behind: {left}"
-    outcome.seconds = time.monotonic() - began
-    return outcome
+    return Outcome(tally, rounds, text_tokens, time.monotonic() - began)
 
 
-def check(swarm: Swarm, peers: list[Peer], end: pb.RunStatus, gaps: set[int]) -> None:
+def together(peers: list[Peer]) -> int:
+    """Wait until one commit holds a contribution of each and all have applied it; return its round.
+
+    Raises: AssertionError if they do not come to that, or to different states.
+    """
+    first, *others = peers
+    applied = first.wait_for("applied", first.mark(), PATIENCE_S, contributions=len(peers))
+    same = {key: applied[key] for key in ("round", "digest")}
+    for peer in others:
+        peer.wait_for("applied", 0, PATIENCE_S, **same)
+    return int(applied["round"])
+
+
+def check(swarm: Swarm, peers: list[Peer], gaps: set[int]) -> int:
     """Check that the chain counts what its contributions say, and nothing that was not trained.
 
     In the logs of the peers of ``gaps`` lines are missing: their disk was full.
+    Returns: the text tokens of the chain that all have.
     """
+    chains = [peer.chain(swarm.run_id) for peer in peers]
+    shortest = min(chains, key=len)
+    # The newest may be one of several with which the others have not compared theirs.
+    assert all(chain[: len(shortest) - 1] == shortest[:-1] for chain in chains)
+    included = [announce for commit in shortest for announce in commit.announces]
+    assert sum(one.message.text_tokens for one in included) == shortest[-1].weight
     for number, peer in enumerate(peers):
-        chain = peer.chain(swarm.run_id)
-        included = [announce for commit in chain for announce in commit.announces]
-        assert sum(one.message.text_tokens for one in included) == end.text_tokens
         trained = sum(e["steps"] for e in peer.recorded() if e["event"] == "trained")
         own = sum(a.message.text_tokens for a in included if a.signer == peer.peer_id)
         is_logged = number not in gaps
         assert own <= trained * STEP_TOKENS or not is_logged, f"{peer.name}: {own} of {trained}"
+    return shortest[-1].weight
 
 
 def _full(plan: FaultPlan) -> set[int]:
@@ -113,179 +122,110 @@ def _disks(plan: FaultPlan, folder: Path, names: list[str]) -> Iterator[str]:
             small_disk.unmount(place)
 
 
-class _Executor:
-    """Does what a plan says when the first victim is in the phase, and ends it in time."""
+class _Run:
+    """Daemons under a plan."""
 
     def __init__(
         self,
         plan: FaultPlan,
-        peers: list[Peer],
-        outcome: Outcome,
+        swarm: Swarm,
+        pool: ThreadPoolExecutor,
         no_disks: str,
         say: Callable[[str], None],
     ) -> None:
-        self._plan, self._peers, self._outcome = plan, peers, outcome
-        self._no_disks, self._say = no_disks, say
-        self._waiting = list(plan.faults)
-        self._ends: list[tuple[int, Callable[[], None]]] = []
-        self._brought: set[int] = set()
-        self._frozen: set[str] = set()
-        self._down: set[str] = set()
-        self._starting: set[str] = set()
-        """Started again without waiting for it."""
+        self._plan, self._peers, self._say = plan, swarm.peers, say
+        self._victims = [RealVictim(peer, pool, swarm.token) for peer in swarm.peers]
+        self._reached = 0
 
-    def run(self) -> None:
-        """Return when nothing more goes wrong and all that went wrong has ended."""
-        deadline = time.monotonic() + PATIENCE_S * (1 + len(self._plan.faults) / 10)
-        while self._waiting or self._ends:
-            assert time.monotonic() < deadline, f"still waiting for {self._waiting} {self._ends}"
-            reached, finished = self._reached()
-            for due, end in [one for one in self._ends if finished or one[0] <= reached]:
-                self._ends.remove((due, end))
-                end()
-            for fault in [one for one in self._waiting if finished or one.round <= reached]:
-                if finished or self._is_time(fault, reached):
-                    self._waiting.remove(fault)
-                    self._begin(fault, reached)
+        def unable(fault: Fault) -> str:
+            return no_disks if fault.kind is Kind.DISK else ""
+
+        # Rounds say nothing of how long a daemon takes to be there again: ``run`` has a deadline.
+        self._course = Course(plan, self._victims, self._bring_about, REPLAY, sys.maxsize, unable)
+
+    def run(self) -> Tally:
+        """Return when nothing more goes wrong and everybody is in the run again."""
+        deadline = time.monotonic() + PATIENCE_S * (1 + len(self._plan.faults) / 4)
+        while not (self._course.is_over and all(one.is_settled for one in self._victims)):
+            assert time.monotonic() < deadline, f"still waiting: {self._left()}"
+            tails = [victim.tail for victim in self._victims]
+            self._reached = max(self._reached, *(tail.round for tail in tails))
+            self._course.step(max(1, self._reached), time.monotonic())
             time.sleep(_LOOK_S)
-        for peer in self._peers:
-            if peer.name in self._starting:
-                peer.ready()
+        for victim in self._victims:
+            if victim.restarted:
+                victim.peer.ready()
+        return self._course.tally
 
-    def _there(self) -> list[Peer]:
-        away = self._frozen | self._down
-        return [peer for peer in self._peers if peer.name not in away]
+    def _left(self) -> str:
+        doing = [f"{victim.peer.name} is {victim.doing}" for victim in self._victims]
+        return f"{self._course.left} {doing}"
 
-    def _reached(self) -> tuple[int, bool]:
-        runs = [run for peer in self._there() if (run := _status(peer)) is not None]
-        finished = any(run.finished for run in runs)
-        return max((run.round.round for run in runs), default=0), finished
-
-    def _is_time(self, fault: Fault, reached: int) -> bool:
-        first = self._peers[fault.victims[0]]
-        if first.name in self._frozen | self._down or reached > fault.round + 2:
-            return True
-        if fault.phase in _BY_RESTART and id(fault) not in self._brought:
-            self._brought.add(id(fault))
-            if fault.phase is Phase.SHUTDOWN:
-                first.daemon.process.send_signal(signal.SIGTERM)
-            first.kill()
-            first.restart()
-            self._starting.add(first.name)
-            return False
-        run = _status(first)
-        return run is not None and run.round.phase in _PHASES[fault.phase]
-
-    def _begin(self, fault: Fault, reached: int) -> None:
-        victims = self._spared(fault)
-        why = self._no_disks if fault.kind is Kind.DISK else ""
-        if not victims or why:
-            self._outcome.skipped.append(
-                f"{fault.kind}: {why or 'away already, or too few would be left'}"
-            )
-            return
-        told = " ".join(peer.name for peer in victims)
-        self._say(f"round {reached}: {fault.kind} in {fault.phase}: {told}")
-        self._outcome.failures += len(victims)
-        kinds = self._outcome.kinds
-        kinds[fault.kind] = kinds.get(fault.kind, 0) + len(victims)
-        end = self._bring_about(fault, victims)
-        if end is not None:
-            self._ends.append((reached + fault.rounds, end))
-
-    def _spared(self, fault: Fault) -> list[Peer]:
-        there = self._there()
-        victims = [self._peers[v] for v in fault.victims if self._peers[v] in there]
-        harmless = (Kind.COMPUTE, Kind.NETWORK, Kind.DELAY, Kind.LOSS, Kind.SLOW, Kind.CLOCK)
-        return victims if fault.kind in harmless else victims[: max(0, len(there) - LIVING)]
-
-    def _bring_about(self, fault: Fault, victims: list[Peer]) -> Callable[[], None] | None:
+    def _bring_about(self, fault: Fault, victims: list[RealVictim]) -> Callable[[], None] | None:
         """Do it; returns what ends it, if it lasts."""
+        doing = " ".join(f"{one.peer.name} ({one.doing})" for one in victims)
+        self._say(f"round {self._reached}: {told(fault)}: {doing}")
+        peers = [victim.peer for victim in victims]
         match fault.kind:
             case Kind.KILL:
-                self._kill(victims)
-                return partial(self._start, victims)
+                _each(victims, RealVictim.take_away)
+                return partial(_each, victims, RealVictim.bring_back)
             case Kind.RESTART:
-                self._kill(victims)
-                self._start(victims)
+                _each(victims, RealVictim.kill)
             case Kind.COMPUTE | Kind.NETWORK:
-                what = "compute" if fault.kind is Kind.COMPUTE else "p2pd"
-                for peer in victims:
-                    _kill_child(peer, what)
+                _each(victims, lambda one: one.kill_child(fault.kind))
             case Kind.STOP:
-                self._freeze(victims)
-                return partial(self._thaw, victims)
+                _each(victims, RealVictim.freeze)
+                return partial(_each, victims, RealVictim.thaw)
             case Kind.PARTITION:
-                others = [peer for peer in self._peers if peer not in victims]
-                part(others, victims)
+                part([peer for peer in self._peers if peer not in peers], peers)
                 return partial(change, self._peers, unreachable=[])
             case Kind.DISK:
-                places = [peer.home.path / "ballast" for peer in victims]
-                for place in places:
-                    small_disk.fill(place)
-                return partial(_remove, places)
+                _each(victims, _fill)
+                return partial(_each, victims, _empty)
             case _:
-                return self._disturb(fault, victims)
+                return _disturb(fault, peers)
         return None
 
-    def _disturb(self, fault: Fault, victims: list[Peer]) -> Callable[[], None]:
-        wrong: dict[Kind, tuple[str, float]] = {
-            Kind.DELAY: ("delay_s", fault.amount / 10),
-            Kind.LOSS: ("loss", fault.amount / 10),
-            Kind.CORRUPT: ("corrupt", fault.amount),
-            Kind.SLOW: ("bytes_per_s", SLOWEST / max(fault.amount, 0.1)),
-            Kind.CLOCK: ("clock_s", fault.amount),
-        }
-        name, value = wrong[fault.kind]
-        change(victims, **{name: value})
-        return partial(change, victims, **{name: 0.0})
 
-    def _kill(self, victims: list[Peer]) -> None:
-        for peer in victims:
-            self._down.add(peer.name)
-            self._starting.discard(peer.name)
-            peer.kill()
-
-    def _start(self, victims: list[Peer]) -> None:
-        for peer in victims:
-            peer.restart()
-        for peer in victims:
-            peer.ready()
-            self._down.discard(peer.name)
-
-    def _freeze(self, victims: list[Peer]) -> None:
-        for peer in victims:
-            os.kill(peer.daemon.process.pid, signal.SIGSTOP)
-            self._frozen.add(peer.name)
-
-    def _thaw(self, victims: list[Peer]) -> None:
-        for peer in victims:
-            os.kill(peer.daemon.process.pid, signal.SIGCONT)
-            self._frozen.discard(peer.name)
+def _disturb(fault: Fault, peers: list[Peer]) -> Callable[[], None]:
+    wrong: dict[Kind, tuple[str, float]] = {
+        Kind.DELAY: ("delay_s", fault.amount / 10),
+        Kind.LOSS: ("loss", fault.amount / 10),
+        Kind.CORRUPT: ("corrupt", fault.amount),
+        Kind.SLOW: ("bytes_per_s", SLOWEST / max(fault.amount, 0.1)),
+        Kind.CLOCK: ("clock_s", fault.amount),
+    }
+    name, value = wrong[fault.kind]
+    change(peers, **{name: value})
+    return partial(change, peers, **{name: 0.0})
 
 
-def _status(peer: Peer) -> pb.RunStatus | None:
-    """Return what a daemon says; None while it starts, or has not opened its run again."""
-    try:
-        reply = peer.client.status(deadline=5.0)
-    except SkerryError:
-        return None
-    return reply.run if reply.HasField("run") else None
+def _fill(victim: RealVictim) -> None:
+    small_disk.fill(_ballast(victim))
+    victim.full = True
 
 
-def _kill_child(peer: Peer, what: str) -> None:
-    child = peer.children.get(what)  # it may be on its way up: then there is nothing to kill
-    if child is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, signal.SIGKILL)
+def _empty(victim: RealVictim) -> None:
+    _ballast(victim).unlink(missing_ok=True)
+    victim.full = False
 
 
-def _remove(places: list[Path]) -> None:
-    for place in places:
-        place.unlink(missing_ok=True)
+def _ballast(victim: RealVictim) -> Path:
+    return victim.peer.home.path / "ballast"
+
+
+def _each(victims: list[RealVictim], work: Callable[[RealVictim], object]) -> None:
+    for one in victims:
+        work(one)
 
 
 def summary(seed: int, outcome: Outcome) -> str:
     """Return a line of JSON."""
-    fields = {name: getattr(outcome, name) for name in Outcome.__dataclass_fields__}
-    return json.dumps({"seed": seed, **fields, "seconds": round(outcome.seconds, 1)})
+    fields = {
+        **outcome.tally.fields(),
+        "rounds": outcome.rounds,
+        "text_tokens": outcome.text_tokens,
+        "seconds": round(outcome.seconds, 1),
+    }
+    return json.dumps({"seed": seed, **fields})

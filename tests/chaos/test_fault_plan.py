@@ -55,6 +55,14 @@ def test_all_kinds_and_phases_are_drawn_and_others_are_not():
     assert {(fault.kind, fault.phase) for fault in some.faults} == {(Kind.STOP, Phase.INNER)}
 
 
+@given(st.integers(0, 2**32))
+def test_none_comes_again_before_all_have_come_and_nobody_lets_the_owner_in(seed):
+    faults = draw_plan(seed, 4, 60, 2 * len(Kind)).faults
+    assert {fault.kind for fault in faults[: len(Kind)]} == set(Kind)
+    assert {fault.phase for fault in faults[: len(Phase)]} == set(Phase)
+    assert all(0 not in fault.victims for fault in faults if fault.phase is Phase.JOIN)
+
+
 def test_churn_takes_the_share_it_is_told_in_the_bursts_of_the_trace():
     plan = draw_churn(3, 30, 20_000, per_round=0.02, away_rounds=3.0)
     assert plan.failures / (30 * 20_000) == pytest.approx(0.02, rel=0.05)

@@ -106,6 +106,8 @@ class Node:
         self.up = False
         self.paused = False
         self.gone = False
+        self.ending = False
+        """It was told to end: it takes nothing in any more, and is about to be gone."""
         self.life = 0
         self.crash_after: int | None = None
         self.corrupt_share = 0.0
@@ -123,7 +125,8 @@ class Node:
         """Start the process with what is on disk."""
         self.life += 1
         self.disk.owed = []
-        self.up, self.paused, self.crash_after = True, False, None
+        self.up, self.paused, self.ending, self.crash_after = True, False, False, None
+        self.receiving: Compute | None = None
         self.inbox: list[Any] = []
         self.tick_at: float | None = None
         self.idle_ticks = 0
@@ -160,6 +163,17 @@ class Node:
             self._stop_compute()
             self.post(ev.ComputeLost(), None)
             self._start_compute()
+
+    def end(self, seconds: float) -> None:
+        """End in good order: take leave, and be gone after some seconds."""
+        self.say_farewell()
+        self.ending = True
+        self._later(seconds, self.crash)
+
+    def forget(self) -> None:
+        """While it does not run: lose all that is on disk, as a new machine with the same key."""
+        written = self.disk.durable
+        self.disk = Disk(full=self.disk.full, durable=written, dropped=set(written))
 
     def host(self, hosting: Hosting | None) -> None:
         """Start the compute process anew for other shards; the old one has done its work."""
@@ -210,6 +224,8 @@ class Node:
 
     def handle(self, event: NodeEvent) -> None:
         """Let the core decide and carry out what it wants."""
+        if self.ending:
+            return
         before = self.s.at
         idle = isinstance(event, ev.Tick)
         self.world.log(self.name, event, self.s.phase)
@@ -320,8 +336,9 @@ class Node:
             raise BrokenRule(f"{self.name} spins: its deadline stays in the past")
 
     def _heartbeat(self) -> None:
-        self._later(HEARTBEAT_S, self._heartbeat)
-        self._tell_position()
+        if not self.ending:
+            self._later(HEARTBEAT_S, self._heartbeat)
+            self._tell_position()
 
     def _tell_position(self) -> None:
         signed = self._beat(self.s.told_phase.value)
@@ -521,6 +538,7 @@ class Node:
         if not missing or not begun:
             self._loaded(action, wanted, begun)
             return
+        self.receiving = self.compute
         end = partial(self._downloaded, action, wanted, missing, self.compute)
         self._later(self.world.download_s, end)
 
@@ -528,6 +546,7 @@ class Node:
         self, action: act.LoadState, wanted: LocalState, missing: list[Address], asker: Any
     ) -> None:
         if asker is self.compute:
+            self.receiving = None
             self._loaded(action, wanted, self._download(missing, action.holders))
 
     def _loaded(self, action: act.LoadState, wanted: LocalState, is_here: bool) -> None:
@@ -562,6 +581,12 @@ class Node:
                     holder.leases.asked(address, self.world.now)
                     found.add(address)
         return len(found) == len(set(addresses))
+
+    @property
+    def downloads(self) -> bool:
+        """Whether a state is on its way here from others."""
+        asker = self.receiving
+        return self.s.phase is Phase.LOADING and asker is not None and asker is self.compute
 
     @property
     def whole(self) -> bool:

@@ -131,7 +131,8 @@ class World:
     def reachable(self, one: PeerId, other: PeerId) -> Node | None:
         """Return another node if it answers now."""
         node = self.nodes[other]
-        ready = node.up and not node.paused and self.connected(one, other)
+        able = node.up and not node.paused and not node.ending
+        ready = able and self.connected(one, other)
         return node if ready else None
 
     def send(self, source: PeerId, target: PeerId, signed: Signed[Any]) -> None:
@@ -236,7 +237,8 @@ class Monitor:
         if top.s.finished:
             return False
         idle = top.s.settings.removed.keys()
-        names = {n.name for n in nodes if not n.paused and not n.disk.rests and not n.kept_out}
+        there = [n for n in nodes if not n.paused and not n.ending]
+        names = {n.name for n in there if not n.disk.rests and not n.kept_out}
         names -= idle
         if not any(n.whole for n in nodes if n.name in names):
             return False  # a ring alone may have lost a part of the model
