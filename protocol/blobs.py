@@ -190,6 +190,7 @@ class BlobStore:
             if is_hash(name.removesuffix(_PART)) and name not in wanted:
                 with suppress(FileNotFoundError):
                     hidden.append(path.replace(path.with_name(path.name + _HIDDEN)))
+                self.lasting.forget(Address(path.name))
             elif path.name.endswith(_HIDDEN):  # left by a crash, or about to be removed
                 hidden.append(path)
         return tuple(hidden)

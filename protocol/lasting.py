@@ -30,6 +30,11 @@ class Lasting:
         """Note a blob that was written, and fsynced, anew."""
         self._in_memory.discard(address)
 
+    def forget(self, address: Address) -> None:
+        """Note that a blob is gone."""
+        self._in_memory.discard(address)
+        self._unchecked.discard(address)
+
     def make_durable(self, addresses: Iterable[Address] = ()) -> None:
         """Have blobs survive a power cut: what these hold, and the names of all that are here.
 

@@ -28,6 +28,14 @@ def test_only_what_may_be_in_memory_alone_is_synced_and_only_once(tmp_path, monk
     assert sorted(synced) == sorted([other, brought, tmp_path.name])
 
 
+def test_of_what_is_gone_nothing_is_remembered(tmp_path):
+    left = BlobStore(tmp_path).put(b"left")
+    store = BlobStore(tmp_path)
+    store.set_aside([])
+    assert store.lasting.unchecked([left]) == set()
+    assert not store.lasting._in_memory
+
+
 def test_only_what_an_earlier_process_left_is_unchecked_and_only_once(tmp_path):
     left = BlobStore(tmp_path).put(b"left")
     store = BlobStore(tmp_path)
