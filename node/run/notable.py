@@ -229,8 +229,10 @@ def _divergence(actions: list[Action]) -> Iterator[Line]:
     """Tell of own parameters that are not those the others agreed on (following.py heals it)."""
     for action in actions:
         if isinstance(action, act.Diverged):
-            found = {"round": action.round, "mine": action.mine, "agreed": action.agreed}
-            yield "diverged", found
+            yield (
+                "diverged",
+                {"round": action.round, "mine": action.mine, "agreed": action.agreed},
+            )
 
 
 def _began(s: RoundState, facts: Facts) -> Line:

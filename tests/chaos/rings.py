@@ -1,5 +1,7 @@
 """What tests of rings share: how little its peers hold, who hosts what, and what must add up."""
 
+import time
+
 from swarm import Peer
 
 from skerry.proto import control_pb2 as pb
@@ -40,3 +42,13 @@ def check_agreement(chain: list[Commit]) -> None:
     counted = sum(a.message.text_tokens for commit in chain for a in commit.announces)
     assert counted == chain[-1].weight
     assert counted <= (len(chain) - 1) * 2 * MOST_TOKENS
+
+
+def is_past(peer: Peer, number: int) -> None:
+    """Wait until a peer begins a later round: it has applied what it is still to host."""
+    found = peer.log.wait(
+        lambda event: event["event"] == "began" and event["round"] > number,
+        peer.since,
+        time.monotonic() + PATIENCE_S,
+    )
+    assert found, peer.story()

@@ -18,7 +18,7 @@ from skerry.protocol.rings.plan import Hop
 from skerry.protocol.rings.waiting import waiting_for
 
 SEEDS = 90
-MANY_SEEDS = 2090
+MANY_SEEDS = 1090
 
 
 def hold(seed: int) -> World:
@@ -37,7 +37,7 @@ def test_every_schedule_keeps_the_invariants(first):
 @pytest.mark.chaos
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("first", range(SEEDS, MANY_SEEDS, 250))
-def test_thousands_of_schedules_keep_the_invariants(first):
+def test_many_more_schedules_keep_the_invariants(first):
     for seed in range(first, first + 250):
         hold(seed)
 

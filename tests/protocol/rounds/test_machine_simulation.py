@@ -16,7 +16,7 @@ from skerry.protocol.rounds import following, machine
 from skerry.protocol.rounds.state import Phase, new_state
 
 CHUNK = 50
-SEEDS = 800
+SEEDS = 500
 STORY_LINES = 40
 
 
